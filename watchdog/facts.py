@@ -1,0 +1,237 @@
+"""The values that flow through the house: sense -> history -> judge -> policy -> act -> tell.
+
+Law of this room: it imports nothing of ours, it reads nothing, it decides nothing. All values are
+immutable. Sizes are bytes, ``t`` is Unix seconds (float, rounded to milliseconds where it is
+sensed), ``up`` is CLOCK_BOOTTIME in seconds and is None in a trace that does not carry it.
+NamedTuple rather than dataclass: the guard loads this file and must stay below 12 MiB resident;
+importing ``dataclasses`` costs 0.9 MiB more and each object twice the time.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# Hot rows are plain tuples, the same in memory and in the trace:
+# (pid, start_ticks, comm, rss_bytes, shared_bytes, swap_bytes, unit, shmem_bytes)
+Row = tuple[int, int, str, int, int, int | None, str | None, int | None]
+PID, START, COMM, RSS, SHARED, SWAP, UNIT, SHMEM = range(8)
+
+Ident = tuple[int, int]  # (pid, start_ticks): with the boot id, one process for ever
+
+
+class Entity(NamedTuple):
+    """Who an event is about. A unit has no pid; a field that does not apply or is unknown is None.
+
+    ``unit`` is the outermost component of the systemd hierarchy that is no slice; ``inner`` and
+    ``container`` lie below it and are never used to act on a system unit.
+    """
+
+    pid: int | None = None
+    start: int | None = None
+    comm: str | None = None
+    exe: str | None = None
+    uid: int | None = None
+    unit: str | None = None
+    inner: str | None = None
+    container: str | None = None
+
+
+class Host(NamedTuple):
+    """One reading of the machine; None where this kernel or this trace does not tell.
+
+    ``psi_some_us`` and ``psi_full_us`` are the ``total=`` counters of /proc/pressure/memory,
+    ``oom_kill`` that of /proc/vmstat, ``btime`` the boot in Unix seconds.
+    """
+
+    t: float
+    up: float | None = None
+    boot_id: str | None = None
+    btime: float | None = None
+    mem_total: int | None = None
+    mem_available: int | None = None
+    swap_total: int | None = None
+    swap_free: int | None = None
+    psi_some_us: int | None = None
+    psi_full_us: int | None = None
+    oom_kill: int | None = None
+
+
+class Sweep(NamedTuple):
+    """Rows of processes. In a census who is missing has gone; else absence means nothing."""
+
+    t: float
+    up: float | None
+    rows: tuple[Row, ...]
+    census: bool
+
+
+class Who(NamedTuple):
+    """What is known of one identity; told once, and again after an exec.
+
+    ``trusted``: the executable is an absolute path owned by root that nobody else may write, and
+    the process runs as root or a system account (design of protection by name).
+    """
+
+    t: float
+    up: float | None
+    pid: int
+    start: int
+    ppid: int | None = None
+    uid: int | None = None
+    exe: str | None = None
+    cgroup: str | None = None
+    inner: str | None = None
+    container: str | None = None
+    oom_score_adj: int | None = None
+    cmdline: str | None = None
+    trusted: bool | None = None
+
+
+class Group(NamedTuple):
+    """One memory cgroup. ``usage`` is what counts against ``limit``, page cache included.
+
+    ``cgroup`` is the path in the memory (or unified) hierarchy, ``unit`` the outermost systemd
+    unit if the cgroup is that unit's own. ``limit``, ``low``, ``high`` are None where unlimited.
+    """
+
+    t: float
+    up: float | None
+    unit: str | None
+    cgroup: str | None = None
+    anon: int | None = None
+    shmem: int | None = None
+    file: int | None = None
+    kernel: int | None = None
+    swap: int | None = None
+    usage: int | None = None
+    limit: int | None = None
+    low: int | None = None
+    high: int | None = None
+    events: Mapping[str, int] | None = None
+
+
+class KernelLine(NamedTuple):
+    """One record of the kernel log: a raw /dev/kmsg record, or a line of text of any origin.
+
+    ``boot_id`` only where the record is of another boot than the one that is running.
+    """
+
+    t: float
+    up: float | None
+    line: str
+    boot_id: str | None = None
+
+
+class Tick(NamedTuple):
+    """Time has passed and nothing was read; lets what waits for quiet go on."""
+
+    t: float
+    up: float | None
+
+
+class Outcome(NamedTuple):
+    """What became of an order: done, gone, protected, changed or failed, with one sentence."""
+
+    t: float
+    up: float | None
+    order_id: str
+    outcome: str
+    detail: str
+
+
+class Said(NamedTuple):
+    """An event that another room has already judged: the guard's, or the daemon's own life.
+
+    The engine gives it its id, its boot and its host, and nothing else.
+    """
+
+    t: float
+    up: float | None
+    kind: str
+    identity: str
+    because: tuple[str, ...]
+    body: Mapping[str, Any]
+
+
+Fact = Host | Sweep | Who | Group | KernelLine | Tick | Outcome | Said
+
+
+class Event(NamedTuple):
+    """Something worth telling. ``id`` is deterministic: kind, boot, identity, episode."""
+
+    kind: str
+    id: str
+    cause: str | None
+    t: float
+    up: float | None
+    boot_id: str | None
+    host: str | None
+    because: tuple[str, ...]
+    body: Mapping[str, Any]
+
+    def flat(self) -> dict[str, Any]:
+        """One JSON object, as every command and the journal tell it."""
+        head = {
+            "event": self.kind, "id": self.id, "cause": self.cause, "t": self.t, "up": self.up,
+            "boot_id": self.boot_id, "host": self.host, "because": list(self.because),
+        }  # fmt: skip
+        return head | dict(self.body)
+
+
+class Subject(NamedTuple):
+    """One process or unit as the policies see it. None: not known, so a rule cannot be judged.
+
+    ``leak`` is "none", "suspected" or "confirmed"; ``limit_share`` is use of the unit's own limit,
+    0..1; ``oom_killed_up`` is when a process of it was last killed by the kernel.
+    """
+
+    key: str  # "pid:start" or "unit:NAME"; stable over a life, also across daemon restarts
+    entity: Entity
+    is_unit: bool
+    cmdline: str | None = None
+    cgroup: str | None = None
+    trusted: bool | None = None
+    oom_score_adj: int | None = None
+    age_s: float | None = None
+    resident_bytes: int | None = None
+    growth_bytes_per_s: float | None = None
+    leak: str | None = None
+    exhausts_in_s: float | None = None
+    limit_share: float | None = None
+    oom_killed_up: float | None = None
+    cause: str | None = None  # id of the latest event about it
+
+
+class Order(NamedTuple):
+    """One action of one policy on one subject.
+
+    ``outcome`` is set where nothing is left to be carried out (would, protected, cooldown,
+    budget); None means: carry it out and feed an Outcome with this ``id``.
+    """
+
+    id: str
+    policy: str
+    do: str  # "log", "notify:NAME", "run:NAME", "evidence", "terminate", "kill", …
+    mode: str  # "observe" | "enforce"
+    subject: Subject
+    incident: str
+    cause: str | None
+    because: tuple[str, ...]
+    outcome: str | None
+
+
+# One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
+# (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight)
+# protected is None or the reason in words; weight is -1 (avoid), 0 or 1 (prefer).
+DossierRow = tuple[int, int, str, str | None, int, int, float, str | None, int]
+DOSSIER_ROWS_MAX = 512
+
+
+class EntityRecord(NamedTuple):
+    """One entity's trend as the store keeps it; ``blob`` is opaque to the store."""
+
+    key: str
+    boot_id: str
+    first_t: float
+    last_t: float
+    size_bytes: int
+    blob: bytes

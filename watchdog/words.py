@@ -1,0 +1,152 @@
+"""Pure: bytes, durations and rates as people write them, tables, and names made safe to print.
+
+Quantities are a number and a unit, powers of 1024 throughout. Names of processes, units and
+files come from anybody: `name` and `safe` are the only way by which they become text.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+_SIZES = {"b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_TIMES = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
+_SIZE = re.compile(_NUMBER + r"([bkmgt])(?:i?b)?\s*", re.IGNORECASE)
+_TIME = re.compile(_NUMBER + r"([a-z]*)\s*", re.IGNORECASE)
+_SHARE = re.compile(_NUMBER + r"%\s*")
+
+
+class WordError(ValueError):
+    """A quantity that cannot be read; the message says what was expected."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "512MiB", "4G", "100 KB" (all powers of 1024). Raises WordError."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise WordError(f'expected a size such as "400MiB", found "{safe(text)}"')
+    return int(float(found[1]) * _SIZES[found[2].lower()])
+
+
+def parse_duration(text: str, bare: bool = False) -> float:
+    """Seconds from "10s", "2min", "1h"; `bare` also takes a number without a unit.
+
+    "m" is refused: it reads as minutes to some and as months to others. Raises WordError.
+    """
+    found = _TIME.fullmatch(text)
+    unit = found[2].lower() if found else ""
+    if found and unit in _TIMES:
+        return float(found[1]) * _TIMES[unit]
+    if found and not unit and bare:
+        return float(found[1])
+    hint = ' ("m" is ambiguous: write "min")' if unit == "m" else ""
+    raise WordError(f'expected a time such as "10s" or "2min", found "{safe(text)}"{hint}')
+
+
+def parse_share(text: str) -> float:
+    """0..1 from "5%". Raises WordError."""
+    found = _SHARE.fullmatch(text)
+    if not found or float(found[1]) > 100:
+        raise WordError(f'expected a share from 0% to 100%, found "{safe(text)}"')
+    return float(found[1]) / 100
+
+
+def parse_rate(text: str) -> float:
+    """Bytes a second from "1MiB/s", "50M/h". Raises WordError."""
+    size_text, slash, time_text = text.partition("/")
+    if not slash:
+        raise WordError(f'expected a rate such as "1MiB/s", found "{safe(text)}"')
+    time_text = time_text.strip()
+    seconds = parse_duration(time_text if time_text[:1].isdigit() else "1" + time_text)
+    return parse_size(size_text) / seconds
+
+
+def size(count: float) -> str:
+    """"1.4 GiB": three figures at the most."""
+    sign, rest = ("-", -count) if count < 0 else ("", count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if rest < 1023.5:
+            break
+        rest /= 1024
+    else:
+        unit = "TiB"
+    return f"{sign}{rest:.0f} {unit}" if unit == "B" or rest >= 99.95 else f"{sign}{rest:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """"2 h 5 min": the two largest units that are not zero."""
+    if seconds < 0.9995:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
+    left = round(seconds)
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append((f"{count} {unit}", length))
+    first = parts[0][1]
+    keep = [word for word, length in parts[:2] if length * 100 >= first]
+    return " ".join(keep)
+
+
+def rate(bytes_per_s: float) -> str:
+    """"2.0 MiB/s", or by the hour or the day where a second is too short to say anything."""
+    if abs(bytes_per_s) >= 100 * 1024:
+        return size(bytes_per_s) + "/s"
+    if abs(bytes_per_s) * 3600 >= 1024 * 1024:
+        return size(bytes_per_s * 3600) + "/h"
+    return size(bytes_per_s * 86400) + "/d"
+
+
+def share(part: float) -> str:
+    """"5 %" from 0.05."""
+    return f"{part * 100:.0f} %" if part >= 0.0995 or part == 0 else f"{part * 100:.1f} %"
+
+
+def count(number: int, noun: str) -> str:
+    """"1 process", "2 processes"."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
+    return f"{number:,} {plural}"
+
+
+def safe(text: str) -> str:
+    """Text that cannot move a cursor or hide itself: what is not printable becomes \\xNN.
+
+    Idempotent, and leaves a backslash alone (systemd escapes unit names with it).
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _hex(c) for c in text)
+
+
+def _hex(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def name(raw: bytes) -> str:
+    """The one way from the bytes of a name (comm, exe, cgroup, …) to text."""
+    return safe(raw.decode("utf-8", "surrogateescape"))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """' (did you mean "X"?)', or "" where nothing is near."""
+    import difflib  # the guard loads this room and never needs it
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """Columns two blanks apart, those in `right` flush right; no trailing blanks."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    flush = set(right)
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i in flush else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
