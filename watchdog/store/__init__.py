@@ -1,0 +1,1 @@
+"""The history on disk, now.json, and the folder and locks they live under."""

@@ -1,0 +1,1 @@
+"""Telling: the journal, the terminal, systemd. Nothing here ever waits."""

@@ -1,0 +1,32 @@
+"""The trends of entities in the store, so that a restart on the same boot goes on with them."""
+
+import sqlite3
+from collections.abc import Iterable
+
+from watchdog.facts import EntityRecord
+
+LOAD_MAX = 4096  # what a start reads back at the most: about 8 MiB, gone after the load
+# The living are written again every few minutes; who fell this far behind the last write is dead.
+DEAD_AFTER_S = 2 * 3600.0
+
+
+def upsert(db: sqlite3.Connection, records: Iterable[EntityRecord]) -> None:
+    """One row a key and boot; the newest wins."""
+    db.executemany(
+        "INSERT INTO entity (key, boot_id, first_t, last_t, size_bytes, blob)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, boot_id) DO UPDATE SET"
+        " first_t = excluded.first_t, last_t = excluded.last_t,"
+        " size_bytes = excluded.size_bytes, blob = excluded.blob",
+        records,
+    )
+
+
+def load(db: sqlite3.Connection, boot_id: str) -> list[EntityRecord]:
+    """Those of one boot that lived when the daemon last wrote, the most recently seen first."""
+    rows = db.execute(
+        "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity"
+        " WHERE boot_id = ?1 AND last_t >= (SELECT max(last_t) - ?2 FROM entity WHERE boot_id = ?1)"
+        " ORDER BY last_t DESC LIMIT ?3",
+        (boot_id, DEAD_AFTER_S, LOAD_MAX),
+    )
+    return [EntityRecord(*row) for row in rows.fetchall()]

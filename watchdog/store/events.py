@@ -1,0 +1,163 @@
+"""Events in the store: written once by their id, told once, read by the commands.
+
+`insert`, `mark_told` and `untold` run in the writer's thread inside its transactions; `read_events`
+and `follow_events` open a connection of their own that can only read.
+"""
+
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from watchdog import words
+from watchdog.facts import Event
+from watchdog.store.place import StoreError, reason
+
+UNTOLD_MAX = 1000
+
+
+class Row(NamedTuple):
+    """One event as its row; ``text`` is the whole JSON object."""
+
+    id: str
+    kind: str
+    t: float
+    unit: str | None
+    pid: int | None
+    text: str
+
+
+def encode(event: Event) -> Row:
+    """The row of an event. Never raises for a strange value: one event must not stop the store."""
+    flat = event.flat()
+    try:
+        text = json.dumps(flat, separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError):
+        text = json.dumps(_plain(flat), separators=(",", ":"))
+    who = [flat] + [flat[k] for k in ("victim", "target") if isinstance(flat.get(k), dict)]
+    unit = next((w["unit"] for w in who if isinstance(w.get("unit"), str)), None)
+    pid = next((w["pid"] for w in who if isinstance(w.get("pid"), int)), None)
+    return Row(str(event.id), str(event.kind), float(event.t), unit, pid, text)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: no NaN, no infinity, no foreign types."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else words.safe(str(value))
+
+
+def insert(db: sqlite3.Connection, rows: Iterable[Row], told: frozenset[str]) -> list[str]:
+    """Insert those whose id is not there yet; answers these ids. `told`: told already."""
+    fresh = []
+    for row in rows:
+        done = db.execute(
+            "INSERT OR IGNORE INTO event (id, kind, t, unit, pid, told, json)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (row.id, row.kind, row.t, row.unit, row.pid, int(row.id in told), row.text),
+        )
+        if done.rowcount > 0:
+            fresh.append(row.id)
+    return fresh
+
+
+def mark_told(db: sqlite3.Connection, ids: Iterable[str]) -> None:
+    """These need not be told again."""
+    db.executemany("UPDATE event SET told = 1 WHERE id = ?", ((one,) for one in ids))
+
+
+def untold(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Events that were stored but not told before the daemon died, the oldest first."""
+    rows = db.execute("SELECT json FROM event WHERE told = 0 ORDER BY seq LIMIT ?", (UNTOLD_MAX,))
+    return [json.loads(text) for (text,) in rows.fetchall()]
+
+
+class Wanted(NamedTuple):
+    """Which events; None is any. Times are Unix seconds; ``unit`` and ``kind`` may be globs.
+
+    ``unit`` without a suffix also means the service, ``kind`` also a family ("leak" is "leak.*"),
+    ``id`` also its beginning.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    unit: str | None = None
+    kind: str | None = None
+    id: str | None = None
+    pid: int | None = None
+
+
+def open_reader(path: str) -> sqlite3.Connection:
+    """A connection that can only read. Raises StoreError; FileNotFoundError where nothing is."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    try:
+        db = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True, timeout=5)
+        try:
+            db.execute("SELECT count(*) FROM event WHERE 0").fetchone()
+        except sqlite3.OperationalError:
+            # A reader who may not write the folder cannot make the -shm file that WAL needs. With
+            # no daemon running there is no -wal either, and the file stands still.
+            if os.path.exists(path + "-wal"):
+                raise
+            db.close()
+            db = sqlite3.connect(f"file:{quoted}?mode=ro&immutable=1", uri=True)
+            db.execute("SELECT count(*) FROM event WHERE 0").fetchone()
+    except sqlite3.Error as error:
+        why = reason(error)
+        if not os.access(path, os.R_OK):
+            why = "permission denied (try as root)"
+        raise StoreError(f"the history {words.safe(path)} cannot be read: {why}") from None
+    return db
+
+
+def read_events(
+    path: str, wanted: Wanted = Wanted(), last: int | None = None  # noqa: B008
+) -> Iterator[dict[str, Any]]:
+    """The stored events, in the order in which they were stored; `last`: only so many of the end.
+
+    Raises StoreError (one line), or FileNotFoundError where no history was ever written.
+    """
+    for _, event in _select(open_reader(path), wanted, 0, last):
+        yield event
+
+
+def follow_events(
+    path: str, wanted: Wanted = Wanted(), last: int | None = None  # noqa: B008
+) -> Iterator[dict[str, Any] | None]:
+    """Like `read_events`, and goes on: None whenever there is nothing new (the caller waits)."""
+    db, after = open_reader(path), 0
+    while True:
+        for seq, event in _select(db, wanted, after, last):
+            after = seq
+            yield event
+        last = None
+        yield None
+
+
+_SELECT = """SELECT seq, json FROM event WHERE seq > :after
+    AND (:since IS NULL OR t >= :since) AND (:until IS NULL OR t <= :until)
+    AND (:unit IS NULL OR unit GLOB :unit OR unit GLOB :unit || '.service')
+    AND (:kind IS NULL OR kind GLOB :kind OR kind GLOB :kind || '.*')
+    AND (:id IS NULL OR substr(id, 1, length(:id)) = :id)
+    AND (:pid IS NULL OR pid = :pid)
+    ORDER BY seq DESC LIMIT :last"""
+
+
+def _select(
+    db: sqlite3.Connection, wanted: Wanted, after: int, last: int | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    values = {**wanted._asdict(), "after": after, "last": -1 if last is None else last}
+    sql = f"SELECT * FROM ({_SELECT}) ORDER BY seq" if last else _SELECT.replace("DESC", "ASC")
+    try:
+        for seq, text in db.execute(sql, values):
+            yield seq, json.loads(text)
+    except (sqlite3.Error, ValueError) as error:
+        raise StoreError(f"the history cannot be read: {reason(error)}") from None
