@@ -6,6 +6,8 @@ process that vanishes half-way is ordinary.
 
 from typing import NamedTuple
 
+from watchdog import words
+
 class Stat(NamedTuple):
     """The fields of /proc/PID/stat that identify; never its rss, which kernels misreport."""
 
@@ -14,6 +16,7 @@ class Stat(NamedTuple):
     ppid: int
     start_ticks: int
     kernel_thread: bool
+    threads: int
 
 
 def parse_stat(raw: bytes) -> Stat | None:
@@ -25,7 +28,7 @@ def parse_stat(raw: bytes) -> Stat | None:
     try:
         # PF_KTHREAD 0x00200000 of field 9 (flags); start is field 22, both counted from pid = 1
         return Stat(raw[left + 1 : right], rest[0].decode("ascii"), int(rest[1]), int(rest[19]),
-                    bool(int(rest[6]) & 0x00200000))  # fmt: skip
+                    bool(int(rest[6]) & 0x00200000), int(rest[17]))  # fmt: skip
     except (IndexError, ValueError):
         return None
 
@@ -73,3 +76,84 @@ def parse_pressure(raw: bytes) -> dict[str, int]:
         if total.isdigit():
             found[kind.decode("ascii", "replace")] = int(total)
     return found
+
+
+class Cgroups(NamedTuple):
+    """The two paths of /proc/PID/cgroup that matter; None where the hierarchy is not mounted.
+
+    ``systemd`` names the unit, ``memory`` is where the memory controller (or, on cgroup v2,
+    everything) accounts the process.
+    """
+
+    systemd: str | None
+    memory: str | None
+
+
+def parse_cgroup(raw: bytes) -> Cgroups:
+    """/proc/PID/cgroup on cgroup v1, v2 and hybrid; paths are safe text, "(deleted)" cut off."""
+    unified = named = memory = None
+    for line in raw.split(b"\n"):
+        number, _, rest = line.partition(b":")
+        controllers, colon, raw_path = rest.partition(b":")
+        if not colon:
+            continue
+        path = words.name(raw_path.removesuffix(b" (deleted)"))
+        if number == b"0":
+            unified = path
+        elif controllers == b"name=systemd":
+            named = path
+        elif b"memory" in controllers.split(b","):
+            memory = path
+    # In the hybrid layout both trees carry the units; "/" in one of them says nothing.
+    systemd = named if named not in (None, "/") else unified or named
+    return Cgroups(systemd, memory if memory is not None else unified)
+
+
+class Place(NamedTuple):
+    """Where a cgroup path puts a process: system unit, what lies below it, container."""
+
+    unit: str | None
+    inner: str | None
+    container: str | None
+
+
+_UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".automount")
+_CONTAINER_PREFIXES = (
+    "docker-", "cri-containerd-", "crio-", "libpod-", "lxc.payload.", "machine-", "systemd-nspawn@",
+)  # fmt: skip
+
+
+def place(path: str | None) -> Place:
+    """The outermost component that is no slice is the unit, if systemd could have named it.
+
+    Whoever owns a delegated subtree may give any name to what lies below, so nothing there is
+    ever a unit: it is `inner`. A path that leaves our cgroup namespace ("/..") has no unit.
+    """
+    if not path or path == "/" or path.startswith("/.."):
+        return Place(None, None, None)
+    parts = [part for part in path.split("/") if part]
+    outer = next((i for i, part in enumerate(parts) if not part.endswith(".slice")), None)
+    if outer is None:
+        return Place(None, None, None)
+    unit = parts[outer] if parts[outer].endswith(_UNIT_SUFFIXES) else None
+    below = [part for part in parts[outer + 1 :] if not part.endswith(".slice")]
+    return Place(unit, below[-1] if below else None, _container(parts))
+
+
+def _container(parts: list[str]) -> str | None:
+    """The container's id (12 figures) or name from docker, podman, CRI, LXC and nspawn paths."""
+    for part in reversed(parts):
+        stem = part.removesuffix(".scope").removesuffix(".service")
+        for prefix in _CONTAINER_PREFIXES:
+            if stem.startswith(prefix):
+                rest = stem[len(prefix) :]
+                return rest[:12] if _is_hex_id(rest) else rest
+        if _is_hex_id(part):
+            return part[:12]
+    if parts[0] == "lxc" and len(parts) > 1:
+        return parts[1]
+    return None
+
+
+def _is_hex_id(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

@@ -1,0 +1,158 @@
+"""Rings, trends and the world: what is remembered, and that it goes on after a restart."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchdog.facts import Group, Host, Sweep, Who
+from watchdog.history import entities
+from watchdog.history.entities import Trend
+from watchdog.history.ring import LEVELS, MISSING, Level, Ring
+from watchdog.history.world import World, private_bytes
+
+MIB = 1 << 20
+SMALL = Level("test", 10, 4)
+
+
+def row(pid=10, start=100, comm="leaky", rss=64 * MIB, shared=4 * MIB, swap=None, unit=None):
+    return (pid, start, comm, rss, shared, swap, unit, None)
+
+
+def test_a_bucket_keeps_its_smallest_value():
+    ring = Ring()
+    assert not ring.add(SMALL, 0, 5)
+    assert not ring.add(SMALL, 9.9, 3)
+    assert ring.add(SMALL, 10, 8)
+    assert list(ring.values) == [3]
+
+
+def test_buckets_without_a_value_are_missing_and_left_out():
+    ring = Ring()
+    for up, kib in ((0, 1), (30, 2), (40, 3)):
+        ring.add(SMALL, up, kib)
+    assert list(ring.values) == [1, MISSING, MISSING, 2]
+    assert ring.known(4) == ([4, 1], [1, 2])
+
+
+def test_a_value_of_the_past_changes_nothing():
+    ring = Ring()
+    ring.add(SMALL, 50, 7)
+    assert not ring.add(SMALL, 10, 1)
+    assert ring.floor == 7
+
+
+@given(st.lists(st.tuples(st.floats(0, 5000), st.integers(0, 2**32 - 2)), max_size=80))
+def test_a_ring_never_outgrows_its_slots(samples):
+    ring = Ring()
+    for gap, kib in samples:
+        ring.add(SMALL, (ring.bucket + 1) * 10 + gap, kib)
+    assert len(ring.values) <= SMALL.slots
+    assert all(value == MISSING or value < MISSING for value in ring.values)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 400), st.integers(0, 2**31)), min_size=1, max_size=60))
+def test_a_trend_survives_the_store(samples):
+    trend = Trend(1000.0, 50.0)
+    up = 50.0
+    for gap, kib in samples:
+        up += gap
+        trend.add(1000.0 + up, up, kib)
+    trend.stage, trend.since_t, trend.episode = "suspected", 1001.5, 3
+    kept = entities.load(trend.dump("10:100", "boot"))
+    assert kept is not None
+    for field in Trend.__slots__:
+        if field in ("rings", "verdict"):
+            continue
+        assert getattr(kept, field) == getattr(trend, field), field
+    for mine, theirs in zip(trend.rings, kept.rings, strict=True):
+        assert list(mine.values) == list(theirs.values)
+        assert (mine.bucket, mine.floor) == (theirs.bucket, theirs.floor)
+
+
+@pytest.mark.parametrize("blob", [b"", b"garbage", b"{}\n", b'{"format":1}\n', b'{"format":99}\n'])
+def test_what_cannot_be_read_is_no_trend(blob):
+    record = Trend(1.0, 1.0).dump("1:1", "b")._replace(blob=blob)
+    assert entities.load(record) is None
+
+
+def test_private_memory_leaves_out_shared_and_counts_swap():
+    assert private_bytes(row(rss=10, shared=4, swap=5)) == 11
+
+
+def test_a_census_tells_who_has_gone_and_a_sweep_does_not():
+    world = World()
+    world.take_sweep(Sweep(1.0, 1.0, (row(1), row(2)), census=True))
+    assert world.take_sweep(Sweep(2.0, 2.0, (row(1),), census=False))[1] == []
+    assert world.take_sweep(Sweep(3.0, 3.0, (row(1),), census=True))[1] == [(2, 100)]
+
+
+def test_a_reused_pid_is_somebody_else():
+    world = World()
+    world.take_sweep(Sweep(1.0, 1.0, (row(1, start=5),), census=True))
+    _, gone = world.take_sweep(Sweep(2.0, 2.0, (row(1, start=9),), census=True))
+    assert gone == [(1, 5)]
+    world.forget((1, 5))
+    assert world.by_pid == {1: (1, 9)}
+    assert world.entity_of_pid(1).start == 9
+    assert world.entity_of_pid(2) is None
+
+
+def test_exec_starts_a_trend_afresh_and_a_new_name_alone_does_not():
+    world = World()
+    world.take_sweep(Sweep(1.0, 1.0, (row(1),), census=False))
+    first = world.trends[1, 100].first_up
+    world.take_sweep(Sweep(2.0, 2.0, (row(1, comm="renamed"),), census=False))
+    assert world.trends[1, 100].first_up == first
+    world.take_sweep(Sweep(3.0, 3.0, (row(1, comm="other", rss=20 * MIB),), census=False))
+    assert world.trends[1, 100].first_up == 3.0
+    world.take_sweep(Sweep(4.0, 4.0, (row(1, comm="other", rss=5 * MIB),), census=False))
+    assert world.trends[1, 100].first_up == 4.0
+
+
+def test_another_executable_starts_a_trend_afresh():
+    world = World()
+    world.take_who(Who(1.0, 1.0, 1, 100, exe="/bin/sh"))
+    world.take_sweep(Sweep(1.0, 1.0, (row(1),), census=False))
+    world.take_who(Who(9.0, 9.0, 1, 100, exe="/bin/app"))
+    assert world.trends[1, 100].first_up == 9.0
+
+
+def test_headroom_is_the_tightest_limit_of_the_chain():
+    world = World()
+    world.take_host(Host(1.0, 1.0, mem_available=1000 * MIB, swap_free=24 * MIB))
+    for path, limit, anon in (("/a", 300, 100), ("/a/b.service", 500, 100), ("/a/b.service/c", None, 9)):
+        unit = "b.service" if path.endswith(".service") else None
+        limit_bytes = limit * MIB if limit else None
+        world.take_group(Group(1.0, 1.0, unit, path, anon=anon * MIB, limit=limit_bytes))
+    left = world.headroom("/a/b.service/c", 1.0, 1.0)
+    assert left.bytes == 200 * MIB
+    assert left.of == "below the limit of /a"
+    assert world.headroom(None, 1.0, 4.0).bytes == 256 * MIB
+    assert World().headroom(None, 1.0, 1.0) is None
+
+
+def test_a_unit_has_a_trend_of_its_own_and_is_forgotten():
+    world = World()
+    world.take_group(Group(1.0, 1.0, "b.service", "/b.service", anon=MIB, kernel=MIB))
+    assert world.unit_trends["b.service"].kib == 2048
+    assert world.forget_groups(before=2.0) == ["b.service"]
+    assert not world.groups and not world.unit_trends
+
+
+@pytest.mark.parametrize(
+    ("host", "age"),
+    [
+        (Host(100.0, 90.0), 89.0),
+        (Host(100.0, None, btime=40.0), 49.0),
+        (Host(100.0, None), 0.0),
+    ],
+)
+def test_age_counts_from_the_start_of_the_process(host, age):
+    world = World()
+    world.take_host(host)
+    assert world.age_s((1, 100), 90.0) == age
+
+
+def test_levels_cover_five_minutes_to_a_week():
+    assert LEVELS[0].bucket_s * LEVELS[0].slots == 300
+    assert LEVELS[-1].bucket_s * LEVELS[-1].slots == 7 * 86400

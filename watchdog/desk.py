@@ -1,0 +1,124 @@
+"""Effect: what becomes of the engine's answers. An event is stored, then told; an order is done.
+
+An event is told once the store has said that it is new; the store answers within two seconds,
+from memory where its disk hangs or is full, so that no alert waits for a disk.
+"""
+
+import json
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from watchdog import words
+from watchdog.act import hook
+from watchdog.act.kill import kill
+from watchdog.child import Children
+from watchdog.clock import Clock
+from watchdog.facts import Event, Order, Outcome
+from watchdog.policy.match import protected
+from watchdog.policy.rules import Rules
+from watchdog.store.db import Store
+from watchdog.tell import terminal
+from watchdog.tell.journal import Journal
+
+SIGNALS = {"terminate": 15, "kill": 9}
+
+
+class Desk:
+    """Where events and orders go; `feed_back` takes the outcomes to the engine."""
+
+    def __init__(
+        self, clock: Clock, rules: Rules, children: Children, store: Store,
+        journal: Journal | None, out: TextIO | None, as_json: bool,
+        feed_back: Callable[[Outcome], None],
+    ) -> None:  # fmt: skip
+        self.clock = clock
+        self.rules = rules
+        self.children = children
+        self.store = store
+        self.journal = journal
+        self.out = out
+        self.as_json = as_json
+        self.feed_back = feed_back
+        self.waiting: deque[dict[str, Any]] = deque()  # one for each answer that is to come
+        self.last_oom_kill: dict[str, Any] | None = None
+        self.oom_kills = 0
+        self.unsaid = 0  # lines that standard output did not take
+
+    # ---- events ------------------------------------------------------------------------------
+
+    def take(self, event: Event, kept: dict[str, str]) -> None:
+        """Store an event together with the cursors that led to it; told when it is known as new."""
+        self.waiting.append(event.flat())
+        self.store.put_events([event], kept)
+
+    def answers(self) -> None:
+        """Tell what the store says is new."""
+        told = []
+        for new in self.store.answers():
+            flat = self.waiting.popleft()
+            if flat["id"] in new:
+                self.tell(flat)
+                told.append(flat["id"])
+        self.store.mark_told(told)
+
+    def tell(self, flat: dict[str, Any]) -> None:
+        """To the journal, and to standard output."""
+        if flat["event"] == "oom.kill":
+            self.last_oom_kill = flat
+            self.oom_kills += 1
+        if self.journal is not None:
+            self.journal.send(flat)
+        if self.out is not None:
+            text = json.dumps(flat) if self.as_json else terminal.line(flat, self.out.isatty())
+            self._print(text + "\n")
+
+    def _print(self, text: str) -> None:
+        """Write a line unless its reader has stopped reading: the loop must not wait for it."""
+        assert self.out is not None
+        poller = select.poll()
+        poller.register(self.out.fileno(), select.POLLOUT)
+        ready = poller.poll(0)
+        if not ready or not ready[0][1] & select.POLLOUT:
+            self.unsaid += 1
+            return
+        try:
+            os.write(self.out.fileno(), text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            self.unsaid += 1
+
+    # ---- orders ------------------------------------------------------------------------------
+
+    def carry_out(self, order: Order, event: dict[str, Any]) -> None:
+        """Do what a policy ordered; the outcome comes back through `feed_back`."""
+        verb, _, name = order.do.partition(":")
+        if verb == "log":  # the policy.action event itself is the line
+            self._done(order, "done", "")
+        elif verb in SIGNALS:
+            self._signal(order, SIGNALS[verb])
+        elif verb == "notify" and name in self.rules.notify and self.rules.notify[name].argv:
+            self._hook(order, event, tuple(self.rules.notify[name].argv or ()), None, 30.0)
+        elif verb == "run" and name in self.rules.run:
+            found = self.rules.run[name]
+            self._hook(order, event, found.argv, found.user, found.timeout_s)
+        else:
+            self._done(order, "failed", f"{words.safe(order.do)} is not available in this version")
+
+    def _signal(self, order: Order, number: int) -> None:
+        entity = order.subject.entity
+        if entity.pid is None or entity.start is None:
+            self._done(order, "failed", "a unit has no single process to signal")
+            return
+        outcome, detail = kill(
+            entity.pid, entity.start, number,
+            still_protected=lambda: protected(self.rules, order.subject),
+            still_needed=None,
+        )  # fmt: skip
+        self._done(order, outcome, detail)
+
+    def _done(self, order: Order, outcome: str, detail: str) -> None:
+        self.feed_back(
+            Outcome(self.clock.wall(), self.clock.boottime(), order.id, outcome, detail)
+        )

@@ -1,0 +1,418 @@
+"""Pure: the one composition. Facts in, events and orders out, live and replayed alike.
+
+history remembers, judge decides what is true, policy decides what is to be done about it. This
+room only lets them meet: it knows the order in which a fact passes through them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from watchdog import words
+from watchdog.facts import (
+    DOSSIER_ROWS_MAX, COMM, RSS, UNIT,
+    DossierRow, Entity, EntityRecord, Event, Fact, Group, Host, Ident, KernelLine, Order, Outcome,
+    Row, Said, Subject, Sweep, Tick, Who,
+)  # fmt: skip
+from watchdog.history import entities
+from watchdog.history.entities import Trend
+from watchdog.history.world import World, private_bytes, used_bytes
+from watchdog.judge import stage
+from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.proven import excess_bytes, prove
+from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.policy.decide import Decider
+from watchdog.policy.match import protected, weight
+from watchdog.policy.rules import Rules
+
+PENDING_ORDERS_MAX = 1000
+# Below this a process is no candidate for the guard and leaves its dossier.
+DOSSIER_LEAST_BYTES = 4 << 20
+# A cgroup that no census has read for this long is gone.
+GROUP_UNSEEN_S = 180.0
+
+
+class Engine:
+    """See `feed`. One engine is one boot of one machine (a new boot id starts afresh)."""
+
+    def __init__(self, rules: Rules, host: str | None, kept: dict[str, Any] | None = None) -> None:
+        self.rules = rules
+        self.host = host
+        self.world = World()
+        self.oom = Assembler()
+        self.decider = Decider(rules, kept)
+        self.boot_id: str | None = None
+        self.healthy = True
+        self.oom_killed: dict[str, float] = {}  # unit or "pid:start" -> when (our now)
+        self.pending: dict[str, Order] = {}
+        self.waiting: dict[Ident, EntityRecord] = {}
+        self.waiting_units: dict[str, EntityRecord] = {}
+        self.counts: dict[str, int] = {}
+
+    def set_rules(self, rules: Rules) -> None:
+        """Go on under other rules; what is remembered stays, cooldowns and budgets too."""
+        self.decider = Decider(rules, self.decider.kept())
+        self.rules = rules
+
+    def feed(self, fact: Fact) -> list[Event | Order]:
+        """Take one fact; what is to be told, and what is to be done, in that order."""
+        if isinstance(fact, Sweep):
+            return self._sweep(fact)
+        if isinstance(fact, Host):
+            return self._host(fact)
+        if isinstance(fact, Group):
+            return self._group(fact)
+        if isinstance(fact, Who):
+            self.world.take_who(fact)
+            return []
+        if isinstance(fact, KernelLine):
+            return self._oom_kills(self.oom.feed(fact))
+        if isinstance(fact, Tick):
+            return self._oom_kills(self.oom.tick(fact.t, fact.up))
+        if isinstance(fact, Outcome):
+            return self._outcome(fact)
+        return self._said(fact)
+
+    def finish(self) -> list[Event | Order]:
+        """The recording ends: tell the report that was still open."""
+        return self._oom_kills(self.oom.flush())
+
+    # ---- facts -------------------------------------------------------------------------------
+
+    def _host(self, host: Host) -> list[Event | Order]:
+        before = self.world.host
+        if host.boot_id is not None:
+            self.boot_id = host.boot_id
+        self.world.take_host(host)
+        if before and host.up is not None and before.up is not None and host.mem_available:
+            passed_us = (host.up - before.up) * 1e6
+            full = (host.psi_full_us or 0) - (before.psi_full_us or 0)
+            stalled = passed_us > 0 and full / passed_us >= 0.05
+            mark = 0.10 * (host.mem_total or 0)  # twice the shipped guard mark
+            self.healthy = host.mem_available > mark and not stalled
+        return self._oom_kills(self.oom.tick(host.t, host.up))
+
+    def _group(self, group: Group) -> list[Event | Order]:
+        closed = self.world.take_group(group)
+        unit = group.unit
+        if unit is None:
+            return []
+        record = self.waiting_units.pop(unit, None)
+        trend = self.world.unit_trends[unit]
+        if record:
+            trend = self._resume(record, trend)
+            self.world.unit_trends[unit] = trend
+        if not closed:
+            return []
+        now = trend.last_up
+        prove(trend, closed, self.healthy)
+        # A process that is named already speaks for its unit.
+        if trend.stage == "none" and any(
+            row[UNIT] == unit and self.world.trends[ident].stage != "none"
+            for ident, row in self.world.rows.items()
+        ):
+            return []
+        entity = Entity(unit=unit)
+        ending = self._ending(group.cgroup, trend)
+        change = stage.step(trend, closed, now, now - trend.first_up, ending)
+        return self._leak(change, trend, f"unit:{unit}", entity, used_bytes(group), group.t)
+
+    def _sweep(self, sweep: Sweep) -> list[Event | Order]:
+        world = self.world
+        now = sweep.t if sweep.up is None else sweep.up
+        out: list[Event | Order] = []
+        out += self._oom_kills(self.oom.tick(sweep.t, sweep.up))
+        closed, gone = world.take_sweep(sweep)
+        if self.waiting:
+            self._resume_all(sweep)
+        for ident, levels in closed:
+            trend = world.trends[ident]
+            prove(trend, levels, self.healthy)
+            who = world.who.get(ident)
+            cgroup = who.cgroup if who else None
+            change = stage.step(
+                trend, levels, now, world.age_s(ident, now), self._ending(cgroup, trend)
+            )
+            if change:
+                row = world.rows[ident]
+                out += self._leak(
+                    change, trend, f"{ident[0]}-{ident[1]}", world.entity(ident), row[RSS], sweep.t
+                )
+        for ident in gone:
+            trend = world.trends[ident]
+            if trend.stage != "none":
+                key = f"{ident[0]}-{ident[1]}"
+                change = stage.clear(trend, "the process is gone")
+                out += self._leak(change, trend, key, world.entity(ident), None, sweep.t)
+            world.forget(ident)
+        if sweep.census:
+            self._forget(now)
+        return out + self._decide(sweep.t, sweep.up)
+
+    def _said(self, said: Said) -> list[Event | Order]:
+        return [self._event(said.kind, said.identity, said.t, said.up, said.because, said.body)]
+
+    # ---- leaks -------------------------------------------------------------------------------
+
+    def _ending(self, cgroup: str | None, trend: Trend) -> stage.Ending:
+        rates = sum(t.rate for t in self.world.trends.values() if t.rate > 0)
+        left = self.world.headroom(cgroup, trend.rate, rates)
+        return stage.Ending(left.bytes, left.of) if left else stage.Ending(None, "")
+
+    def _leak(
+        self, change: stage.Change | None, trend: Trend, identity: str, entity: Entity,
+        resident: int | None, t: float,
+    ) -> list[Event | Order]:  # fmt: skip
+        if change is None:
+            return []
+        found = change.found
+        body: dict[str, Any] = {
+            **entity._asdict(),
+            "scope": "process" if entity.pid is not None else "unit",
+            "rate_bytes_per_s": round(found.growth.rate) if found else None,
+            "confidence": found.confidence if found else None,
+            "resident_bytes": resident,
+            "since": trend.since_t,
+            "exhausts_in_s": _tenths(found.exhausts_in_s if found else None),
+            "exhausts_in_low_s": _tenths(found.exhausts_in_low_s if found else None),
+            "exhausts_in_high_s": _tenths(found.exhausts_in_high_s if found else None),
+        }
+        up = None if self.world.host is not None and self.world.host.up is None else trend.last_up
+        event = self._event(
+            change.kind, f"{identity}-{trend.episode}", t, up, change.because, body, trend.event
+        )
+        trend.event = None if change.kind == "leak.cleared" else event.id
+        return [event]
+
+    # ---- OOM kills ---------------------------------------------------------------------------
+
+    def _oom_kills(self, reports: Iterable[Report]) -> list[Event | Order]:
+        out: list[Event | Order] = []
+        for report in reports:
+            body, because, identity = oom_kill_event(
+                report, self.world.entity_of_pid, self._leak_of
+            )
+            event = self._event(
+                "oom.kill", identity, report.t, report.up, because, body, self._cause_of(body)
+            )
+            if report.boot_id is None or report.boot_id == self.boot_id:
+                self._remember_kill(body, report.up if report.up is not None else report.t)
+            out.append(event)
+        return out
+
+    def _leak_of(self, pid: int) -> str | None:
+        """What is already known of a victim's growth, as one sentence."""
+        ident = self.world.by_pid.get(pid)
+        trend = self.world.trends.get(ident) if ident else None
+        if trend is None or trend.stage == "none":
+            return None
+        ago = words.duration(max(1.0, trend.last_t - (trend.since_t or trend.last_t)))
+        return f"a leak of it was {trend.stage} ({words.rate(trend.rate)}, for {ago})"
+
+    def _cause_of(self, body: Mapping[str, Any]) -> str | None:
+        ident = self.world.by_pid.get(body.get("pid") or -1)
+        trend = self.world.trends.get(ident) if ident else None
+        return trend.event if trend else None
+
+    def _remember_kill(self, body: Mapping[str, Any], now: float) -> None:
+        self.counts["oom_kills"] = self.counts.get("oom_kills", 0) + 1
+        if body.get("unit"):
+            self.oom_killed[f"unit:{body['unit']}"] = now
+        if body.get("start") is not None:
+            self.oom_killed[f"{body['pid']}:{body['start']}"] = now
+
+    # ---- policies ----------------------------------------------------------------------------
+
+    def _decide(self, t: float, up: float | None) -> list[Event | Order]:
+        if not self.rules.policies:
+            return []
+        orders = self.decider.step(t, up, self.boot_id, None, self._subjects(t if up is None else up))
+        out: list[Event | Order] = []
+        for order in orders:
+            if order.outcome is not None:
+                out.append(self._action(order, order.outcome, "", t, up))
+            elif len(self.pending) < PENDING_ORDERS_MAX:
+                self.pending[order.id] = order
+                out.append(order)
+        return out
+
+    def _outcome(self, outcome: Outcome) -> list[Event | Order]:
+        order = self.pending.pop(outcome.order_id, None)
+        if order is None:
+            return []
+        return [self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)]
+
+    def _action(
+        self, order: Order, outcome: str, detail: str, t: float, up: float | None
+    ) -> Event:
+        entity = order.subject.entity
+        body = {
+            **entity._asdict(),
+            "policy": order.policy, "do": order.do, "mode": order.mode,
+            "target": entity._asdict(), "incident": order.incident, "outcome": outcome,
+        }  # fmt: skip
+        because = order.because + ((detail,) if detail else ())
+        return self._event("policy.action", order.id, t, up, because, body, order.cause)
+
+    def _subjects(self, now: float) -> Iterator[Subject]:
+        world = self.world
+        for ident, row in world.rows.items():
+            who, trend = world.who.get(ident), world.trends[ident]
+            key = f"{ident[0]}:{ident[1]}"
+            yield Subject(
+                key=key,
+                entity=world.entity(ident),
+                is_unit=False,
+                cmdline=who.cmdline if who else None,
+                cgroup=who.cgroup if who else None,
+                trusted=who.trusted if who else None,
+                oom_score_adj=who.oom_score_adj if who else None,
+                age_s=world.age_s(ident, now),
+                resident_bytes=row[RSS],
+                growth_bytes_per_s=trend.recent_rate(),
+                leak=trend.stage,
+                exhausts_in_s=trend.verdict.exhausts_in_s if trend.verdict else None,
+                limit_share=self._limit_share(who.cgroup if who else None),
+                oom_killed_up=self.oom_killed.get(key),
+                cause=trend.event,
+            )
+        for group in world.groups.values():
+            trend = world.unit_trends.get(group.unit or "")
+            if group.unit is None or trend is None:
+                continue
+            stages = [trend, *self._members(group.unit)]
+            worst = max(stages, key=lambda one: ("none", "suspected", "confirmed").index(one.stage))
+            yield Subject(
+                key=f"unit:{group.unit}",
+                entity=Entity(unit=group.unit),
+                is_unit=True,
+                cgroup=group.cgroup,
+                age_s=now - trend.first_up,
+                resident_bytes=used_bytes(group),
+                growth_bytes_per_s=trend.recent_rate(),
+                leak=worst.stage,
+                exhausts_in_s=worst.verdict.exhausts_in_s if worst.verdict else None,
+                limit_share=self._limit_share(group.cgroup),
+                oom_killed_up=self.oom_killed.get(f"unit:{group.unit}"),
+                cause=worst.event,
+            )
+
+    def _members(self, unit: str) -> list[Trend]:
+        rows = self.world.rows
+        return [self.world.trends[ident] for ident, row in rows.items() if row[UNIT] == unit]
+
+    def _limit_share(self, cgroup: str | None) -> float | None:
+        shares = [
+            used_bytes(group) / group.limit for group in self.world.chain(cgroup) if group.limit
+        ]
+        return max(shares, default=None)
+
+    # ---- what others ask of it ---------------------------------------------------------------
+
+    def dossier(self) -> list[DossierRow]:
+        """The guard's view, the largest first: see facts.DossierRow."""
+        world = self.world
+        large = [
+            (private_bytes(row), ident, row)
+            for ident, row in world.rows.items()
+            if private_bytes(row) >= DOSSIER_LEAST_BYTES
+        ]
+        large.sort(reverse=True, key=lambda item: (item[0], item[1]))
+        return [self._dossier_row(ident, row, size) for size, ident, row in large[:DOSSIER_ROWS_MAX]]
+
+    def _dossier_row(self, ident: Ident, row: Row, size: int) -> DossierRow:
+        trend, who = self.world.trends[ident], self.world.who.get(ident)
+        subject = Subject(
+            key=f"{ident[0]}:{ident[1]}", entity=self.world.entity(ident), is_unit=False,
+            cmdline=who.cmdline if who else None, cgroup=who.cgroup if who else None,
+            trusted=who.trusted if who else None,
+            oom_score_adj=who.oom_score_adj if who else None,
+        )  # fmt: skip
+        confidence = trend.verdict.confidence if trend.verdict else 0.0
+        return (
+            ident[0], ident[1], row[COMM], row[UNIT], trend.proven_kib << 10,
+            excess_bytes(trend.proven_kib, size >> 10),
+            confidence if trend.stage == "confirmed" else 0.0,
+            protected(self.rules, subject), weight(self.rules, subject),
+        )  # fmt: skip
+
+    def leaks(self) -> list[dict[str, Any]]:
+        """Who is suspected or confirmed at this moment, for now.json."""
+        world = self.world
+        found: list[dict[str, Any]] = []
+        for ident, trend in world.trends.items():
+            if trend.stage != "none":
+                found.append({**world.entity(ident)._asdict(), **_standing(trend),
+                              "resident_bytes": world.rows[ident][RSS]})  # fmt: skip
+        for unit, trend in world.unit_trends.items():
+            if trend.stage != "none":
+                found.append({**Entity(unit=unit)._asdict(), **_standing(trend),
+                              "resident_bytes": trend.kib << 10})  # fmt: skip
+        return found
+
+    def dump(self, urgent: bool = False) -> list[EntityRecord]:
+        """The trends worth keeping; with `urgent` only those under suspicion."""
+        boot = self.boot_id or ""
+        found = [
+            trend.dump(f"{ident[0]}:{ident[1]}", boot)
+            for ident, trend in self.world.trends.items()
+            if trend.stage != "none" or not urgent
+        ]
+        return found + [
+            trend.dump(f"unit:{unit}", boot)
+            for unit, trend in self.world.unit_trends.items()
+            if trend.stage != "none" or not urgent
+        ]
+
+    def load(self, records: Iterable[EntityRecord]) -> None:
+        """Trends of an earlier run on this boot: each goes on when its entity is seen again."""
+        for record in records:
+            head, _, tail = record.key.partition(":")
+            if head == "unit":
+                self.waiting_units[tail] = record
+            elif head.isdigit() and tail.isdigit():
+                self.waiting[(int(head), int(tail))] = record
+
+    def _resume_all(self, sweep: Sweep) -> None:
+        """Hand the kept trends to who is still there; after a census the rest are gone."""
+        for row in sweep.rows:
+            ident = (row[0], row[1])
+            record = self.waiting.pop(ident, None)
+            if record:
+                self.world.trends[ident] = self._resume(record, self.world.trends[ident])
+        if sweep.census:
+            self.waiting.clear()
+
+    def _resume(self, record: EntityRecord, fresh: Trend) -> Trend:
+        kept = entities.load(record)
+        if kept is None:
+            return fresh
+        kept.add(fresh.last_t, fresh.last_up, fresh.kib)
+        return kept
+
+    def _forget(self, now: float) -> None:
+        self.world.forget_groups(now - GROUP_UNSEEN_S)
+        # An hour is longer than any rule looks back at an OOM kill.
+        self.oom_killed = {k: at for k, at in self.oom_killed.items() if now - at < 3600}
+
+    def _event(
+        self, kind: str, identity: str, t: float, up: float | None,
+        because: tuple[str, ...], body: Mapping[str, Any], cause: str | None = None,
+    ) -> Event:  # fmt: skip
+        boot = body.get("boot_id") or self.boot_id
+        event_id = f"{kind}-{(boot or 'unknown')[:8]}-{identity}"
+        return Event(kind, event_id, cause, t, up, boot, self.host, because, body)
+
+
+def _standing(trend: Trend) -> dict[str, Any]:
+    found = trend.verdict
+    return {
+        "level": trend.stage,
+        "rate_bytes_per_s": round(trend.rate),
+        "since": trend.since_t,
+        "confidence": found.confidence if found else None,
+        "exhausts_in_s": _tenths(found.exhausts_in_s) if found else None,
+    }
+
+
+def _tenths(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

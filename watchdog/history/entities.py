@@ -1,0 +1,128 @@
+"""Pure: what is remembered of one process or unit, and how it is written down.
+
+A trend belongs to one identity: (boot, pid, start ticks), or (boot, unit). Time is
+CLOCK_BOOTTIME, so a trend goes on where it was when the daemon starts again on the same boot.
+"""
+
+import json
+from array import array
+from typing import Any
+
+from watchdog.facts import EntityRecord
+from watchdog.history.ring import LEVELS, MISSING, Ring
+
+FORMAT = 1
+
+
+class Trend:
+    """The history of one entity's private memory (anonymous + swap), in KiB.
+
+    ``stage`` is none, suspected or confirmed; ``since_t`` is when the rise began that is suspected
+    (Unix seconds), ``episode`` counts suspicions, ``passes`` and ``fails`` count, by level, the
+    windows in a row that rose and that did not. ``proven_kib`` is the level that the entity has
+    shown the machine can carry.
+    """
+
+    __slots__ = (
+        "base_kib", "confirmed_t", "episode", "event", "fails", "first_t", "first_up", "kib",
+        "last_t", "last_up", "level", "passes", "peak_kib", "proven_kib", "rate", "rings", "since_t",
+        "stage", "verdict",
+    )  # fmt: skip
+
+    def __init__(self, t: float, up: float) -> None:
+        self.rings: list[Ring | None] = [None] * len(LEVELS)
+        self.first_t = self.last_t = t
+        self.first_up = self.last_up = up
+        self.kib = 0
+        self.stage = "none"
+        self.since_t: float | None = None
+        self.confirmed_t: float | None = None
+        self.episode = 0
+        self.level = -1
+        self.base_kib = 0
+        self.peak_kib = 0
+        self.passes = [0] * len(LEVELS)
+        self.fails = 0
+        self.rate = 0.0
+        self.proven_kib = 0
+        self.event: str | None = None
+        self.verdict: Any = None
+
+    def add(self, t: float, up: float, kib: int) -> list[int]:
+        """Take a value; the indices of the levels at which it closed a bucket."""
+        self.last_t, self.last_up, self.kib = t, up, kib
+        closed = []
+        for index, level in enumerate(LEVELS):
+            ring = self.rings[index]
+            if ring is None:
+                ring = self.rings[index] = Ring()
+            if ring.add(level, up, kib):
+                closed.append(index)
+        return closed
+
+    def restart(self, t: float, up: float) -> None:
+        """Another program runs under this identity now: what was seen says nothing of it."""
+        episode = self.episode
+        self.__init__(t, up)  # type: ignore[misc]
+        self.episode = episode
+
+    def recent_rate(self) -> float | None:
+        """Bytes a second over the finest ring (five minutes); None before there are two buckets."""
+        ring = self.rings[0]
+        if ring is None:
+            return None
+        ages, floors = ring.known(LEVELS[0].slots)
+        if len(floors) < 2:
+            return None
+        return (floors[-1] - floors[0]) * 1024 / ((ages[0] - ages[-1]) * LEVELS[0].bucket_s)
+
+    def dump(self, key: str, boot_id: str) -> EntityRecord:
+        """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words."""
+        rings = [ring or Ring() for ring in self.rings]
+        head = {
+            "format": FORMAT, "first_up": self.first_up, "last_up": self.last_up, "kib": self.kib,
+            "stage": self.stage, "since_t": self.since_t, "confirmed_t": self.confirmed_t,
+            "episode": self.episode, "level": self.level, "base_kib": self.base_kib,
+            "peak_kib": self.peak_kib,
+            "passes": self.passes, "fails": self.fails, "rate": self.rate,
+            "proven_kib": self.proven_kib, "event": self.event,
+            "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
+        }  # fmt: skip
+        blob = json.dumps(head, separators=(",", ":")).encode() + b"\n"
+        blob += b"".join(_little_endian(ring.values) for ring in rings)
+        return EntityRecord(key, boot_id, self.first_t, self.last_t, self.kib * 1024, blob)
+
+
+def load(record: EntityRecord) -> Trend | None:
+    """The trend of a record; None where it was written by something that we cannot read."""
+    line, newline, rest = record.blob.partition(b"\n")
+    try:
+        head = json.loads(line)
+        if not newline or head["format"] != FORMAT:
+            return None
+        trend = Trend(record.first_t, float(head["first_up"]))
+        trend.last_t, trend.last_up = record.last_t, float(head["last_up"])
+        for field in ("kib", "stage", "since_t", "confirmed_t", "episode", "level", "base_kib",
+                      "peak_kib", "passes", "fails", "rate", "proven_kib", "event"):  # fmt: skip
+            setattr(trend, field, head[field])
+        at = 0
+        for index, (bucket, floor, length) in enumerate(head["rings"]):
+            ring = Ring()
+            ring.bucket, ring.floor = bucket, floor
+            ring.values = _words(rest[at : at + 4 * length])
+            at += 4 * length
+            trend.rings[index] = ring
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None
+    return trend
+
+
+def _words(raw: bytes) -> "array[int]":
+    return array("I", (int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw), 4)))
+
+
+def _little_endian(values: "array[int]") -> bytes:
+    return b"".join(value.to_bytes(4, "little") for value in values)
+
+
+__all__ = ["MISSING", "Trend", "load"]

@@ -1,0 +1,187 @@
+"""Pure: the machine as the facts so far tell it: who is there, where, how large, with what limit."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from watchdog import procfs
+from watchdog.facts import (
+    COMM, PID, RSS, SHARED, START, SWAP, UNIT,
+    Entity, Group, Host, Ident, Row, Sweep, Who,
+)  # fmt: skip
+from watchdog.history.entities import Trend
+
+TICKS_PER_S = 100  # USER_HZ: what /proc counts start times in, the same on every Linux
+
+
+class Headroom(NamedTuple):
+    """Bytes that are left before somebody's memory ends, and in words whose they are."""
+
+    bytes: int
+    of: str
+
+
+def private_bytes(row: Row) -> int:
+    """Anonymous memory and swap: what only this process's end gives back."""
+    return max(0, row[RSS] - row[SHARED]) + (row[SWAP] or 0)
+
+
+def used_bytes(group: Group) -> int:
+    """What a cgroup holds that reclaim cannot take away (page cache and slab can be reclaimed)."""
+    return sum(part or 0 for part in (group.anon, group.shmem, group.swap, group.kernel))
+
+
+class World:
+    """Facts in, the current state out; decides nothing."""
+
+    def __init__(self) -> None:
+        self.host: Host | None = None
+        self.rows: dict[Ident, Row] = {}
+        self.who: dict[Ident, Who] = {}
+        self.trends: dict[Ident, Trend] = {}
+        self.unit_trends: dict[str, Trend] = {}
+        self.groups: dict[str, Group] = {}
+        self.by_pid: dict[int, Ident] = {}
+
+    def take_host(self, host: Host) -> None:
+        self.host = host
+
+    def take_who(self, who: Who) -> None:
+        ident = (who.pid, who.start)
+        known = self.who.get(ident)
+        trend = self.trends.get(ident)
+        if known and trend and trend.stage == "none" and who.exe != known.exe is not None:
+            trend.restart(who.t, _now(who))
+        self.who[ident] = who
+
+    def take_group(self, group: Group) -> list[int]:
+        """Take a cgroup; the levels at which its unit's trend closed a bucket."""
+        if group.cgroup is not None:
+            self.groups[group.cgroup] = group
+        if group.unit is None:
+            return []
+        now = _now(group)
+        trend = self.unit_trends.get(group.unit)
+        if trend is None:
+            trend = self.unit_trends[group.unit] = Trend(group.t, now)
+        return trend.add(group.t, now, used_bytes(group) >> 10)
+
+    def take_sweep(self, sweep: Sweep) -> tuple[list[tuple[Ident, list[int]]], list[Ident]]:
+        """Take rows: (who closed buckets at which levels, who has gone since the last census)."""
+        now = _now(sweep)
+        closed = []
+        for row in sweep.rows:
+            ident = (row[PID], row[START])
+            kib = private_bytes(row) >> 10
+            trend = self.trends.get(ident)
+            before = self.rows.get(ident)
+            if trend is None:
+                trend = self.trends[ident] = Trend(sweep.t, now)
+                self.by_pid[row[PID]] = ident
+                if self.age_s(ident, now) > 300:
+                    # It lived before our history begins: what it holds has been carried so far.
+                    trend.proven_kib = kib
+            elif before and trend.stage == "none" and trend.kib > 4096:
+                # An exec starts over with little memory; a mere change of name does not.
+                renamed = row[COMM] != before[COMM]
+                if kib * (2 if renamed else 10) < trend.kib:
+                    trend.restart(sweep.t, now)
+            self.rows[ident] = row
+            levels = trend.add(sweep.t, now, kib)
+            if levels:
+                closed.append((ident, levels))
+        gone: list[Ident] = []
+        if sweep.census:
+            seen = {(row[PID], row[START]) for row in sweep.rows}
+            gone = [ident for ident in self.rows if ident not in seen]
+        return closed, gone
+
+    def forget(self, ident: Ident) -> None:
+        """A process is gone."""
+        for table in (self.rows, self.who, self.trends):
+            table.pop(ident, None)  # type: ignore[attr-defined]
+        if self.by_pid.get(ident[0]) == ident:
+            del self.by_pid[ident[0]]
+
+    def forget_groups(self, before: float) -> list[str]:
+        """Drop the cgroups not seen since `before` (our now); the units that went with them."""
+        old = [path for path, group in self.groups.items() if _now(group) < before]
+        for path in old:
+            del self.groups[path]
+        units = [unit for unit, trend in self.unit_trends.items() if trend.last_up < before]
+        for unit in units:
+            del self.unit_trends[unit]
+        return units
+
+    def age_s(self, ident: Ident, now: float) -> float:
+        """Seconds since the process was started; where boot time is unknown, since first sight."""
+        host = self.host
+        born = ident[1] / TICKS_PER_S
+        if host is not None and host.up is not None:
+            return max(0.0, now - born)
+        if host is not None and host.btime is not None:
+            return max(0.0, now - host.btime - born)
+        trend = self.trends.get(ident)
+        return now - trend.first_up if trend else 0.0
+
+    def entity(self, ident: Ident) -> Entity:
+        """Who that is, as far as it is known."""
+        row, who = self.rows.get(ident), self.who.get(ident)
+        return Entity(
+            ident[0],
+            ident[1],
+            row[COMM] if row else None,
+            who.exe if who else None,
+            who.uid if who else None,
+            row[UNIT] if row else None,
+            who.inner if who else None,
+            who.container if who else None,
+        )
+
+    def entity_of_pid(self, pid: int) -> Entity | None:
+        """Whoever has, or had until the last census, that PID."""
+        ident = self.by_pid.get(pid)
+        return self.entity(ident) if ident else None
+
+    def chain(self, cgroup: str | None) -> Iterator[Group]:
+        """The cgroup and those above it, as far as we know them."""
+        path = cgroup or ""
+        while path:
+            group = self.groups.get(path)
+            if group is not None:
+                yield group
+            path = path.rpartition("/")[0]
+
+    def limit_left(self, cgroup: str | None) -> Headroom | None:
+        """What the tightest limit above a cgroup leaves; None where none limits it."""
+        best: Headroom | None = None
+        for group in self.chain(cgroup):
+            if group.limit is None:
+                continue
+            left = max(0, group.limit - used_bytes(group))
+            if best is None or left < best.bytes:
+                place = procfs.place(group.cgroup)
+                best = Headroom(left, f"below the limit of {group.unit or place.unit or group.cgroup}")
+        return best
+
+    def host_left(self) -> int | None:
+        """What the machine can still hand out: available memory and free swap."""
+        host = self.host
+        if host is None or host.mem_available is None:
+            return None
+        return host.mem_available + (host.swap_free or 0)
+
+    def headroom(self, cgroup: str | None, rate: float, all_rates: float) -> Headroom | None:
+        """The nearest end of who grows by `rate` bytes/s, of `all_rates` on the whole machine.
+
+        The machine's headroom is shared by all who grow: each has the part that its rate has.
+        """
+        limit, host = self.limit_left(cgroup), self.host_left()
+        if host is None:
+            return limit
+        part = min(1.0, rate / all_rates) if all_rates > 0 < rate else 1.0
+        shared = Headroom(int(host * part), "on this machine")
+        return shared if limit is None or shared.bytes < limit.bytes else limit
+
+
+def _now(fact: Host | Sweep | Who | Group) -> float:
+    return fact.t if fact.up is None else fact.up

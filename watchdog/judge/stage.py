@@ -1,0 +1,120 @@
+"""Pure: from windows that rise to a suspicion, a confirmation and its end, with hysteresis.
+
+    none --a window rises and would end soon--> suspected --it keeps rising--> confirmed
+    suspected, confirmed --half of the rise is given back, or half a ring without a rise--> none
+
+One incident at a time: nothing is told twice while it lasts.
+"""
+
+from typing import NamedTuple
+
+from watchdog import words
+from watchdog.history.entities import Trend
+from watchdog.history.ring import LEVELS
+from watchdog.judge.leak import GATES, Growth, Verdict, growth, verdict
+
+
+class Change(NamedTuple):
+    """A new stage, and why; `found` is None where the suspicion ended."""
+
+    kind: str  # leak.suspected | leak.confirmed | leak.cleared
+    found: Verdict | None
+    because: tuple[str, ...]
+
+
+class Ending(NamedTuple):
+    """What would end this growth: bytes left, whose they are (None: no limit is known)."""
+
+    bytes: int | None
+    of: str
+
+
+def rising(trend: Trend, index: int) -> Growth | str:
+    """The rise at one level, over the longest window that shows it."""
+    ring, gate, level = trend.rings[index], GATES[index], LEVELS[index]
+    if ring is None or len(ring.values) < gate.suspect_n:
+        return "too little seen"
+    ages, floors = ring.known(level.slots)
+    why = "too little seen"
+    # A leak that begins late fills only the end of the ring: look at shorter windows as well.
+    length = len(floors)
+    while length >= gate.suspect_n:
+        found = growth(ages[-length:], floors[-length:], level.bucket_s, gate)
+        if isinstance(found, Growth):
+            return found
+        why = found
+        length = length * 2 // 3
+    return why
+
+
+def step(trend: Trend, closed: list[int], now: float, age_s: float, ending: Ending) -> Change | None:
+    """Look at the levels that closed a bucket; the change of stage that follows, if any."""
+    best: Verdict | None = None
+    for index in closed:
+        ring = trend.rings[index]
+        gate = GATES[index]
+        if ring is None or (
+            trend.passes[index] == 0 and trend.kib - ring.floor_of_all() < gate.least_kib
+        ):
+            trend.passes[index] = 0
+        else:
+            found = rising(trend, index)
+            if isinstance(found, Growth):
+                trend.passes[index] += 1
+                said = verdict(
+                    found, gate, age_s=age_s, headroom=ending.bytes, headroom_of=ending.of,
+                    passes=trend.passes[index],
+                    agreeing=sum(1 for i, n in enumerate(trend.passes) if n and i != index),
+                )  # fmt: skip
+                if isinstance(said, Verdict) and (best is None or said.stage == "confirmed"):
+                    best = said
+                    _note(trend, said, index)
+            else:
+                trend.passes[index] = 0
+        if index == trend.level:
+            trend.fails = 0 if trend.passes[index] else trend.fails + 1
+    if trend.stage != "none":
+        ended = _ended(trend)
+        if ended:
+            return clear(trend, ended)
+    if best is None:
+        return None
+    if trend.stage == "none":
+        trend.stage = "suspected"
+        trend.episode += 1
+        trend.since_t = round(trend.last_t - best.growth.window_s, 3)
+        trend.base_kib = max(0, trend.kib - best.growth.rise_kib)
+        if best.stage == "suspected":
+            return Change("leak.suspected", best, best.because)
+    if trend.stage == "suspected" and best.stage == "confirmed":
+        trend.stage = "confirmed"
+        trend.confirmed_t = trend.last_t
+        return Change("leak.confirmed", best, best.because)
+    return None
+
+
+def clear(trend: Trend, why: str) -> Change:
+    """End a suspicion, and forget what led to it."""
+    trend.stage = "none"
+    trend.level, trend.fails, trend.rate = -1, 0, 0.0
+    trend.peak_kib = 0
+    trend.since_t = trend.confirmed_t = trend.verdict = None
+    trend.passes = [0] * len(LEVELS)
+    return Change("leak.cleared", None, (why,))
+
+
+def _note(trend: Trend, said: Verdict, index: int) -> None:
+    trend.verdict, trend.rate, trend.level = said, said.growth.rate, index
+    trend.fails = 0
+
+
+def _ended(trend: Trend) -> str:
+    trend.peak_kib = max(trend.peak_kib, trend.kib)
+    rise, left = trend.peak_kib - trend.base_kib, trend.kib - trend.base_kib
+    if rise > 0 and left < rise / 2:
+        given = words.size((rise - left) * 1024)
+        return f"it gave back {given} of the {words.size(rise * 1024)} by which it had grown"
+    level = LEVELS[trend.level] if trend.level >= 0 else None
+    if level and trend.fails >= level.slots // 2:
+        return f"it has not grown for {words.duration(trend.fails * level.bucket_s)}"
+    return ""

@@ -1,0 +1,125 @@
+"""Effect: memory cgroups, on cgroup v1, v2 and hybrid: use by kind, limits, the kernel's counts.
+
+A unit's use is read from its cgroup, and only there: the sums of its processes count twice what
+forks share. Sources: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of Linux.
+"""
+
+import os
+from collections.abc import Iterable
+
+from watchdog import procfs, words
+from watchdog.facts import Group
+
+# v1 writes "no limit" as the largest multiple of the page size below 2^63.
+UNLIMITED_BYTES = 1 << 60
+
+
+class Cgroups:
+    """Finds the memory hierarchy once; `base` is None where there is none to read."""
+
+    def __init__(self, proc: str = "/proc", sys_root: str = "") -> None:
+        self.base: str | None = None
+        self.v2 = False
+        unified = None
+        try:
+            with open(f"{proc}/self/mountinfo", "rb") as file:
+                mounts = file.read().split(b"\n")
+        except OSError:
+            mounts = []
+        for line in mounts:
+            left, _, right = line.partition(b" - ")
+            fields, kind = left.split(), right.split()
+            if len(fields) < 5 or len(kind) < 3:
+                continue
+            point = sys_root + fields[4].decode("utf-8", "surrogateescape")
+            if kind[0] == b"cgroup" and b"memory" in kind[2].split(b","):
+                self.base = point
+            elif kind[0] == b"cgroup2":
+                unified = point
+        if self.base is None and unified is not None and self._has_memory(unified):
+            self.base, self.v2 = unified, True
+
+    def read(self, t: float, up: float, paths: Iterable[str]) -> list[Group]:
+        """The cgroups of these paths and those above them; who is gone is left out."""
+        if self.base is None:
+            return []
+        wanted: set[str] = set()
+        for path in paths:
+            while path and path != "/" and path not in wanted:
+                wanted.add(path)
+                path = path.rpartition("/")[0]
+        read = self._read_v2 if self.v2 else self._read_v1
+        found = (read(t, up, path) for path in sorted(wanted))
+        return [group for group in found if group is not None]
+
+    def _has_memory(self, base: str) -> bool:
+        try:
+            with open(f"{base}/cgroup.controllers", "rb") as file:
+                return b"memory" in file.read().split()
+        except OSError:
+            return False
+
+    def _file(self, path: str, name: str) -> bytes | None:
+        try:
+            fd = os.open(f"{self.base}{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            return None
+        try:
+            return os.read(fd, 65536)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
+    def _number(self, path: str, name: str) -> int | None:
+        """A count of bytes; "max", and v1's largest number, are None."""
+        raw = self._file(path, name)
+        value = int(raw) if raw and raw.strip().isdigit() else None
+        return None if value is None or value >= UNLIMITED_BYTES else value
+
+    def _read_v2(self, t: float, up: float, path: str) -> Group | None:
+        raw = self._file(path, "memory.stat")
+        if raw is None:
+            return None
+        stat = procfs.parse_counters(raw)
+        kernel = stat.get("kernel")
+        if kernel is None:  # before 5.18 the parts are told, not the sum
+            parts = ("kernel_stack", "pagetables", "percpu", "sock", "slab")
+            kernel = sum(stat.get(key, 0) for key in parts)
+        return Group(
+            t, up, _own_unit(path), path,
+            anon=stat.get("anon"),
+            shmem=stat.get("shmem"),
+            file=stat.get("file"),
+            kernel=max(0, kernel - stat.get("slab_reclaimable", 0)),
+            swap=self._number(path, "memory.swap.current"),
+            usage=self._number(path, "memory.current"),
+            limit=self._number(path, "memory.max"),
+            low=self._number(path, "memory.low") or None,
+            high=self._number(path, "memory.high"),
+            events=procfs.parse_counters(self._file(path, "memory.events") or b""),
+        )  # fmt: skip
+
+    def _read_v1(self, t: float, up: float, path: str) -> Group | None:
+        raw = self._file(path, "memory.stat")
+        if raw is None:
+            return None
+        stat = procfs.parse_counters(raw)
+        control = procfs.parse_counters(self._file(path, "memory.oom_control") or b"")
+        return Group(
+            t, up, _own_unit(path), path,
+            anon=stat.get("total_rss"),
+            shmem=stat.get("total_shmem"),
+            file=stat.get("total_cache"),
+            kernel=self._number(path, "memory.kmem.usage_in_bytes"),
+            swap=stat.get("total_swap"),
+            usage=self._number(path, "memory.usage_in_bytes"),
+            limit=self._number(path, "memory.limit_in_bytes"),
+            events={"oom_kill": control["oom_kill"]} if "oom_kill" in control else None,
+        )  # fmt: skip
+
+
+def _own_unit(path: str) -> str | None:
+    """The unit, if this cgroup is the unit's own and not one below it."""
+    place = procfs.place(path)
+    return place.unit if place.unit and words.safe(path.rpartition("/")[2]) == place.unit else None

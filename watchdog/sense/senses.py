@@ -1,0 +1,78 @@
+"""Effect: what is due is read. The two cadences of processes, the host, and the memory cgroups."""
+
+from collections.abc import Iterator
+
+from watchdog.clock import Clock
+from watchdog.facts import PID, START, Fact, Who
+from watchdog.sense.cgroups import Cgroups
+from watchdog.sense.host import HostFiles
+from watchdog.sense.processes import Processes
+
+CENSUS_S = 30.0
+# Cgroups between censuses: those of the hot processes, at most so many (13 us a file, 8 files).
+HOT_GROUPS_MAX = 64
+
+
+class Senses:
+    """`due` yields facts in the order host, who, groups, rows: what explains comes first."""
+
+    def __init__(self, clock: Clock, interval_s: float, proc: str = "/proc") -> None:
+        self.clock = clock
+        self.interval_s = interval_s
+        self.processes = Processes(proc)
+        self.host = HostFiles(proc)
+        self.cgroups = Cgroups(proc)
+        self.paths: dict[tuple[int, int], str] = {}
+        self.next_up = clock.boottime()
+        self.next_census = self.next_up
+
+    def close(self) -> None:
+        """Let go of all descriptors."""
+        self.processes.close()
+        self.host.close()
+
+    def due(self) -> Iterator[Fact]:
+        """Read what is due now, and set `next_up`; nothing where nothing is due."""
+        up = self.clock.boottime()
+        if up < self.next_up:
+            return
+        t = self.clock.wall()
+        # After a suspend or a long stall one reading is made, not all that were missed.
+        self.next_up = max(self.next_up + self.interval_s, up + self.interval_s / 2)
+        host = self.host.read(t, up)
+        self.processes.swapping = bool(
+            host.swap_total and host.swap_free is not None and host.swap_free < host.swap_total
+        )
+        yield host
+        census = up >= self.next_census
+        if census:
+            self.next_census = up + max(CENSUS_S, self.interval_s) - self.interval_s / 2
+            sweep, told = self.processes.census(t, up)
+        else:
+            sweep, told = self.processes.sweep(t, up)
+        for who in told:
+            self._place(who)
+            yield who
+        if census:
+            alive = {(row[PID], row[START]) for row in sweep.rows}
+            self.paths = {ident: path for ident, path in self.paths.items() if ident in alive}
+            paths = set(self.paths.values())
+        else:
+            paths = self._hot_paths()
+        yield from self.cgroups.read(t, up, paths)
+        yield sweep
+
+    def _place(self, who: Who) -> None:
+        if who.cgroup:
+            self.paths[who.pid, who.start] = who.cgroup
+
+    def _hot_paths(self) -> set[str]:
+        hot: dict[str, None] = {}
+        for pid, seen in self.processes.seen.items():
+            if pid in self.processes.hot and seen.grown() > 0:
+                path = self.paths.get((pid, seen.start))
+                if path:
+                    hot[path] = None
+            if len(hot) >= HOT_GROUPS_MAX:
+                break
+        return set(hot)
