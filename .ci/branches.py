@@ -44,7 +44,9 @@ def main() -> int:
     print(f"branches of the pure rooms: {covered} of {total}, {share:.1f} % (mark {MARK:.0f} %)")
     for room, (hit, count) in seen.items():
         if count:
-            print(f"  {room.removesuffix('.py'):<12}{hit:>5} of {count:<5}{100 * hit / count:6.1f} %")
+            print(
+                f"  {room.removesuffix('.py'):<12}{hit:>5} of {count:<5}{100 * hit / count:6.1f} %"
+            )
     if share < MARK:
         print("Not covered, or one way only (line numbers):", *gaps, sep="\n")
         return 1

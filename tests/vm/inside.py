@@ -1,0 +1,318 @@
+"""Runs inside the virtual machine as root, under real systemd, journald and kernel.
+
+Installs the wheel beside it as a service, lets a unit leak until the kernel kills it, kills both
+processes of the daemon on the way, and looks for what was promised in the real journal.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+MIB = 1024 * 1024
+RATE = 2 * MIB
+LIMIT = 320 * MIB
+SERVICE = "oom-watchdog.service"
+Found = dict[str, object]
+T = TypeVar("T")
+
+CONFIG = """
+[watch]
+interval = "1s"
+[policies.shop-leak]
+match = { unit = "shop-*.service" }
+when = { leak = "confirmed" }
+do = ["log", "restart-unit"]
+"""
+LEAK_UNIT = f"""
+[Service]
+ExecStart=/usr/bin/python3 {Path.cwd()}/leak.py {RATE}
+MemoryMax={LIMIT}
+MemorySwapMax=0
+"""
+
+
+def sh(*argv: str, check: bool = True, timeout: float = 120) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def show(unit: str, key: str) -> str:
+    return sh("systemctl", "show", "--value", "-p", key, unit).strip()
+
+
+def wait(what: str, timeout: float, look: Callable[[], T | None]) -> T:
+    """The first true answer of `look`; looked for twice a second."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"not within {timeout:.0f} s: {what}")
+
+
+def journal(*match: str) -> list[dict[str, str]]:
+    """Our alerts in the journal, oldest first; `match` as journalctl takes it."""
+    lines = sh("journalctl", "--no-pager", "--all", "-o", "json", *match).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def events(kind: str) -> list[Found]:
+    entries = journal(f"OOM_WATCHDOG_EVENT={kind}")
+    return [json.loads(entry["OOM_WATCHDOG_EVENT_JSON"]) for entry in entries]
+
+
+def about(kind: str, unit: str) -> list[Found]:
+    return [event for event in events(kind) if event.get("unit") == unit]
+
+
+def one(kind: str, unit: str, timeout: float) -> Found:
+    return wait(f"{kind} about {unit}", timeout, lambda: about(kind, unit))[0]
+
+
+def main_pid() -> int:
+    return int(show(SERVICE, "MainPID"))
+
+
+def restarted(former: int) -> bool:
+    return main_pid() not in (0, former) and show(SERVICE, "ActiveState") == "active"
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in listed.read_text().split()]
+
+
+def watcher_of(guard: int) -> int | None:
+    for pid in children(guard):
+        if b"watchdog.watcher" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
+
+
+def resident(pid: int, key: str = "VmRSS") -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+# The tests, in the order in which they run; each goes on where the one before it stopped.
+
+seen: dict[str, Found] = {}
+
+
+def test_install() -> None:
+    """The wheel goes into a venv of its own, with Debian's psutil, pydantic and systemd."""
+    wheel = next(Path.cwd().glob("*.whl"))
+    # ensurepip takes a minute in emulation; Debian's pip wheel runs as it lies there.
+    pip = next(Path("/usr/share/python-wheels").glob("pip-*.whl")) / "pip"
+    sh("python3", "-m", "venv", "--system-site-packages", "--without-pip", "/opt/oom-watchdog")
+    sh("python3", str(pip), "--python", "/opt/oom-watchdog/bin/python", "install", "--quiet",
+       "--no-index", "--no-deps", str(wheel), timeout=300)  # fmt: skip
+    Path("/usr/bin/oom-watchdog").symlink_to("/opt/oom-watchdog/bin/oom-watchdog")
+    for name in (SERVICE, "oomwatchdog.slice"):
+        Path("/etc/systemd/system", name).write_text(Path("systemd", name).read_text())
+    Path("/etc/oom-watchdog").mkdir()
+    Path("/etc/oom-watchdog/config.toml").write_text(CONFIG)
+    Path("/etc/systemd/system/shop-leak.service").write_text(LEAK_UNIT)
+    sh("systemctl", "daemon-reload")
+    print(sh("oom-watchdog", "--version").rstrip())
+    print(sh("oom-watchdog", "check").rstrip())
+
+
+def test_starts_under_systemd() -> None:
+    """`systemctl start` comes back when the daemon is ready; both processes are in our slice."""
+    begin = time.monotonic()
+    sh("systemctl", "start", SERVICE)
+    print(f"ready after {time.monotonic() - begin:.1f} s: {show(SERVICE, 'StatusText')}")
+    assert show(SERVICE, "ActiveState") == "active"
+    assert show(SERVICE, "StatusText"), "no STATUS="
+    guard = main_pid()
+    assert b"watchdog.guard" in Path(f"/proc/{guard}/cmdline").read_bytes()
+    watcher = wait("the watcher", 5, lambda: watcher_of(guard))
+    assert "/oomwatchdog.slice/" in Path(f"/proc/{guard}/cgroup").read_text()
+    for pid in (guard, watcher):
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "-950"
+    assert len(events("watchdog.started")) == 1
+
+
+def test_leak_is_suspected() -> None:
+    sh("systemctl", "start", "shop-leak.service")
+    seen["suspected"] = one("leak.suspected", "shop-leak.service", 60)
+    assert seen["suspected"]["because"]
+
+
+def test_footprint() -> None:
+    guard = main_pid()
+    watcher = watcher_of(guard)
+    assert watcher
+    both = pss(guard) + pss(watcher)
+    print(f"guard VmRSS {resident(guard) / MIB:.1f} MiB, watcher VmRSS "
+          f"{resident(watcher) / MIB:.1f} MiB, PSS of both {both / MIB:.1f} MiB")  # fmt: skip
+    assert resident(guard) <= 12 * MIB
+    assert both <= 22 * MIB
+
+
+def test_watcher_killed() -> None:
+    """The guard starts another one, and stays."""
+    guard = main_pid()
+    watcher = watcher_of(guard)
+    assert watcher
+    os.kill(watcher, signal.SIGKILL)
+    other = wait("another watcher", 30, lambda: [
+        pid for pid in [watcher_of(guard)] if pid and pid != watcher])  # fmt: skip
+    assert main_pid() == guard
+    print(f"watcher {watcher} killed, {other[0]} started by guard {guard}")
+
+
+def test_guard_killed() -> None:
+    """systemd starts the service again; the old watcher sees the end of file and leaves."""
+    guard = main_pid()
+    watcher = wait("the watcher", 30, lambda: watcher_of(guard))
+    os.kill(guard, signal.SIGKILL)
+    wait("another main process", 60, lambda: restarted(guard))
+    wait("the old watcher's end", 10, lambda: not Path(f"/proc/{watcher}").exists())
+    assert int(show(SERVICE, "NRestarts")) == 1
+
+
+def test_leak_is_confirmed_as_one_trend() -> None:
+    confirmed = one("leak.confirmed", "shop-leak.service", 120)
+    seen["confirmed"] = confirmed
+    print(json.dumps(confirmed, indent=2))
+    assert confirmed["since"] == seen["suspected"]["since"], "the trend began anew"
+    rate = float(str(confirmed["rate_bytes_per_s"]))
+    assert abs(rate / RATE - 1) < 0.1, rate
+    assert len(about("leak.suspected", "shop-leak.service")) == 1, "told again after a restart"
+
+
+def test_policy_only_says_what_it_would_do() -> None:
+    said = wait("policy.action", 10, lambda: events("policy.action"))
+    by_do = {event["do"]: event for event in said}
+    assert by_do["restart-unit"]["mode"] == "observe"
+    assert by_do["restart-unit"]["outcome"] == "would"
+    assert show("shop-leak.service", "NRestarts") == "0"
+
+
+def test_oom_kill_is_told() -> None:
+    pid = int(show("shop-leak.service", "MainPID"))
+    assert pid, "the leaking unit ended too early"
+    wait("the kernel's kill", 240, lambda: show("shop-leak.service", "Result") == "oom-kill")
+    kill = one("oom.kill", "shop-leak.service", 5)
+    seen["kill"] = kill
+    print(json.dumps(kill, indent=2))
+    assert kill["pid"] == pid
+
+
+def test_alerts_stand_beside_the_victim() -> None:
+    """journalctl -u VICTIM shows our alerts about it."""
+    there = journal("-u", "shop-leak.service")
+    kinds = {entry.get("OOM_WATCHDOG_EVENT") for entry in there}
+    assert {"leak.suspected", "leak.confirmed", "oom.kill"} <= kinds, kinds
+    print(sh("journalctl", "--no-pager", "-u", "shop-leak.service"))
+
+
+def test_events_command() -> None:
+    listed = [json.loads(line) for line in sh("oom-watchdog", "events", "--json").splitlines()]
+    mine = [event for event in listed if event.get("unit") == "shop-leak.service"]
+    kinds = [event["event"] for event in mine]
+    for kind in ("leak.suspected", "leak.confirmed", "oom.kill"):
+        assert kinds.count(kind) == 1, kinds
+    print(sh("oom-watchdog", "events", "--unit", "shop-leak.service"))
+
+
+def burst() -> int:
+    """A kill by the kernel within a second or two; the victim's pid as the kernel tells it."""
+    before = len(journal("_TRANSPORT=kernel"))
+    sh("systemd-run", "--wait", "--quiet", "--unit=shop-burst", "-p", "MemoryMax=64M",
+       "-p", "MemorySwapMax=0", "/usr/bin/python3", str(Path.cwd() / "leak.py"),
+       str(400 * MIB), check=False)  # fmt: skip
+    for entry in journal("_TRANSPORT=kernel")[before:]:
+        words = str(entry.get("MESSAGE", "")).partition("Killed process ")[2].split()
+        if words:
+            return int(words[0])
+    raise AssertionError("the kernel killed nobody")
+
+
+def test_kill_while_we_were_down_is_told_once() -> None:
+    sh("systemctl", "stop", SERVICE)
+    victim = burst()
+    sh("systemctl", "start", SERVICE)
+    wait(f"oom.kill of {victim}", 30, lambda: [
+        event for event in events("oom.kill") if event.get("pid") == victim])  # fmt: skip
+    time.sleep(5)
+    sh("systemctl", "restart", SERVICE)
+    time.sleep(5)
+    told = [event["pid"] for event in events("oom.kill")]
+    assert told.count(victim) == 1, told
+    assert told.count(seen["kill"]["pid"]) == 1, told
+
+
+def test_nothing_is_told_twice() -> None:
+    ids = [entry["OOM_WATCHDOG_ID"] for entry in journal() if "OOM_WATCHDOG_ID" in entry]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    assert not twice, twice
+
+
+def test_bad_configuration_is_refused() -> None:
+    """A reload of nonsense keeps the old rules, and says so."""
+    path = Path("/etc/oom-watchdog/config.toml")
+    path.write_text("[guard]\nmode = 'kill everybody'\n")
+    pid = main_pid()
+    sh("systemctl", "reload", SERVICE)
+    refused = wait("watchdog.config_rejected", 20, lambda: events("watchdog.config_rejected"))
+    print(json.dumps(refused[0]["because"]))
+    assert main_pid() == pid
+    path.write_text(CONFIG)
+    sh("systemctl", "reload", SERVICE)
+    wait("watchdog.reloaded", 20, lambda: events("watchdog.reloaded"))
+
+
+def test_stops_within_a_second() -> None:
+    begin = time.monotonic()
+    sh("systemctl", "stop", SERVICE)
+    took = time.monotonic() - begin
+    print(f"stopped in {took:.1f} s")
+    assert show(SERVICE, "Result") == "success"
+    assert took < 3, took  # emulation is several times slower than a machine
+    text = sh("journalctl", "--no-pager", "-u", SERVICE)
+    assert "Traceback" not in text
+    print("\n".join(text.splitlines()[-25:]))
+
+
+def main() -> int:
+    counts = {True: 0, False: 0}
+    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
+    for name, test in tests:
+        begin = time.monotonic()
+        print(f"--- {name}")
+        try:
+            test()
+            well = True
+        except Exception:  # noqa: BLE001 (whatever it was, the others go on)
+            traceback.print_exc(file=sys.stdout, limit=-2)
+            well = False
+        counts[well] += 1
+        print(f"{'PASSED' if well else 'FAILED'} {name} ({time.monotonic() - begin:.1f} s)")
+    print(f"{counts[True]} passed, {counts[False]} failed")
+    return 1 if counts[False] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
