@@ -7,8 +7,8 @@ Laws of this file
   are to be told. The answer is given after the commit, so an event that was told survives
   `kill -9`. Commits with events are synced to the disk; of the rest a power cut may take the last
   seconds.
-- A disk that hangs or fails never holds back an alert: an answer that is overdue comes from memory.
-- A store that fails keeps a bounded backlog, which `retry` writes once the store works again.
+- A store that fails answers from memory and keeps a bounded backlog, which `retry` writes once the
+  store works again.
 """
 
 import contextlib
@@ -16,7 +16,6 @@ import os
 import signal
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -32,7 +31,6 @@ DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 QUEUE_MAX = 6000  # events and entities on the queue; about 12 MiB of entities at the worst
 BACKLOG_EVENTS = 1000
 SEEN_MAX = 4096
-OVERDUE_S = 2.0
 ASK_S = 10.0
 CHUNK = 200  # entities a transaction: about 400 KiB of log
 
@@ -55,8 +53,7 @@ class _Waiting(NamedTuple):
     """A `put_events` whose answer was not given to the caller yet."""
 
     ids: list[str]
-    since: float
-    lost: bool
+    lost: bool  # it did not fit the queue
 
 
 class Store:
@@ -85,9 +82,7 @@ class Store:
         self._backlog_kept: dict[str, str] = {}
         self._backlog_told: dict[str, None] = {}
         opened = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(opened,), name="store", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(opened,), name="store", daemon=True)
         self._thread.start()
         opened.wait(ASK_S)
 
@@ -104,39 +99,36 @@ class Store:
             _Job(len(batch) + 1, self._seq, tuple(batch), dict(kept or {})), len(batch)
         )
         ids = [event.id for event in batch]
-        self._waiting[self._seq] = _Waiting(ids, time.monotonic(), not fits)
+        self._waiting[self._seq] = _Waiting(ids, not fits)
         if not fits:
             self._wake()
         return fits
 
-    def answers(self) -> list[list[str]]:
-        """For each `put_events` that is done, in order, the ids that were new. Tell these.
+    def answers(self) -> list[tuple[list[str], list[str]]]:
+        """For each `put_events` that is done, in order: its ids, and those that were new.
 
-        To be called when `answers_fd` is readable, and now and then besides: that is how an
-        answer that is overdue for 2 s is noticed.
+        Tell the new ones. To be called when `answers_fd` is readable. The answer of a disk that
+        hangs may never come: the caller tells what it has waited for long enough.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.answers_fd)
         with self._lock:
             done, self._done = self._done, {}
-        overdue = time.monotonic() - OVERDUE_S
         found = []
         for seq, waiting in list(self._waiting.items()):
             if seq in done:
-                ids = done.pop(seq)
-            elif waiting.lost or waiting.since < overdue:
-                ids = None
+                fresh = done.pop(seq)
+            elif waiting.lost:
+                fresh = None
             else:
                 break
             del self._waiting[seq]
-            if ids is None:
-                ids = [one for one in dict.fromkeys(waiting.ids) if one not in self._seen]
+            if fresh is None:
+                fresh = [one for one in dict.fromkeys(waiting.ids) if one not in self._seen]
             self._seen.update(dict.fromkeys(waiting.ids))
-            found.append(ids)
+            found.append((waiting.ids, fresh))
         while len(self._seen) > SEEN_MAX:
             del self._seen[next(iter(self._seen))]
-        with self._lock:  # done, but behind one that still waits
-            self._done.update({seq: ids for seq, ids in done.items() if seq in self._waiting})
         return found
 
     def mark_told(self, ids: Iterable[str]) -> bool:

@@ -93,6 +93,9 @@ class Wanted(NamedTuple):
     pid: int | None = None
 
 
+ANY = Wanted()
+
+
 def open_reader(path: str) -> sqlite3.Connection:
     """A connection that can only read. Raises StoreError; FileNotFoundError where nothing is."""
     if not os.path.exists(path):
@@ -119,7 +122,7 @@ def open_reader(path: str) -> sqlite3.Connection:
 
 
 def read_events(
-    path: str, wanted: Wanted = Wanted(), last: int | None = None  # noqa: B008
+    path: str, wanted: Wanted = ANY, last: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """The stored events, in the order in which they were stored; `last`: only so many of the end.
 
@@ -130,7 +133,7 @@ def read_events(
 
 
 def follow_events(
-    path: str, wanted: Wanted = Wanted(), last: int | None = None  # noqa: B008
+    path: str, wanted: Wanted = ANY, last: int | None = None
 ) -> Iterator[dict[str, Any] | None]:
     """Like `read_events`, and goes on: None whenever there is nothing new (the caller waits)."""
     db, after = open_reader(path), 0
@@ -149,13 +152,14 @@ _SELECT = """SELECT seq, json FROM event WHERE seq > :after
     AND (:id IS NULL OR substr(id, 1, length(:id)) = :id)
     AND (:pid IS NULL OR pid = :pid)
     ORDER BY seq DESC LIMIT :last"""
+_LAST = f"SELECT * FROM ({_SELECT}) ORDER BY seq"  # noqa: S608 - nothing of a caller's in it
 
 
 def _select(
     db: sqlite3.Connection, wanted: Wanted, after: int, last: int | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     values = {**wanted._asdict(), "after": after, "last": -1 if last is None else last}
-    sql = f"SELECT * FROM ({_SELECT}) ORDER BY seq" if last else _SELECT.replace("DESC", "ASC")
+    sql = _SELECT.replace("DESC", "ASC") if last is None else _LAST
     try:
         for seq, text in db.execute(sql, values):
             yield seq, json.loads(text)

@@ -101,7 +101,9 @@ def take_lock(path: str) -> int:
         who = os.pread(fd, 32, 0).strip()
         os.close(fd)
         holder = f"pid {int(who)}" if who.isdigit() else "another process"
-        raise LockHeldError(f"{words.safe(path)} is held by {holder}: one daemon at a time") from None
+        raise LockHeldError(
+            f"{words.safe(path)} is held by {holder}: one daemon at a time"
+        ) from None
     except OSError as error:
         # A full disk: the lock itself holds, only the pid could not be written.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -1,0 +1,209 @@
+"""`oom-watchdog status`: what the daemon sees now, from now.json; the first line is an answer."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from watchdog import words
+from watchdog.cli import args as common
+from watchdog.store import now as now_json
+from watchdog.store import place
+from watchdog.tell import terminal
+
+SHORT_SHARE = 0.05  # of MemTotal: the guard's shipped mark
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; its exit status."""
+    return common.quietly(_main, argv)
+
+
+def _main(argv: list[str]) -> int:
+    parser = common.parser(
+        "status",
+        "What the daemon sees now. The first line is the answer; the last says what the daemon "
+        "would do about it. Exit status 1: it does not run, or has stopped looking.",
+        "oom-watchdog status --every 2s",
+    )
+    parser.add_argument(
+        "--every", metavar="D", type=common.duration, help="again and again, until Ctrl-C"
+    )
+    options = parser.parse_args(argv)
+    clear = sys.stdout.isatty() and not options.json
+    while True:
+        if options.every and clear:
+            print("\x1b[H\x1b[2J", end="")
+        status = _once(options.state, options.json)
+        if not options.every:
+            return status
+        if not options.json and not clear:
+            print()
+        sys.stdout.flush()
+        time.sleep(max(0.1, options.every))
+
+
+def _once(state: str | None, as_json: bool) -> int:
+    try:
+        found = now_json.read_now(place.now_dirs(state))
+    except place.StoreError as error:
+        common.complain(str(error))
+        return common.USAGE
+    if found is None:
+        folder = place.state_dir(state)
+        common.complain(f"not running: no now.json in {folder} (start it: oom-watchdog run)")
+        return common.NOTHING
+    if as_json:
+        age = found.age_s if found.age_s != float("inf") else None
+        print(json.dumps({**found.data, "age_s": None if age is None else round(age, 3)}))
+    else:
+        for text in lines(found.data, found.age_s, found.old):
+            print(words.safe(text))
+    return common.NOTHING if found.old else 0
+
+
+def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
+    """The whole answer, line by line."""
+    if old:
+        when = "before the last boot" if age_s == float("inf") else f"{words.duration(age_s)} ago"
+        pid = data.get("pid")
+        yield f"Not running, or stuck: the daemon (pid {pid}) last wrote {when}. What it saw then:"
+    yield answer(data)
+    yield watched(data)
+    leaks = [leak for leak in _list(data, "leaks") if isinstance(leak, Mapping)]
+    if leaks:
+        yield ""
+        head = ("LEAK", "WHO", "RATE", "NOW", "SINCE", "MEMORY ENDS IN", "SURE")
+        # through safe() before the table is cut into lines: a name must not begin one
+        yield from words.table(head, [_leak_row(one, data) for one in leaks], (2, 3)).split("\n")
+    last = _dict(data, "oom_kills").get("last")
+    if isinstance(last, Mapping):
+        yield ""
+        yield "last " + terminal.line(last, False, date=True)
+    policies = [policy for policy in _list(data, "policies") if isinstance(policy, Mapping)]
+    if policies:
+        yield ""
+        for policy in policies:
+            waiting = [str(one) for one in _list(policy, "waiting")]
+            text = "; ".join(waiting) if waiting else "nothing matches"
+            yield f"policy {policy.get('name')} ({policy.get('mode')}): {text}"
+    for sentence in _list(data, "degraded"):
+        yield f"degraded: {sentence}"
+    yield ""
+    yield intent(data)
+
+
+def answer(data: Mapping[str, Any]) -> str:
+    """The first line: is memory fine, does anybody leak, was anybody killed."""
+    total, free = _number(data, "mem_total"), _number(data, "mem_available")
+    memory = "how much is available is not known"
+    short = False
+    if total and free is not None:
+        short = free < SHORT_SHARE * total
+        unit = words.size(total).split()[1]
+        left, right = words.size(free), words.size(total)
+        # "14.2 of 23.5 GiB", but "900 MiB of 23.5 GiB"
+        left = left.split()[0] if left.endswith(" " + unit) else left
+        memory = f"{left} of {right} available"
+    leaks = [leak for leak in _list(data, "leaks") if isinstance(leak, Mapping)]
+    sure = [leak for leak in leaks if leak.get("level") == "confirmed"]
+    if len(sure) == 1:
+        ends = _number(sure[0], "exhausts_in_s")
+        growth = f"{_who(sure[0])} leaks {_rate(sure[0])}"
+        growth += f", memory ends in {words.duration(ends)}" if ends is not None else ""
+    elif sure:
+        growth = f"{words.count(len(sure), 'process')} leak"
+    elif leaks:
+        growth = f"{words.count(len(leaks), 'suspected leak')}"
+    else:
+        growth = "nothing leaks"
+    mood = "Memory is short" if short else "Memory leaks" if sure else "Memory is fine"
+    return f"{mood}: {memory}, {growth}, {_kills(data)}"
+
+
+def watched(data: Mapping[str, Any]) -> str:
+    """How much is watched, and by which daemon."""
+    parts = []
+    for key, noun in (("processes", "process"), ("units", "unit")):
+        number = _number(data, key)
+        if number is not None:
+            parts.append(words.count(int(number), noun))
+    hot = _number(data, "watching")
+    text = "watching " + " in ".join(parts) if parts else "watching"
+    text += f", {hot:.0f} of them closely" if hot is not None else ""
+    interval = _number(data, "interval_s")
+    text += f" every {words.duration(interval)}" if interval else ""
+    return f"{text} (oom-watchdog {data.get('version')}, pid {data.get('pid')})"
+
+
+def intent(data: Mapping[str, Any]) -> str:
+    """The last line: what the daemon would do about it."""
+    guard = _dict(data, "guard")
+    armed = [
+        str(policy.get("name"))
+        for policy in _list(data, "policies")
+        if isinstance(policy, Mapping) and policy.get("mode") == "enforce"
+    ]
+    state = f"; the guard says: {guard['state']}" if guard.get("state") else ""
+    if guard.get("mode") == "enforce":
+        more = f", and these policies act: {', '.join(armed)}" if armed else ""
+        return f"enforcing: the guard kills who is to blame before memory runs out{more}{state}"
+    if armed:
+        return f"observing with the guard; these policies act: {', '.join(armed)}{state}"
+    return f"observing: nothing will be killed{state}"
+
+
+def _kills(data: Mapping[str, Any]) -> str:
+    kills = _dict(data, "oom_kills")
+    last, now = kills.get("last"), _number(data, "t")
+    at = _number(last, "t") if isinstance(last, Mapping) else None
+    if at is not None and now is not None:
+        ago = words.duration(max(0.0, now - at))
+        if now - at < 86400:
+            return f"the last OOM kill {ago} ago"
+        return f"no OOM kill in {words.count(int((now - at) // 86400), 'day')}"
+    number = _number(kills, "since_start")
+    return words.count(int(number), "OOM kill") + " since the start" if number else "no OOM kill"
+
+
+def _leak_row(leak: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    resident, ends = _number(leak, "resident_bytes"), _number(leak, "exhausts_in_s")
+    since, now = _number(leak, "since"), _number(data, "t")
+    sure = _number(leak, "confidence")
+    row = [
+        str(leak.get("level") or "-"),
+        _who(leak),
+        _rate(leak),
+        "-" if resident is None else words.size(resident),
+        "-" if since is None or now is None else words.duration(max(0.0, now - since)) + " ago",
+        "-" if ends is None else words.duration(ends),
+        "-" if sure is None else f"{sure:.2f}",
+    ]
+    return [words.safe(cell) for cell in row]
+
+
+def _who(leak: Mapping[str, Any]) -> str:
+    return terminal.who(terminal.about(leak)) or "somebody"
+
+
+def _rate(leak: Mapping[str, Any]) -> str:
+    rate = _number(leak, "rate_bytes_per_s")
+    return "-" if rate is None else words.rate(rate)
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    found = values.get(key)
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    return found if -1e18 < found < 1e18 else None
+
+
+def _list(values: Mapping[str, Any], key: str) -> list[Any]:
+    found = values.get(key)
+    return list(found) if isinstance(found, (list, tuple)) else []
+
+
+def _dict(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
