@@ -1,0 +1,157 @@
+"""The house's import rule, read from the source; and what each process may load, by loading it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+PACKAGE = TOP / "watchdog"
+
+# A pure room may import the rooms before it.
+PURE = (
+    "facts", "words", "procfs", "oom_report", "history", "judge", "policy", "trace", "engine",
+)  # fmt: skip
+EFFECT = ("sense", "store", "act", "tell", "child")
+# `desk` is a part of the processes that has a file of its own.
+GROUND = frozenset({"facts", "words", "procfs", "clock", "child", "wire"})
+TOP_ROOMS = frozenset({"guard", "watcher", "cli", "desk"})
+
+IMPURE = frozenset({
+    "os", "time", "signal", "open", "sqlite3", "psutil", "systemd", "subprocess", "socket",
+    "select", "threading", "asyncio", "random", "pathlib", "logging", "dataclasses", "pydantic",
+})  # fmt: skip
+PROGRAMS = frozenset({"policy/load.py", "sense/journal.py", "tell/send.py"})
+ONLY_IN = {
+    "pydantic": {"policy/load.py"},
+    "systemd": {"sense/journal.py"},
+    "psutil": {"sense/wide.py"},
+    "sqlite3": {"store"},
+    "subprocess": set[str](),
+    "asyncio": set[str](),
+    "logging": set[str](),
+}
+NOT_IN_GUARD = (
+    "sqlite3", "json", "psutil", "pydantic", "systemd", "argparse", "logging", "dataclasses",
+)  # fmt: skip
+NOT_IN_WATCHER = (
+    "pydantic", "argparse", "dataclasses", "logging", "hashlib", "asyncio", "subprocess",
+)  # fmt: skip
+
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def room_of(name: str) -> str:
+    """The room of a file ("judge/leak.py") or a module ("watchdog.judge.leak")."""
+    return name.removeprefix("watchdog.").replace(".py", "").replace("/", ".").split(".")[0]
+
+
+def imports(file: str) -> set[str]:
+    """Every module that a file imports, anywhere in it; of a type only used in hints too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8"), file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: a relative import"
+            assert node.module
+            if node.module == "watchdog":
+                found |= {f"watchdog.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def ours(file: str) -> set[str]:
+    """The rooms that a file imports; `watchdog.__version__` is no room."""
+    rooms = {room_of(name) for name in imports(file) if name.split(".")[0] == "watchdog"}
+    return rooms - {"watchdog", "__version__"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_rooms_import_only_what_they_may(file: str) -> None:
+    room = room_of(file)
+    if file in PROGRAMS or room in TOP_ROOMS or room == "__init__":
+        return
+    if room in PURE:
+        allowed = set(PURE[: PURE.index(room) + 1])
+    elif room in EFFECT:
+        allowed = GROUND | {room}
+    else:
+        allowed = set(GROUND)
+    assert ours(file) <= allowed, f"{file} imports {sorted(ours(file) - allowed)}"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_imports_the_processes(file: str) -> None:
+    if room_of(file) not in TOP_ROOMS:
+        assert not ours(file) & TOP_ROOMS
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room_of(file) in PURE])
+def test_pure_rooms_touch_nothing(file: str) -> None:
+    if file in PROGRAMS:
+        return
+    roots = {name.split(".")[0] for name in imports(file)}
+    assert not roots & IMPURE
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+@pytest.mark.parametrize("module", ONLY_IN)
+def test_heavy_modules_have_one_home(module: str) -> None:
+    homes = {file for file in FILES if module in {name.split(".")[0] for name in imports(file)}}
+    homes = {file for file in homes if room_of(file) not in {"cli"}}
+    assert all(file in ONLY_IN[module] or room_of(file) in ONLY_IN[module] for file in homes), homes
+
+
+def loaded_by(module: str) -> set[str]:
+    """What is in sys.modules after importing one of ours in a fresh interpreter."""
+    code = f"import sys, {module}; print('\\n'.join(sys.modules))"
+    argv = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_the_guard_loads_nothing_heavy() -> None:
+    assert not loaded_by("watchdog.guard") & set(NOT_IN_GUARD)
+
+
+def test_the_watcher_loads_nothing_heavy() -> None:
+    assert not loaded_by("watchdog.watcher") & set(NOT_IN_WATCHER)
+
+
+def test_only_the_child_room_starts_programs_and_only_one_file_signals() -> None:
+    starters, killers = set(), set()
+    for file in FILES:
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                full = f"{node.value.id}.{node.attr}"
+                if full in {"os.posix_spawn", "os.posix_spawnp", "os.fork", "os.forkpty"}:
+                    starters.add(file)
+                assert full not in {"os.system", "os.popen"}, file
+                if full in {"os.kill", "os.killpg", "signal.pidfd_send_signal"}:
+                    killers.add(file)
+    assert starters <= {"child.py", "guard.py", "cli/run.py"}
+    # The guard and the children's room end what they themselves started.
+    assert killers <= {"act/kill.py", "child.py", "guard.py", "cli/run.py"}
+
+
+def test_names_that_would_shadow_others() -> None:
+    """`systemd` and `tests` as packages would hide systemd-python and other projects' tests."""
+    assert not list((TOP / "systemd").rglob("__init__.py"))
+    assert not list((TOP / "tests").rglob("__init__.py"))
+
+
+def test_this_is_the_watchdog_that_runs() -> None:
+    """PyPI's distribution of that import name would hide ours without a word."""
+    argv = [sys.executable, "-I", "-c", "import watchdog; print(watchdog.__file__)"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
+    assert Path(done.stdout.strip()).parent == PACKAGE
