@@ -45,6 +45,7 @@ GATES = (
 )
 # A suspicion costs one line, so it may look this much farther ahead than a confirmation.
 SUSPECT_FURTHER = 5.0
+LEVELS_OFF = "levels off"
 
 
 class Growth(NamedTuple):
@@ -97,9 +98,12 @@ def growth(
     if _drawdown(floors) > 0.35 * rise:
         return "falls back as it rises"
     q = [_median(part) for part in _split(floors, 6)]
-    # Warm-ups and filling caches slow down; a leak's last part rises like the others.
-    if q[5] - q[4] < 0.3 * rise / 5 or min(q[2] - q[0], q[4] - q[2], q[5] - q[3]) < 0.6 * rise / 5:
-        return "levels off"
+    early, late = q[2] - q[0], q[5] - q[3]
+    # Warm-ups and filling caches slow down; a leak's last part rises like its first.
+    if q[5] - q[4] < 0.3 * rise / 5 or late < max(0.5 * early, 0.6 * rise / 5):
+        return LEVELS_OFF
+    if min(early, q[4] - q[2]) < 0.6 * rise / 5:
+        return "rises only of late"
     tau, slopes = _pairs(ages, floors)
     if tau < 0.55:
         return "no steady trend"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from watchdog import words
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS
-from watchdog.judge.leak import GATES, Growth, Verdict, growth, verdict
+from watchdog.judge.leak import GATES, LEVELS_OFF, Growth, Verdict, growth, verdict
 
 
 class Change(NamedTuple):
@@ -35,16 +35,17 @@ def rising(trend: Trend, index: int) -> Growth | str:
     if ring is None or len(ring.values) < gate.suspect_n:
         return "too little seen"
     ages, floors = ring.known(level.slots)
-    why = "too little seen"
-    # A leak that begins late fills only the end of the ring: look at shorter windows as well.
+    # A leak that begins late fills only the end of the ring: look at shorter windows as well. Not
+    # where the longer one levels off: a part of a warm-up is always straight enough.
     length = len(floors)
-    while length >= gate.suspect_n:
+    found: Growth | str = "too little seen"
+    while length >= gate.suspect_n and found != LEVELS_OFF:
         found = growth(ages[-length:], floors[-length:], level.bucket_s, gate)
         if isinstance(found, Growth):
-            return found
-        why = found
+            higher = max(floors[:-length], default=0)
+            return found if floors[-1] > higher else "has been as high before"
         length = length * 2 // 3
-    return why
+    return found
 
 
 def step(trend: Trend, closed: list[int], now: float, age_s: float, ending: Ending) -> Change | None:

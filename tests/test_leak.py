@@ -1,0 +1,235 @@
+"""The leak judge: what is a leak, what is only growth, and when it says so."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchdog.history.entities import Trend
+from watchdog.history.ring import LEVELS
+from watchdog.judge import proven, stage
+from watchdog.judge.leak import GATES, Growth, growth, verdict
+from watchdog.judge.stage import Ending, step
+
+MIB = 1024  # KiB
+FAR = Ending(1 << 50, "on this machine")
+
+
+def near(mib):
+    return Ending(int(mib * 1024 * 1024), "below the limit of /shop")
+
+
+def watch(kib_at, seconds, interval=1.0, ending=None, limit_mib=None, start=10.0):
+    """Feed a trend as the engine does; the changes with the seconds at which they came."""
+    trend = Trend(1000.0, start)
+    changes = []
+    at = 0.0
+    while at <= seconds:
+        kib = int(kib_at(at))
+        closed = trend.add(1000.0 + at, start + at, kib)
+        left = Ending(max(0, limit_mib * MIB - kib) * 1024, "below it") if limit_mib else ending
+        change = step(trend, closed, start + at, at, left or FAR)
+        if change:
+            changes.append((at, change))
+        at += interval
+    return trend, changes
+
+
+def kinds(changes):
+    return [change.kind for _, change in changes]
+
+
+def test_a_process_that_keeps_appending_is_suspected_then_confirmed():
+    trend, changes = watch(lambda s: 12 * MIB + 2 * MIB * s, 200, limit_mib=512)
+    assert kinds(changes) == ["leak.suspected", "leak.confirmed"]
+    suspected_at, confirmed_at = (at for at, _ in changes)
+    assert suspected_at <= 60
+    assert 12 + 2 * confirmed_at < 512 / 2
+    found = changes[1][1].found
+    assert found.growth.rate == pytest.approx(2 * 1024 * 1024, rel=0.1)
+    ends = (512 - 12 - 2 * confirmed_at) / 2
+    assert found.exhausts_in_low_s <= ends <= found.exhausts_in_high_s
+    assert 0 < found.confidence < 1 and all(found.because)
+    assert trend.stage == "confirmed"
+
+
+def test_far_from_any_limit_it_is_at_most_suspected():
+    _, changes = watch(lambda s: 12 * MIB + 2 * MIB * s, 128, limit_mib=23 * 1024)
+    assert "leak.confirmed" not in kinds(changes)
+
+
+def test_no_known_limit_is_at_most_suspected():
+    _, changes = watch(lambda s: 2 * MIB * s, 128, ending=Ending(None, ""))
+    assert kinds(changes) in ([], ["leak.suspected"])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda s: 312 * MIB if s > 20 else 12 * MIB,
+        lambda s: 12 * MIB + min(s, 20) * 15 * MIB,
+        lambda s: 300 * MIB,
+        lambda s: 100 * MIB + (s % 20) * 5 * MIB,
+        lambda s: 100 * MIB + 60 * MIB * math.sin(s / 30),
+        lambda s: 300 * MIB * (1 - math.exp(-s / 40)),
+        lambda s: 200 * MIB + random.Random(int(s)).randint(-10, 10) * MIB,
+    ],
+    ids=["once", "quick start", "flat", "saw", "waves", "warm-up", "noise"],
+)
+def test_what_is_no_leak_is_not_confirmed(shape):
+    _, changes = watch(shape, 900, limit_mib=512)
+    assert "leak.confirmed" not in kinds(changes)
+
+
+def test_one_allocation_of_300_mib_is_silent():
+    _, changes = watch(lambda s: 312 * MIB if s > 60 else 12 * MIB, 600, limit_mib=512)
+    assert changes == []
+
+
+def test_a_saw_whose_floor_rises_is_a_leak():
+    _, changes = watch(lambda s: 50 * MIB + s * 500 + (s % 25) * MIB, 3600, 5.0, limit_mib=2000)
+    assert "leak.confirmed" in kinds(changes)
+
+
+def test_a_leak_that_begins_late_is_found():
+    _, changes = watch(lambda s: 100 * MIB + max(0, s - 1800) * MIB, 2100, limit_mib=512)
+    assert kinds(changes) == ["leak.suspected", "leak.confirmed"]
+    assert all(at > 1800 for at, _ in changes)
+
+
+def test_giving_half_of_it_back_clears_and_a_new_rise_is_a_new_episode():
+    def shape(s):
+        return 12 * MIB + 2 * MIB * (s if s < 150 else 0 if s < 600 else s - 600)
+
+    trend, changes = watch(shape, 800, limit_mib=512)
+    assert kinds(changes)[:3] == ["leak.suspected", "leak.confirmed", "leak.cleared"]
+    assert "gave back" in changes[2][1].because[0]
+    assert trend.episode == 2
+
+
+def test_a_rise_that_stops_is_cleared_after_half_a_ring():
+    _, changes = watch(lambda s: 12 * MIB + 2 * MIB * min(s, 130), 600, limit_mib=512)
+    assert kinds(changes) == ["leak.suspected", "leak.confirmed", "leak.cleared"]
+    assert "not grown" in changes[2][1].because[0]
+
+
+def test_since_stays_the_same_while_it_lasts():
+    trend, changes = watch(lambda s: 12 * MIB + 2 * MIB * s, 200, limit_mib=512)
+    assert trend.since_t == pytest.approx(1000.0, abs=10)
+
+
+def test_a_first_rise_strong_enough_is_confirmed_at_once():
+    trend = Trend(0.0, 0.0)
+    trend.passes = [99] * len(LEVELS)
+    for second in range(120):
+        trend.add(second, second, 2 * MIB * second)
+    change = step(trend, [0], 120.0, 90000.0, near(100))
+    assert change.kind == "leak.confirmed"
+
+
+@pytest.mark.parametrize(
+    ("floors", "why"),
+    [
+        ([1] * 5, "too little seen"),
+        ([100000] * 20, "no rise to speak of"),
+        ([0] * 7 + [50000] * 13, "no rise from third to third"),
+        ([i * 10 for i in range(10)] + [90000 + i * 10 for i in range(10)] + [180000 + i * 10 for i in range(10)], "one or two steps"),
+        ([i * 3000 - (60000 if i in (25, 26) else 0) for i in range(30)], "third to third|falls back"),
+        ([int(90000 * (1 - math.exp(-i / 6))) for i in range(30)], "levels off"),
+    ],
+)
+def test_each_gate_names_its_reason(floors, why):
+    import re
+
+    found = growth(range(len(floors), 0, -1), floors, 60, GATES[0])
+    assert isinstance(found, str) and re.search(why, found), found
+
+
+def test_falling_back_while_rising_is_no_leak():
+    floors = [i * 4000 + (40000 if i % 5 == 4 else 0) for i in range(30)]
+    assert growth(range(30, 0, -1), floors, 60, GATES[0]) == "falls back as it rises"
+
+
+def test_a_rise_in_disorder_is_no_steady_trend():
+    order = random.Random(3)
+    floors = [int(1000 * i + order.gauss(0, 9000)) + 200000 for i in range(60)]
+    assert isinstance(growth(range(60, 0, -1), floors, 60, GATES[0]), str)
+
+
+def test_the_horizon_is_relative_to_the_evidence():
+    found = growth(range(30, 0, -1), [4000 * i for i in range(30)], 60, GATES[1])
+    assert isinstance(found, Growth)
+    say = lambda left, **more: verdict(  # noqa: E731
+        found, GATES[1], **{"age_s": 1e6, "headroom": left, "headroom_of": "x", "passes": 9,
+                            "agreeing": 1, **more})  # fmt: skip
+    rate = found.rate
+    assert say(int(rate * 3.9 * 1800)).stage == "confirmed"
+    assert say(int(rate * 4.1 * 1800)).stage == "suspected"
+    assert say(int(rate * 3.5 * 1800), age_s=100.0).stage == "suspected"
+    assert say(int(rate * 3.9 * 1800), passes=1).stage == "suspected"
+    assert "would end only in" in say(int(rate * 21 * 1800))
+    assert say(None).exhausts_in_s is None
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(0, 400), min_size=60, max_size=240),
+    st.integers(0, 10**6),
+    st.integers(20, 4000),
+)
+def test_a_shift_of_time_changes_nothing(values, shift, limit):
+    steady = [sum(values[: i + 1]) * 100 for i in range(len(values))]
+
+    def run(start):
+        def at(s):
+            return steady[min(int(s) // 2, len(steady) - 1)]
+
+        return [
+            (when, change.kind, change.because)
+            for when, change in watch(at, len(values) * 2, 2.0, limit_mib=limit, start=start)[1]
+        ]
+
+    assert run(7200.0) == run(7200.0 + shift * 7200.0)
+
+
+@given(st.integers(0, 400), st.integers(100, 500))
+def test_flat_memory_is_never_a_leak(noise, base):
+    order = random.Random(noise)
+    _, changes = watch(lambda s: base * MIB + order.randint(0, noise), 700, 5.0, limit_mib=base + 1)
+    assert changes == []
+
+
+def test_a_plateau_is_proven_and_a_straight_line_is_not():
+    flat, line = Trend(0.0, 0.0), Trend(0.0, 0.0)
+    for second in range(0, 1500, 10):
+        proven.prove(flat, flat.add(second, second, 100 * MIB), healthy=True)
+        proven.prove(line, line.add(second, second, 100 * second), healthy=True)
+    assert flat.proven_kib == 100 * MIB
+    assert line.proven_kib == 0
+    assert proven.excess_bytes(flat.proven_kib, 100 * MIB) == 0
+    assert proven.excess_bytes(100, 205) == 100 * 1024
+
+
+@pytest.mark.parametrize(("healthy", "mood"), [(False, "none"), (True, "suspected")])
+def test_nothing_is_proven_under_pressure_or_suspicion(healthy, mood):
+    trend = Trend(0.0, 0.0)
+    trend.stage = mood
+    for second in range(0, 1500, 10):
+        proven.prove(trend, trend.add(second, second, 100 * MIB), healthy=healthy)
+    assert trend.proven_kib == 0
+
+
+def test_recent_rate_needs_two_buckets():
+    trend = Trend(0.0, 0.0)
+    assert trend.recent_rate() is None
+    trend.add(0, 0, 0)
+    assert trend.recent_rate() is None
+    for second in range(0, 31, 5):
+        trend.add(second, second, second * 100)
+    assert trend.recent_rate() == pytest.approx(100 * 1024)
+
+
+def test_rising_says_too_little_without_a_ring():
+    assert stage.rising(Trend(0.0, 0.0), 0) == "too little seen"
