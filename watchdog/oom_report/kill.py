@@ -1,0 +1,365 @@
+"""Pure: the lines that say who asked, who was chosen, who died and by which limit.
+
+Each reader takes the text of one line and answers None where the shape is another's. A comm is up
+to 15 bytes of anybody's choice, a cgroup's name nearly any path: they are cut out between what
+stands to their left and, read from the right, what only the kernel can have written last.
+"""
+
+import re
+from typing import NamedTuple
+
+from watchdog import words
+
+COMM_MAX = 15  # bytes; with the mark-up that people put around a name in a forum
+COMM_LOOSE = 32
+LISTED_MAX = 512
+
+
+class Head(NamedTuple):
+    """X invoked oom-killer: who asked for memory; not necessarily who dies."""
+
+    comm: str
+    gfp_mask: str | None
+    gfp_flags: str | None
+    nodemask: str | None
+    order: int | None
+    oom_score_adj: int | None
+
+
+class Kill(NamedTuple):
+    """Killed process N (comm): sizes in bytes, None where the line does not tell."""
+
+    pid: int
+    comm: str | None
+    uid: int | None
+    memcg: bool | None  # None: the line does not say whose memory was out
+    total_vm: int | None
+    anon: int | None
+    file: int | None
+    shmem: int | None
+    pagetables: int | None
+    oom_score_adj: int | None
+
+
+class Selected(NamedTuple):
+    """Kill process N (comm) score S or sacrifice child: chosen, not yet dead."""
+
+    pid: int
+    comm: str
+    score: int
+    memcg: bool | None
+
+
+class Summary(NamedTuple):
+    """oom-kill:constraint=…: the one line that names both cgroups."""
+
+    constraint: str
+    nodemask: str | None
+    cpuset: str | None
+    oom_memcg: str | None
+    task_memcg: str | None
+    is_global: bool
+    comm: str | None
+    pid: int | None
+    uid: int | None
+
+
+class Reaped(NamedTuple):
+    """oom_reaper: reaped process N (comm): what was left of it, in bytes."""
+
+    pid: int
+    comm: str
+    left: int
+
+
+_MESSAGE = r"(?:([^:\n]{0,60}?[Oo]ut of memory[^:\n]{0,40}|No available memory[^:\n]{0,20}): )?"
+_KILL = re.compile(_MESSAGE + r"Killed process (\d{1,10})(?:, UID (\d{1,10}),)?[ \n]{1,2}\(")
+_TAIL = re.compile(r"\)(?:, UID (\d{1,10}),)?,?[ \n]{1,2}total-vm:(\d{1,20})(kB)?")
+_FIELD = re.compile(r"(anon-rss|file-rss|shmem-rss|pgtables):(\d{1,20})kB")
+_UID = re.compile(r"\bUID: ?(\d{1,10})\b")
+_KILL_ADJ = re.compile(r"oom_score_adj:(-?\d{1,4})(?!\d)")
+_SELECT = re.compile(
+    _MESSAGE + r"[Kk]ill process (\d{1,10})[ \n]{1,2}\((.{0,40})\)[ \n]{1,2}score (-?\d{1,12}) or "
+    r"(?:sacrifice|a) child",
+    re.DOTALL,
+)
+_SHARING = re.compile(r"Kill process (\d{1,10}) \((.{0,15})\) sharing same memory", re.DOTALL)
+_REAPED = re.compile(
+    r"oom_reaper: reaped process (\d{1,10}) \((.{0,40})\), now anon-rss:(\d{1,20})kB, "
+    r"file-rss:(\d{1,20})kB, shmem-rss:(\d{1,20})kB",
+    re.DOTALL,
+)
+_HEAD_GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})(?:\(([^)\n]{0,300})\))?")
+_HEAD_ORDER = re.compile(r"\border=(-?\d{1,3})")
+_HEAD_NODES = re.compile(r"nodemask=(\(null\)|[0-9][0-9,-]{0,200}?)[,\s]")
+_HEAD_ADJ = re.compile(r"oom_score_adj=(-?\d{1,4})")
+_INVOKED = re.compile(r" invoked oom(?:-killer)?:\s{1,2}")
+_CALL = re.compile(
+    r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: |Pid: (\d{1,10}), comm: "
+)
+_VERSION = re.compile(r" ([1-9]\.\d{1,3}\.[\w.+-]{1,80}) #")
+_TASK_IN = re.compile(r"(?:Task in (.*?))? ?killed as a result of limit of (.*)", re.DOTALL)
+_GROUP = re.compile(
+    r"Tasks in (.*) are going to be killed due\s{1,2}to memory\.oom\.group set", re.DOTALL
+)
+_SUPPRESSED = re.compile(r"oom_kill_process: (\d{1,9}) callbacks suppressed")
+_CONSTRAINT = re.compile(r"oom-kill:\s?constraint=([A-Z_]{1,40})")
+_SUMMARY_END = re.compile(r",pid=(\d{1,10}),uid=?(\d{1,10})\s*$")
+
+SCOPES = {
+    "CONSTRAINT_NONE": "global",
+    "CONSTRAINT_MEMCG": "memcg",
+    "CONSTRAINT_CPUSET": "cpuset",
+    "CONSTRAINT_MEMORY_POLICY": "mempolicy",
+}
+
+
+def _bytes(kib: str | None) -> int | None:
+    return None if kib is None else int(kib) * 1024
+
+
+def _of_memcg(message: str | None) -> bool | None:
+    return None if message is None else message.startswith("Memory cgroup")
+
+
+def _start(pattern: re.Pattern[str], text: str, exact: bool) -> re.Match[str] | None:
+    return pattern.match(text) if exact else pattern.search(text)
+
+
+def kill(text: str, exact: bool) -> Kill | None:
+    """The kill line. `exact`: it must begin the record."""
+    head = _start(_KILL, text, exact)
+    if head is None:
+        return None
+    if not exact and head.start() and text[head.start() - 1] not in " :]>|*\t\n":
+        return None
+    rest = text[head.end() :]
+    limit = COMM_MAX if exact else COMM_LOOSE
+    best: re.Match[str] | None = None
+    for found in _TAIL.finditer(rest):
+        # the last tail belongs to the kernel; a comm can hold one, but is never this long
+        if len(rest[: found.start()].encode("utf-8", "surrogateescape")) <= limit:
+            best = found
+    if best is None:
+        comm, uid, total, tail = _bare(rest, limit), head[3], None, ""
+        if comm is None and (exact or ")" in rest):
+            return None
+    else:
+        comm, uid = rest[: best.start()], head[3] or best[1]
+        total, tail = (best[2] if best[3] else None), rest[best.end() :]
+    sizes = dict(reversed(_FIELD.findall(tail)))  # the first of each counts
+    uid_found = _UID.search(tail)
+    adj = _KILL_ADJ.search(tail)
+    return Kill(
+        int(head[2]),
+        None if comm is None else words.safe(comm),
+        int(uid) if uid else int(uid_found[1]) if uid_found else None,
+        _of_memcg(head[1]),
+        _bytes(total),
+        _bytes(sizes.get("anon-rss")),
+        _bytes(sizes.get("file-rss")),
+        _bytes(sizes.get("shmem-rss")),
+        _bytes(sizes.get("pgtables")),
+        int(adj[1]) if adj else None,
+    )
+
+
+def _bare(rest: str, limit: int) -> str | None:
+    """comm of a line without sizes (kernels up to 2.6.35): it ends with the bracket."""
+    end = rest.rstrip().rfind(")")
+    if end < 0 or end > limit or rest[end + 1 :].strip(" \n,"):
+        return None
+    return rest[:end]
+
+
+def kill_score(found: Kill | None) -> int:
+    """How much of the line was read: the better of two ways to join a wrapped line."""
+    return -1 if found is None else sum(value is not None for value in found)
+
+
+def selected(text: str, exact: bool) -> Selected | None:
+    """The line that names the choice (up to 5.0); a child of it may be what dies."""
+    found = _start(_SELECT, text, exact)
+    if found is None:
+        return None
+    return Selected(int(found[2]), words.safe(found[3]), int(found[4]), _of_memcg(found[1]))
+
+
+def sharing(text: str, exact: bool) -> tuple[int, str] | None:
+    """(pid, comm) of a process that dies because it shares the victim's memory (up to 4.x)."""
+    found = _start(_SHARING, text, exact)
+    return None if found is None else (int(found[1]), words.safe(found[2]))
+
+
+def reaped(text: str, exact: bool) -> Reaped | None:
+    """The reaper's line; it comes from a kernel thread, at any time after the kill."""
+    found = _start(_REAPED, text, exact)
+    if found is None:
+        return None
+    left = (int(found[3]) + int(found[4]) + int(found[5])) * 1024
+    return Reaped(int(found[1]), words.safe(found[2]), left)
+
+
+def head(text: str, exact: bool) -> Head | None:
+    """The first line of a report. In a saved text what stands before the comm is cut off."""
+    marks = list(_INVOKED.finditer(text))
+    if not marks:
+        return None
+    found = marks[-1]  # a comm may hold the words
+    comm, rest = text[: found.start()], text[found.end() :]
+    if "gfp_mask=" not in rest and rest.strip():
+        return None
+    if len(comm.encode("utf-8", "surrogateescape")) > COMM_MAX:
+        if exact:
+            return None
+        comm = comm[max(comm.rfind(mark) + len(mark) for mark in ("] ", ": ", "> ", "| ", "  ")) :]
+        comm = comm if len(comm) <= COMM_MAX else comm.split()[-1][-COMM_LOOSE:]
+    gfp, order = _HEAD_GFP.search(rest), _HEAD_ORDER.search(rest)
+    nodes, adj = _HEAD_NODES.search(rest), _HEAD_ADJ.search(rest)
+    return Head(
+        words.safe(comm),
+        gfp[1] if gfp else None,
+        # a mail may have wrapped inside the brackets
+        "".join(gfp[2].split()) if gfp and gfp[2] is not None else None,
+        None if nodes is None or nodes[1] == "(null)" else nodes[1],
+        int(order[1]) if order else None,
+        int(adj[1]) if adj else None,
+    )
+
+
+def call(text: str) -> tuple[int, str, str | None] | None:
+    """(pid, what follows, kernel version) of the line that begins the call trace."""
+    found = _CALL.match(text)
+    if found is None:
+        return None
+    version = _VERSION.search(text, found.end())
+    return int(found[1] or found[2]), text[found.end() :], version[1] if version else None
+
+
+def task_in(text: str) -> tuple[str | None, str] | None:
+    """(cgroup of the task, cgroup of the limit), up to 4.20."""
+    found = _TASK_IN.match(text)
+    if found is None or (found[1] is None and not text.lstrip().startswith("killed")):
+        return None
+    task = words.safe(found[1].strip()) if found[1] else None
+    return task, words.safe(found[2].strip())
+
+
+def group(text: str) -> str | None:
+    """The cgroup whose memory.oom.group takes all of it along."""
+    found = _GROUP.match(text)
+    return None if found is None else words.safe(found[1].strip())
+
+
+def suppressed(text: str) -> int | None:
+    """How many reports the kernel's rate limit swallowed."""
+    found = _SUPPRESSED.match(text)
+    return None if found is None else int(found[1])
+
+
+def panic(text: str) -> str | None:
+    """The panic's own words where memory is the reason."""
+    mark = "Kernel panic - not syncing: "
+    why = text[len(mark) :] if text.startswith(mark) else ""
+    low = why.lower()
+    if "out of memory" in low or "deadlocked on memory" in low or "panic_on_oom" in low:
+        return words.safe(" ".join(why.split()))
+    return None
+
+
+def is_summary(text: str, exact: bool) -> bool:
+    """Whether `summary` can read it."""
+    return _start(_CONSTRAINT, text, exact) is not None
+
+
+def summary_complete(text: str) -> bool:
+    """Whether it has its end; another CPU may have split it, a mail wrapped it."""
+    return _SUMMARY_END.search(text) is not None
+
+
+def summary(text: str, comm: str | None, owner: str | None) -> Summary | None:
+    """Read from both ends. `comm` of the kill line and `owner`, the cgroup of the statistics,
+    settle what a cgroup named "a,task=x,pid=1" makes ambiguous."""
+    start = _CONSTRAINT.search(text)
+    if start is None:
+        return None
+    body = text[start.end() :]
+    pid = uid = None
+    name: str | None = None
+    end = _SUMMARY_END.search(body)
+    if end is not None:
+        pid, uid = int(end[1]), int(end[2])
+        body, name = _split_task(body[: end.start()], comm)
+    nodemask = _between(
+        body, ",nodemask=", (",cpuset=", ",oom_memcg=", ",global_oom", ",task_memcg=")
+    )
+    cpuset = _between(body, ",cpuset=", (",mems_allowed=",))
+    is_global, oom_memcg, task_memcg = _memcgs(body, owner)
+    return Summary(
+        start[1], None if nodemask == "(null)" else nodemask, _safe(cpuset), _safe(oom_memcg),
+        _safe(task_memcg), is_global, _safe(name), pid, uid,
+    )  # fmt: skip
+
+
+def _safe(text: str | None) -> str | None:
+    return None if text is None else words.safe(text)
+
+
+def _between(body: str, left: str, rights: tuple[str, ...]) -> str | None:
+    start = body.find(left)
+    if start < 0:
+        return None
+    start += len(left)
+    ends = [at for at in (body.find(right, start) for right in rights) if at >= 0]
+    return body[start : min(ends)] if ends else body[start:]
+
+
+def _split_task(body: str, comm: str | None) -> tuple[str, str | None]:
+    mark = ",task="
+    if comm is not None and words.safe(body).endswith(mark + comm):
+        at = len(body)
+        while at >= 0:
+            at = body.rfind(mark, 0, at)
+            if at >= 0 and words.safe(body[at + len(mark) :]) == comm:
+                return body[:at], body[at + len(mark) :]
+    at = body.find(mark)
+    while at >= 0:  # the leftmost that leaves room for a comm: a comm may hold the mark too
+        rest = body[at + len(mark) :]
+        if len(rest.encode("utf-8", "surrogateescape")) <= COMM_MAX:
+            return body[:at], rest
+        at = body.find(mark, at + 1)
+    return body, None
+
+
+def _memcgs(body: str, owner: str | None) -> tuple[bool, str | None, str | None]:
+    """(global?, cgroup of the limit, cgroup of the task)."""
+    mark, task_mark = ",oom_memcg=", ",task_memcg="
+    starts = _all(body, mark)
+    best: tuple[str, str] | None = None
+    for start in starts:
+        pair = body[start + len(mark) :]
+        for at in _all(pair, task_mark):
+            limit, task = pair[:at], pair[at + len(task_mark) :]
+            if owner is not None and words.safe(limit) == owner:
+                return False, limit, task
+            # the task lies in the cgroup of the limit or below it
+            below = task == limit or task.startswith(limit.rstrip("/") + "/")
+            if below and best is None:
+                best = limit, task
+    if best is not None:
+        return False, best[0], best[1]
+    if starts:
+        limit, found, task = body[starts[0] + len(mark) :].partition(task_mark)
+        return False, limit, task if found else None
+    is_global = ",global_oom" in body
+    at = body.find(task_mark)
+    return is_global, None, body[at + len(task_mark) :] if at >= 0 else None
+
+
+def _all(text: str, mark: str) -> list[int]:
+    found: list[int] = []
+    at = text.find(mark)
+    while at >= 0 and len(found) < 32:
+        found.append(at)
+        at = text.find(mark, at + 1)
+    return found
