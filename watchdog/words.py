@@ -107,7 +107,10 @@ def count(number: int, noun: str) -> str:
     """"1 process", "2 processes"."""
     if number == 1:
         return f"1 {noun}"
-    plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
+    if noun.endswith("y"):
+        plural = noun[:-1] + "ies"
+    else:
+        plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
     return f"{number:,} {plural}"
 
 

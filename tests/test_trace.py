@@ -1,0 +1,91 @@
+"""The trace: every fact comes back as it went, and a broken line is one sentence."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchdog import trace
+from watchdog.facts import Group, Host, KernelLine, Outcome, Said, Sweep, Tick, Who
+
+ROW = (7, 70, "a", 5, 1, None, "x.service", 3)
+FACTS = [
+    Host(1.5, 2.5, "boot", 1.0, 10, 5, 0, 0, 1, 2, 3),
+    Host(1.5),
+    Sweep(1.0, 2.0, (ROW,), census=True),
+    Sweep(1.0, None, (), census=False),
+    Who(1.0, 2.0, 7, 70, 1, 0, "/bin/a", "/x", None, "c", -5, "a --b", True),
+    Who(1.0, None, 7, 70),
+    Group(1.0, 2.0, None, "/x", anon=5, events={"oom_kill": 1}),
+    KernelLine(1.0, 2.0, "6,1,2,-;text \x1b", "other"),
+    Tick(1.0, 2.0),
+    Outcome(1.0, 2.0, "id", "done", ""),
+    Said(1.0, 2.0, "guard.action", "1", ("because",), {"victim": {"pid": 1}}),
+]
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
+def test_every_fact_comes_back_as_it_went(fact):
+    assert trace.fact(trace.line(fact)) == fact
+
+
+def test_a_trace_of_seven_columns_is_read():
+    found = trace.fact('{"type":"procs","t":1,"rows":[[1,2,"a",3,4,null,null]],"new_key":1}')
+    assert found == Sweep(1, None, ((1, 2, "a", 3, 4, None, None, None),), census=True)
+
+
+def test_the_header_says_whose_it_is():
+    assert trace.fact(trace.header_line("box", acted=True)) == trace.Header("box", True)
+    assert trace.fact('{"type":"trace","host":5}') == trace.Header(None, False)
+
+
+def test_types_of_later_versions_are_passed_over():
+    assert trace.fact('{"type":"weather","t":1}') is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"\x00\xff\x80", "not JSON"),
+        ("[1]", "object"),
+        ('{"type":5}', "type"),
+        ('{"type":"host"}', '"t"'),
+        ('{"type":"host","t":true}', '"t"'),
+        ('{"type":"host","t":1,"mem_total":"a"}', '"mem_total"'),
+        ('{"type":"who","t":1,"pid":1}', '"start"'),
+        ('{"type":"who","t":1,"pid":1,"start":2,"exe":5}', '"exe"'),
+        ('{"type":"kmsg","t":1}', '"line"'),
+        ('{"type":"procs","t":1}', '"rows"'),
+        ('{"type":"procs","t":1,"rows":[5]}', "rows of"),
+        ('{"type":"procs","t":1,"rows":[[1,2]]}', "rows of"),
+        ('{"type":"procs","t":1,"rows":[["1",2,"a",3,4,null,null]]}', "rows of"),
+        ('{"type":"said","t":1}', '"kind"'),
+        ("[" * 100000, "not JSON"),
+    ],
+)
+def test_a_broken_line_says_what_was_expected(text, why):
+    with pytest.raises(trace.TraceError, match=why):
+        trace.fact(text)
+
+
+def test_names_in_a_foreign_trace_are_made_safe():
+    raw = json.dumps({"type": "procs", "t": 1, "rows": [[1, 2, "a\x1b", 3, 4, 5, "u\n", 6]]})
+    assert trace.fact(raw).rows[0][2] == "a\\x1b"
+    assert trace.fact(raw).rows[0][6] == "u\\x0a"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    ),
+    st.sampled_from(["host", "procs", "sweep", "who", "group", "kmsg", "tick", "outcome", "said"]),
+    st.sampled_from(["rows", "pid", "start", "line", "because", "body", "mem_total", "events", "up"]),
+)
+def test_no_line_can_do_more_than_be_refused(value, kind, key):
+    try:
+        trace.fact(json.dumps({"type": kind, "t": 1.0, "pid": 1, "start": 1, key: value}))
+    except trace.TraceError:
+        pass

@@ -1,0 +1,439 @@
+"""The slow process: pumps sense into the engine, and its answers to the desk.
+
+One poll() loop, one other thread (the store's writer). It is started, watched and stopped by the
+guard over a socket pair; end of file there means that the guard is gone, and it goes too.
+
+    python -I -m watchdog.watcher --wire FD --rules FD --state DIR
+        [--config FILE] [--json] [--record FILE]
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any, NamedTuple, TextIO
+
+from watchdog import __version__, trace, wire, words
+from watchdog.catchup import CatchUp
+from watchdog.child import Child, Children
+from watchdog.clock import Clock, RealClock
+from watchdog.desk import Desk
+from watchdog.engine import Engine
+from watchdog.facts import Event, Fact, KernelLine, Outcome, Said, Sweep, Tick
+from watchdog.policy.guard_when import guard_plain
+from watchdog.policy.rules import Rules, from_plain
+from watchdog.sense.kernel_log import KernelLog, KernelLogError
+from watchdog.sense.senses import Senses
+from watchdog.store import now
+from watchdog.store.db import Store
+from watchdog.store.place import DATABASE, now_dir
+from watchdog.tell import journal
+
+BEAT_S = 5.0
+# A report in the kernel log is closed one second after its kill line; look just after that.
+QUIET_S = 1.1
+PERSIST_S = 300.0
+PERSIST_SUSPECTS_S = 30.0
+RETRY_STORE_S = 60.0
+LOAD_DEADLINE_S = 10.0
+
+
+class Options(NamedTuple):
+    """What the guard's command line hands on."""
+
+    wire: int
+    rules: int
+    state: str
+    config: str | None = None
+    json: bool = False
+    record: str | None = None
+
+
+def options(argv: list[str]) -> Options:
+    """Read the flags; they come from our own guard, so a mistake is a bug and raises."""
+    found: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        flag = rest.pop(0).removeprefix("--")
+        if flag == "json":
+            found[flag] = True
+        else:
+            value = rest.pop(0)
+            found[flag] = int(value) if flag in ("wire", "rules") else value
+    return Options(**found)
+
+
+class Watcher:
+    """See the head of this file."""
+
+    def __init__(self, opts: Options, clock: Clock) -> None:
+        self.opts = opts
+        self.clock = clock
+        self.rules = _rules_of(opts.rules)
+        self.host = words.safe(socket.gethostname())
+        self.degraded: dict[str, str] = {}
+        self.stopping = False
+        self.record: TextIO | None = None
+        self.children = Children()
+        self.loader: Child | None = None
+        self.store = Store(os.path.join(opts.state, DATABASE), self.rules.store.max_bytes)
+        kept = self.store.load_kept()
+        self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
+        self.senses = Senses(clock, self.rules.watch.interval_s)
+        self.desk = Desk(
+            clock, self.rules, self.children, self.store, self._journal(), self._terminal(),
+            opts.json, self._feed_back,
+        )  # fmt: skip
+        self.kernel_log: KernelLog | None = None
+        self.kmsg_seq = -1
+        self.catch_up = CatchUp(self.children, kept, self.senses.host.boot_id)
+        self._open_kernel_log()
+        started = clock.boottime()
+        self.started_t = clock.wall()
+        self.next_beat = started
+        self.next_persist = started + PERSIST_S
+        self.next_suspects = started + PERSIST_SUSPECTS_S
+        self.next_retry = started + RETRY_STORE_S
+        self.tick_at: float | None = None
+        self.closely = 0
+
+    # ---- start and stop ----------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Until the guard says stop, or is gone; the exit status."""
+        if self.opts.record:
+            self._start_recording(self.opts.record)
+        self._send(("rules", guard_plain(self.rules)))
+        boot = self.senses.host.boot_id or ""
+        self.engine.load(self.store.load_entities(boot))
+        for flat in self.store.untold():
+            self.desk.tell(flat)
+            self.store.mark_told([flat["id"]])
+        self._sense()
+        self._say_started()
+        self._check_store()
+        self.catch_up.start(self.rules.kernel_log.source)
+        self._send(("ready", self._status()))
+        while not self.stopping:
+            self._turn()
+        self._stop()
+        return 0
+
+    def _say_started(self) -> None:
+        mode = self._mode()
+        rows, units = len(self.engine.world.rows), len(self.engine.world.unit_trends)
+        because = [
+            f"watching {words.count(rows, 'process')} and {words.count(units, 'unit')} "
+            f"every {words.duration(self.rules.watch.interval_s)}",
+            "observing: nothing will be killed" if mode == "observe" else "enforcing its policies",
+        ]
+        host = self.engine.world.host
+        if host and host.mem_total and host.mem_available is not None:
+            because.insert(1, f"{words.size(host.mem_available)} of {words.size(host.mem_total)} "
+                              "available")  # fmt: skip
+        self._say("watchdog.started", because, {
+            "version": __version__, "mode": mode, "processes": rows, "units": units,
+            "interval_s": self.rules.watch.interval_s, "state": self.opts.state,
+        })  # fmt: skip
+
+    def _stop(self) -> None:
+        ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
+        self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
+        self._persist(urgent=False)
+        self.store.flush(0.5)
+        self.desk.answers()
+        self.store.close(0.3)
+        self.senses.close()
+        if self.record:
+            self.record.close()
+
+    # ---- the loop ----------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        up = self.clock.boottime()
+        fds = {self.opts.wire: select.POLLIN, self.store.answers_fd: select.POLLIN}
+        fds.update(self.children.fds())
+        # The ring of the kernel log waits while older lines are read from the journal.
+        if self.kernel_log and not self.catch_up.busy:
+            fds[self.kernel_log.fd] = select.POLLIN
+        due = [self.senses.next_up, self.next_beat, self.next_suspects]
+        due += [self.tick_at] if self.tick_at is not None else []
+        deadline = self.children.next_deadline()
+        due += [deadline] if deadline is not None else []
+        ready = self.clock.wait(fds, max(0.0, min(due) - up))
+        if self.opts.wire in ready:
+            self._hear()
+        self.children.turn(self.clock.boottime())
+        for fact in self.catch_up.facts(self.clock):
+            self._feed(fact)
+            self._tick_soon()
+        if self.kernel_log and self.kernel_log.fd in ready:
+            self._read_kernel_log(self.kernel_log)
+        self._reloaded()
+        self._sense()
+        self._on_time()
+        self.desk.answers()
+
+    def _on_time(self) -> None:
+        up = self.clock.boottime()
+        if self.tick_at is not None and up >= self.tick_at:
+            self.tick_at = None
+            self._feed(Tick(self.clock.wall(), up))
+        if up >= self.next_beat:
+            self.next_beat = up + BEAT_S
+            self._send(("beat", up))
+        if up >= self.next_persist:
+            self.next_persist = up + PERSIST_S
+            self._persist(urgent=False)
+        elif up >= self.next_suspects:
+            self.next_suspects = up + PERSIST_SUSPECTS_S
+            self._persist(urgent=True)
+        if up >= self.next_retry:
+            self.next_retry = up + RETRY_STORE_S
+            self.store.retry()
+            self._check_store()
+
+    def _sense(self) -> None:
+        swept = False
+        for fact in self.senses.due():
+            self._feed(fact)
+            if isinstance(fact, Sweep):
+                swept = True
+        if swept:
+            self.closely = len(self.senses.processes.hot)
+            self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
+            self._write_now()
+
+    def _feed(self, fact: Fact) -> None:
+        if self.record and not (isinstance(fact, Said) and fact.kind.startswith("watchdog.")):
+            self.record.write(trace.line(fact) + "\n")
+        kept = self._cursors() if isinstance(fact, KernelLine | Tick) else {}
+        for item in self.engine.feed(fact):
+            if isinstance(item, Event):
+                self.desk.take(item, kept)
+                if item.kind.startswith("leak."):
+                    self._persist(urgent=True)
+            else:
+                self.desk.carry_out(item)
+
+    def _feed_back(self, outcome: Outcome) -> None:
+        self._feed(outcome)
+        self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
+
+    # ---- the guard ---------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                raw = os.read(self.opts.wire, wire.MESSAGE_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                raw = b""
+            if not raw:
+                self._guard_gone()
+                return
+            message = wire.unpack(raw)
+            if message is None:
+                continue
+            if message[0] == "stop":
+                self.stopping = True
+            elif message[0] == "reload":
+                self._reload()
+            elif message[0] == "report":
+                _, t, up, kind, identity, because, body = message
+                self._feed(Said(t, up, kind, identity, tuple(because), body))
+
+    def _guard_gone(self) -> None:
+        self._say("watchdog.degraded", ["the guard is gone: stopping, to be started again"],
+                  {"what": "guard"})  # fmt: skip
+        self.stopping = True
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        try:
+            os.write(self.opts.wire, wire.pack(message))
+        except BlockingIOError:
+            pass  # the guard is behind; the next dossier replaces this one
+        except OSError:
+            self.stopping = True
+
+    # ---- configuration -----------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        if self.loader is not None:
+            return
+        argv = [sys.executable, "-I", "-m", "watchdog.policy.load"]
+        argv += ["--config", self.opts.config] if self.opts.config else []
+        self.loader = self.children.start(argv, b"", LOAD_DEADLINE_S, max_output=4 << 20)
+
+    def _reloaded(self) -> None:
+        child = self.loader
+        if child is None or not child.done:
+            return
+        self.loader = None
+        document = _object(child.output.decode("utf-8", "replace")) if child.status == 0 else None
+        if document is None:
+            problems = child.errors.decode("utf-8", "replace").strip().splitlines()
+            because = [words.safe(line) for line in problems[:10]] or ["the loader failed"]
+            self._say("watchdog.config_rejected", [*because, "the former configuration stays"], {})
+            return
+        self.rules = from_plain(document["rules"])
+        _keep_rules(self.opts.rules, child.output)
+        self.engine.set_rules(self.rules)
+        self.desk.rules = self.rules
+        self.senses.interval_s = self.rules.watch.interval_s
+        self.senses.next_up = self.clock.boottime()
+        self._send(("rules", guard_plain(self.rules)))
+        policies = words.count(len(self.rules.policies), "policy")
+        self._say("watchdog.reloaded", [f"{policies}, guard {self.rules.guard.mode}"], {})
+
+    def _mode(self) -> str:
+        modes = [self.rules.guard.mode, *(policy.mode for policy in self.rules.policies)]
+        return "enforce" if "enforce" in modes else "observe"
+
+    # ---- the kernel log ----------------------------------------------------------------------
+
+    def _open_kernel_log(self) -> None:
+        if self.rules.kernel_log.source not in ("auto", "kmsg"):
+            return
+        try:
+            self.kernel_log = KernelLog(after_seq=self.catch_up.kmsg_seq)
+        except KernelLogError as error:
+            self.degraded["kernel_log"] = str(error)
+            self._say("watchdog.degraded", [str(error)], {"what": "kernel_log"})
+
+    def _read_kernel_log(self, log: KernelLog) -> None:
+        t, up = self.clock.wall(), self.clock.boottime()
+        for record in log.read():
+            self.kmsg_seq = record.seq
+            self._feed(KernelLine(t, up, record.line))
+        self._tick_soon()
+        if log.lost:
+            self._say("watchdog.degraded",
+                      [f"the kernel log overran: {words.count(log.lost, 'record')} lost"],
+                      {"what": "kernel_log_overrun", "lost": log.lost})  # fmt: skip
+            log.lost = 0
+
+    def _tick_soon(self) -> None:
+        self.tick_at = self.clock.boottime() + QUIET_S
+
+    def _cursors(self) -> dict[str, str]:
+        return self.catch_up.cursors(self.kmsg_seq)
+
+    # ---- the store, now.json -----------------------------------------------------------------
+
+    def _persist(self, urgent: bool) -> None:
+        self.store.put_entities(self.engine.dump(urgent))
+        if not urgent:
+            self.store.put_kept(
+                self._cursors() | {"decider": json.dumps(self.engine.decider.kept())}
+            )
+
+    def _check_store(self) -> None:
+        """Say once that the store does not work, and once that it works again."""
+        failed = self.store.failed
+        if failed and "store" not in self.degraded:
+            self.degraded["store"] = failed
+            self._say("watchdog.degraded", [failed, "going on from memory"], {"what": "store"})
+        elif not failed and self.degraded.pop("store", None):
+            self._say("watchdog.recovered", ["the store works again"], {"what": "store"})
+        if self.store.dropped > self.engine.counts.get("dropped", 0):
+            dropped = self.store.dropped
+            self.engine.counts["dropped"] = dropped
+            self._say("watchdog.dropped",
+                      [f"{words.count(dropped, 'record')} could not be stored so far"],
+                      {"what": "store", "count": dropped})  # fmt: skip
+
+    def _write_now(self) -> None:
+        host = self.engine.world.host
+        document = {
+            "t": self.clock.wall(), "up": self.clock.boottime(), "boot_id": self.engine.boot_id,
+            "host": self.host, "version": __version__, "pid": os.getppid(),
+            "started": self.started_t, "interval_s": self.rules.watch.interval_s,
+            "mode": self._mode(),
+            "mem_total": host.mem_total if host else None,
+            "mem_available": host.mem_available if host else None,
+            "swap_total": host.swap_total if host else None,
+            "swap_free": host.swap_free if host else None,
+            "processes": len(self.engine.world.rows),
+            "units": len(self.engine.world.unit_trends),
+            "watching": self.closely,
+            "leaks": self.engine.leaks(),
+            "oom_kills": {"since_start": self.desk.oom_kills, "last": self.desk.last_oom_kill},
+            "policies": [
+                {"name": policy.name, "mode": policy.mode, "waiting": []}
+                for policy in self.rules.policies
+            ],
+            "guard": {"mode": self.rules.guard.mode, "state": "watching"},
+            "degraded": list(self.degraded.values()),
+        }  # fmt: skip
+        try:
+            now.write_now(now_dir(self.opts.state), document)
+        except now.StoreError as error:
+            if "now" not in self.degraded:
+                self.degraded["now"] = str(error)
+                self._say("watchdog.degraded", [str(error)], {"what": "now"})
+
+    # ---- small ones --------------------------------------------------------------------------
+
+    def _say(self, kind: str, because: list[str], body: dict[str, Any]) -> None:
+        up = self.clock.boottime()
+        self._feed(Said(self.clock.wall(), up, kind, f"{up:.3f}", tuple(because), body))
+
+    def _status(self) -> str:
+        rows = len(self.engine.world.rows)
+        return f"watching {words.count(rows, 'process')}, {self._mode()}"
+
+    def _start_recording(self, path: str) -> None:
+        try:
+            self.record = open(path, "w", encoding="ascii", buffering=1)  # noqa: SIM115
+            self.record.write(trace.header_line(self.host, acted=True) + "\n")
+        except OSError as error:
+            self._say("watchdog.degraded",
+                      [f"cannot record into {words.safe(path)}: {error.strerror}"],
+                      {"what": "record"})  # fmt: skip
+
+    def _journal(self) -> journal.Journal | None:
+        return journal.Journal() if os.path.exists(journal.SOCKET) else None
+
+    def _terminal(self) -> TextIO | None:
+        """Standard output, unless systemd has tied it to the journal that is told anyway."""
+        if not os.environ.get("JOURNAL_STREAM") or self.opts.json:
+            return sys.stdout
+        return None
+
+
+def _rules_of(fd: int) -> Rules:
+    """The last good rules, from the memory file that the processes share."""
+    raw = os.pread(fd, os.fstat(fd).st_size, 0)
+    return from_plain(json.loads(raw)["rules"])
+
+
+def _keep_rules(fd: int, raw: bytes) -> None:
+    os.pwrite(fd, raw, 0)
+    os.ftruncate(fd, len(raw))
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def main(argv: list[str]) -> int:
+    """Set the signals (the guard speaks over the wire), and run."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    opts = options(argv)
+    os.set_blocking(opts.wire, False)
+    return Watcher(opts, RealClock()).run()
+
+
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
