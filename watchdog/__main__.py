@@ -1,0 +1,7 @@
+"""`python -I -m watchdog` is the command `oom-watchdog`."""
+
+import sys
+
+from watchdog.cli.main import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,215 @@
+"""The only file that signals. It looks again, through a pidfd, and then once more.
+
+    open a pidfd -> is it still the process that was meant -> may it be signalled at all
+      -> is the signal still needed -> send it through the pidfd
+
+The pidfd comes first. If the process ends in between and its number is given away, then what is
+read belongs to the new owner and its start differs; and the signal could only reach the old one.
+"""
+
+import _thread
+import os
+import signal
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from watchdog import procfs, words
+
+# What the kernel itself is told to spare: sshd, udevd, and whoever the administrator meant.
+SPARED_ADJ = -900
+_PROCESS_MRELEASE = 448  # the same number on every architecture but alpha
+_EAGAIN = 11
+_libc: Any = None
+
+
+def kill(
+    pid: int,
+    start_ticks: int,
+    sig: int,
+    *,
+    still_protected: Callable[[], str | None] | None = None,
+    still_needed: Callable[[], bool] | None = None,
+    ours: Collection[int] = (),
+    root: str = "/proc",
+) -> tuple[str, str]:
+    """Signal one process; (outcome, one sentence).
+
+    Outcomes: "done" · "gone" (it ended by itself) · "changed" (the number is somebody else's now,
+    or the signal is no longer needed) · "protected" · "failed" (not permitted). `ours` are
+    processes of this program, `still_protected` answers the reason for which the configuration
+    protects it, `still_needed` is asked last. Signal 0 does everything but harm.
+    """
+    reason = _never(pid, ours)
+    if reason:
+        return "protected", reason
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return "gone", "it ended before it was signalled"
+    except OSError as error:
+        return "failed", f"pidfd_open: {error.strerror}"
+    try:
+        outcome, detail = _look_again(pid, start_ticks, root)
+        if outcome == "done" and still_protected is not None:
+            reason = still_protected()
+            outcome, detail = ("protected", reason) if reason else (outcome, detail)
+        if outcome == "done" and still_needed is not None and not still_needed():
+            outcome, detail = "changed", "memory has recovered in the meantime"
+        if outcome == "done":
+            outcome, detail = _send(pidfd, sig)
+        if outcome == "done" and sig == signal.SIGKILL:
+            release_memory(pidfd)
+        return outcome, detail
+    finally:
+        os.close(pidfd)
+
+
+def shielded(pid: int, root: str = "/proc", ours: Collection[int] = ()) -> str | None:
+    """Why this process is never signalled, whatever the configuration says; None if it may be.
+
+    What has vanished is not shielded.
+    """
+    reason = _never(pid, ours)
+    if reason:
+        return reason
+    stat = _stat(pid, root)
+    if stat is not None and stat.kernel_thread:
+        return "it is a kernel thread"
+    adj = _score_adj(pid, root)
+    if adj is not None and adj <= SPARED_ADJ:
+        return f"its oom_score_adj is {adj}"
+    return None
+
+
+def rehearse(pid: int, start_ticks: int) -> tuple[str, str]:
+    """Walk the whole path once with signal 0, so that nothing is loaded when it is needed."""
+    found = kill(pid, start_ticks, 0, still_protected=lambda: None, still_needed=lambda: True)
+    shielded(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return found
+    release_memory(pidfd)  # of a process that lives the kernel answers EINVAL, and does nothing
+    os.close(pidfd)
+    return found
+
+
+def release_memory(pidfd: int) -> None:
+    """Let the kernel take the memory of a killed process at once, in a thread of its own.
+
+    Nobody waits for it, and every refusal is ordinary (older kernels, a process that is gone).
+    """
+    try:
+        _thread.start_new_thread(_release, (os.dup(pidfd),))
+    except (OSError, RuntimeError):
+        return  # no descriptor or no thread to be had: the kernel frees it in its own time
+
+
+def _release(pidfd: int) -> None:
+    try:
+        libc = _load_libc()
+        if libc is None:
+            return
+        # EAGAIN while its threads have not seen the signal yet.
+        for _ in range(20):
+            if libc.syscall(_PROCESS_MRELEASE, pidfd, 0) == 0 or _errno() != _EAGAIN:
+                return
+            time.sleep(0.05)
+    finally:
+        os.close(pidfd)
+
+
+def _load_libc() -> Any:
+    global _libc  # noqa: PLW0603  loaded once, and only by whoever kills
+    if _libc is None:
+        try:
+            import ctypes  # 0.4 MiB: the watcher pays only if it ever has to kill
+
+            _libc = ctypes.CDLL(None, use_errno=True)
+        except (ImportError, OSError):
+            return None
+    return _libc
+
+
+def _errno() -> int:
+    import ctypes
+
+    return ctypes.get_errno()
+
+
+def _never(pid: int, ours: Collection[int]) -> str | None:
+    if pid <= 2:
+        return "PID 1 and 2 are never signalled"
+    if pid == os.getpid() or pid in ours:
+        return "it is oom-watchdog itself"
+    parent = os.getppid()
+    for _ in range(64):  # nobody is nested deeper, and a torn read must not loop
+        if parent <= 1:
+            return None
+        if parent == pid:
+            return "oom-watchdog runs below it"
+        stat = _stat(parent, "/proc")
+        if stat is None:
+            return None
+        parent = stat.ppid
+    return None
+
+
+def _look_again(pid: int, start_ticks: int, root: str) -> tuple[str, str]:
+    stat = _stat(pid, root)
+    if stat is None or stat.state in ("Z", "X"):
+        return "gone", "it ended before it was signalled"
+    if stat.start_ticks != start_ticks:
+        return "changed", f"PID {pid} is {words.name(stat.comm)} now, not the process that was meant"
+    if stat.kernel_thread:
+        return "protected", "it is a kernel thread"
+    adj = _score_adj(pid, root)
+    if adj is not None and adj <= SPARED_ADJ:
+        return "protected", f"its oom_score_adj is {adj}"
+    return "done", ""
+
+
+def _send(pidfd: int, sig: int) -> tuple[str, str]:
+    try:
+        signal.pidfd_send_signal(pidfd, sig)
+    except ProcessLookupError:
+        return "gone", "it ended before it was signalled"
+    except PermissionError:
+        return "failed", "not permitted: CAP_KILL is needed for the processes of other users"
+    except OSError as error:
+        return "failed", str(error.strerror)
+    return "done", f"sent {_name(sig)}"
+
+
+def _name(sig: int) -> str:
+    return {0: "signal 0", signal.SIGTERM: "SIGTERM", signal.SIGKILL: "SIGKILL"}.get(
+        sig, f"signal {sig}"
+    )
+
+
+def _read(path: str) -> bytes | None:
+    """None where it cannot be read, also because the process vanished between open and read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _stat(pid: int, root: str) -> procfs.Stat | None:
+    raw = _read(f"{root}/{pid}/stat")
+    return procfs.parse_stat(raw) if raw else None
+
+
+def _score_adj(pid: int, root: str) -> int | None:
+    raw = _read(f"{root}/{pid}/oom_score_adj")
+    try:
+        return int(raw) if raw else None
+    except ValueError:
+        return None

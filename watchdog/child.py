@@ -1,0 +1,363 @@
+"""The only room that starts programs: argv, stdin, a deadline, bounded output, a pidfd. No shell.
+
+It works inside a poll loop: nothing here waits but `run_once`, which is for start-up. A child
+gets none of our armour: oom_score_adj 0, nice 0, default signals, no descriptor but its three and
+those that are handed to it. `subprocess` is not used: it costs 2 MiB, and its timeouts wait.
+
+Between fork and exec the new process only makes system calls; it has one thread, and the few
+objects that it needs were made before.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OUTPUT_MAX = 64 * 1024
+_CHUNK = 16 * 1024
+
+
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Process(NamedTuple):
+    """A started program that is looked after by its starter (the guard's watcher)."""
+
+    pid: int
+    pidfd: int
+
+    def end(self, sig: int = signal.SIGKILL) -> None:
+        """Signal our own child; it cannot be somebody else's before `reap` answered."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, sig)
+
+    def reap(self) -> int | None:
+        """None while it runs, else its exit status (negative: the signal); closes the pidfd."""
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pid, status = self.pid, 0
+        if pid == 0:
+            return None
+        os.close(self.pidfd)
+        return os.waitstatus_to_exitcode(status)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    keep: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    groups: Sequence[int] = (),
+    session: bool = True,
+    oom_score_adj: int | None = 0,
+) -> Process:
+    """Start `argv` (argv[0] an absolute path) and answer at once; raises OSError.
+
+    `keep` are descriptors that stay open under their own numbers. `oom_score_adj` None leaves it.
+    A program that cannot be executed ends with status 127 and says so on its stderr.
+    """
+    if not argv or not argv[0].startswith("/"):
+        raise OSError(22, f"not an absolute path: {argv[0] if argv else ''}")
+    arguments = [os.fsencode(a) for a in argv]
+    given = {"PATH": PATH} if env is None else env
+    environment = {os.fsencode(k): os.fsencode(v) for k, v in given.items()}
+    kept = sorted(set(keep))
+    adjust = None if oom_score_adj is None else str(oom_score_adj).encode()
+    pid = os.fork()
+    if pid == 0:
+        _become(arguments, environment, stdio, kept, uid, gid, list(groups), session, adjust)
+    return Process(pid, os.pidfd_open(pid))
+
+
+def _become(
+    argv: list[bytes],
+    env: dict[bytes, bytes],
+    stdio: tuple[int, int, int],
+    keep: list[int],
+    uid: int | None,
+    gid: int | None,
+    groups: list[int],
+    session: bool,
+    adjust: bytes | None,
+) -> NoReturn:
+    """The child's side of the fork; never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        if session:
+            os.setsid()
+        # Up out of the way first: one of the three may stand where another has to go.
+        high = [_above(fd, [0, 1, 2, *keep]) for fd in stdio]
+        for to, fd in enumerate(high):
+            os.dup2(fd, to)
+        low = 3
+        for fd in keep:
+            os.closerange(low, fd)
+            os.set_inheritable(fd, True)
+            low = fd + 1
+        os.closerange(low, 1 << 20)
+        if adjust is not None:
+            _write("/proc/self/oom_score_adj", adjust)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+        if gid is not None:
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+        if uid is not None:
+            os.setresuid(uid, uid, uid)
+        for number in range(1, signal.NSIG):
+            with contextlib.suppress(OSError, ValueError):  # KILL, STOP, and glibc's own two
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execve(argv[0], argv, env)
+    except BaseException as error:  # noqa: BLE001  whatever it is, we must not go on twice
+        try:
+            os.write(2, b"cannot start " + argv[0] + b": " + str(error).encode() + b"\n")
+        finally:
+            os._exit(127)
+    os._exit(127)
+
+
+def _above(fd: int, taken: list[int]) -> int:
+    """A copy of `fd` that stands on none of the numbers in `taken`."""
+    copies = []
+    copy = os.dup(fd)
+    while copy in taken:
+        copies.append(copy)
+        copy = os.dup(fd)
+    for one in copies:
+        os.close(one)
+    return copy
+
+
+def _write(path: str, text: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, text)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+class Child:
+    """One program under way, made by `Children.start`; `done` once it is over.
+
+    `status` is its exit status, `signal` what ended it instead; `output` and `errors` what it
+    wrote, `cut` where it wrote more than is kept.
+    """
+
+    def __init__(
+        self, process: Process, pipes: tuple[int, int, int], stdin: bytes,
+        began: float, deadline_s: float, most: int,
+    ) -> None:  # fmt: skip
+        self.process = process
+        self.pid, self.pidfd = process
+        self.began, self.deadline_s, self.most = began, deadline_s, most
+        self.stdin_fd, self.out_fd, self.err_fd = pipes
+        self.left = stdin
+        self.output, self.errors = bytearray(), bytearray()
+        self.cut = self.timed_out = self.done = False
+        self.status: int | None = None
+        self.signal: int | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When it will be killed (boottime)."""
+        return self.began + self.deadline_s
+
+    def failure(self) -> str | None:
+        """None if it ended well, else in a few words why not."""
+        if self.timed_out:
+            return f"took longer than {self.deadline_s:g} s and was ended"
+        if self.signal is not None:
+            return f"was ended by signal {self.signal}"
+        return None if self.status == 0 else f"ended with status {self.status}"
+
+    def fds(self) -> dict[int, int]:
+        """Descriptor -> poll mask."""
+        wanted = {self.pidfd: select.POLLIN}
+        if self.stdin_fd >= 0:
+            wanted[self.stdin_fd] = select.POLLOUT
+        for fd in (self.out_fd, self.err_fd):
+            if fd >= 0:
+                wanted[fd] = select.POLLIN
+        return wanted
+
+    def turn(self, now: float) -> None:
+        """Move bytes, keep the deadline, see the end. Never waits."""
+        self.feed()
+        self._read()
+        if now >= self.deadline and not self.timed_out:
+            self.timed_out = True
+            self.kill()
+        status = self.process.reap()
+        if status is None:
+            return
+        # What it wrote last; a grandchild that holds the pipe open is not waited for.
+        self._read()
+        self.close()
+        self.status, self.signal = (status, None) if status >= 0 else (None, -status)
+        self.done = True
+
+    def kill(self) -> None:
+        """End it and the programs that it started itself (its session)."""
+        # Not reaped yet, so neither the PID nor the group's number can be anybody else's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.end()
+
+    def feed(self) -> None:
+        """Hand on of stdin what it takes without waiting."""
+        while self.stdin_fd >= 0:
+            if not self.left:
+                os.close(self.stdin_fd)
+                self.stdin_fd = -1
+                return
+            try:
+                self.left = self.left[os.write(self.stdin_fd, self.left[:_CHUNK]) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self.left = b""  # it does not want to read; that is its business
+
+    def close(self) -> None:
+        """Our ends of its pipes."""
+        for fd in (self.stdin_fd, self.out_fd, self.err_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin_fd = self.out_fd = self.err_fd = -1
+
+    def _read(self) -> None:
+        self.out_fd = self._drain(self.out_fd, self.output)
+        self.err_fd = self._drain(self.err_fd, self.errors)
+
+    def _drain(self, fd: int, into: bytearray) -> int:
+        while fd >= 0:
+            try:
+                piece = os.read(fd, _CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                piece = b""
+            if not piece:
+                os.close(fd)
+                return -1
+            room = self.most - len(into)
+            into += piece[: max(0, room)]
+            if len(piece) > room:
+                self.cut = True
+                break  # one piece a turn: who writes for ever must not hold us
+        return fd
+
+
+class Children:
+    """The programs under way. Call `turn` when one of `fds` is ready or `next_deadline` is past."""
+
+    def __init__(self, now: Callable[[], float] = _boottime) -> None:
+        self.now = now
+        self.running: list[Child] = []
+
+    def start(
+        self,
+        argv: Sequence[str],
+        stdin: bytes = b"",
+        deadline_s: float = 30.0,
+        *,
+        max_output: int = OUTPUT_MAX,
+        env: Mapping[str, str] | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        groups: Sequence[int] = (),
+    ) -> Child:
+        """Start a program and answer at once; `env` None is a fixed PATH. Raises OSError."""
+        pipes: list[int] = []
+        try:
+            for _ in range(3):
+                pipes += os.pipe2(os.O_CLOEXEC)
+            process = spawn(
+                argv, stdio=(pipes[0], pipes[3], pipes[5]), env=env, uid=uid, gid=gid,
+                groups=groups,
+            )  # fmt: skip
+        except OSError:
+            for fd in pipes:
+                os.close(fd)
+            raise
+        for fd in (pipes[0], pipes[3], pipes[5]):
+            os.close(fd)
+        ours = (pipes[1], pipes[2], pipes[4])
+        for fd in ours:
+            os.set_blocking(fd, False)
+        child = Child(process, ours, stdin, self.now(), deadline_s, max_output)
+        child.feed()
+        self.running.append(child)
+        return child
+
+    def fds(self) -> dict[int, int]:
+        """Descriptor -> poll mask of all of them."""
+        wanted: dict[int, int] = {}
+        for child in self.running:
+            wanted |= child.fds()
+        return wanted
+
+    def next_deadline(self) -> float | None:
+        """When `turn` must be called at the latest (boottime)."""
+        # A killed child's end shows at its pidfd; its deadline is past and would only spin.
+        return min((c.deadline for c in self.running if not c.timed_out), default=None)
+
+    def turn(self, now: float | None = None) -> list[Child]:
+        """Let all of them go on; those that are done, once. Never waits."""
+        now = self.now() if now is None else now
+        for child in self.running:
+            child.turn(now)
+        over = [child for child in self.running if child.done]
+        self.running = [child for child in self.running if not child.done]
+        return over
+
+    def close(self) -> None:
+        """End all of them (the daemon stops)."""
+        for child in self.running:
+            child.kill()
+            os.waitpid(child.pid, 0)
+            os.close(child.pidfd)
+            child.close()
+        self.running = []
+
+
+def run_once(
+    argv: Sequence[str],
+    stdin: bytes = b"",
+    timeout: float = 30.0,
+    *,
+    env: Mapping[str, str] | None = None,
+    max_output: int = 4 << 20,
+) -> Child:
+    """Start a program and wait for its end: for start-up and commands, never inside a loop.
+
+    Raises OSError where it cannot be started.
+    """
+    children = Children()
+    child = children.start(argv, stdin, timeout, env=env, max_output=max_output)
+    try:
+        while not child.done:
+            poller = select.poll()
+            for fd, mask in children.fds().items():
+                poller.register(fd, mask)
+            deadline = children.next_deadline()
+            left = None if deadline is None else deadline - children.now()
+            poller.poll(None if left is None else max(0, int(left * 1000) + 1))
+            children.turn()
+    finally:
+        children.close()
+    return child
