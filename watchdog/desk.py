@@ -8,13 +8,13 @@ import json
 import os
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from watchdog import words
 from watchdog.act import hook
 from watchdog.act.kill import kill
-from watchdog.child import Children
+from watchdog.child import Child, Children
 from watchdog.clock import Clock
 from watchdog.facts import Event, Order, Outcome
 from watchdog.policy.match import protected
@@ -23,6 +23,7 @@ from watchdog.store.db import Store
 from watchdog.tell import terminal
 from watchdog.tell.journal import Journal
 
+NOTIFY_S = 30.0
 SIGNALS = {"terminate": 15, "kill": 9}
 
 
@@ -42,6 +43,7 @@ class Desk:
         self.out = out
         self.as_json = as_json
         self.feed_back = feed_back
+        self.hooks: list[tuple[Order, Child]] = []
         self.waiting: deque[dict[str, Any]] = deque()  # one for each answer that is to come
         self.last_oom_kill: dict[str, Any] | None = None
         self.oom_kills = 0
@@ -91,7 +93,7 @@ class Desk:
 
     # ---- orders ------------------------------------------------------------------------------
 
-    def carry_out(self, order: Order, event: dict[str, Any]) -> None:
+    def carry_out(self, order: Order) -> None:
         """Do what a policy ordered; the outcome comes back through `feed_back`."""
         verb, _, name = order.do.partition(":")
         if verb == "log":  # the policy.action event itself is the line
@@ -99,10 +101,10 @@ class Desk:
         elif verb in SIGNALS:
             self._signal(order, SIGNALS[verb])
         elif verb == "notify" and name in self.rules.notify and self.rules.notify[name].argv:
-            self._hook(order, event, tuple(self.rules.notify[name].argv or ()), None, 30.0)
+            self._hook(order, self.rules.notify[name].argv or (), None, NOTIFY_S)
         elif verb == "run" and name in self.rules.run:
             found = self.rules.run[name]
-            self._hook(order, event, found.argv, found.user, found.timeout_s)
+            self._hook(order, found.argv, found.user, found.timeout_s)
         else:
             self._done(order, "failed", f"{words.safe(order.do)} is not available in this version")
 
@@ -117,6 +119,27 @@ class Desk:
             still_needed=None,
         )  # fmt: skip
         self._done(order, outcome, detail)
+
+    def _hook(self, order: Order, argv: Sequence[str], user: str | None, timeout_s: float) -> None:
+        facts = {
+            "event": "policy.action", "id": order.id, "policy": order.policy, "do": order.do,
+            "mode": order.mode, "cause": order.cause, "because": list(order.because),
+            "incident": order.incident, **order.subject.entity._asdict(),
+            "leak": order.subject.leak, "resident_bytes": order.subject.resident_bytes,
+            "growth_bytes_per_s": order.subject.growth_bytes_per_s,
+            "exhausts_in_s": order.subject.exhausts_in_s,
+        }  # fmt: skip
+        try:
+            self.hooks.append((order, hook.start(self.children, argv, facts, user, timeout_s)))
+        except hook.HookError as error:
+            self._done(order, "failed", str(error))
+
+    def hooks_over(self) -> None:
+        """Tell how the hooks ended that are over."""
+        over = [(order, child) for order, child in self.hooks if child.done]
+        self.hooks = [(order, child) for order, child in self.hooks if not child.done]
+        for order, child in over:
+            self._done(order, *hook.outcome(child))
 
     def _done(self, order: Order, outcome: str, detail: str) -> None:
         self.feed_back(

@@ -166,6 +166,7 @@ class Watcher:
         if self.opts.wire in ready:
             self._hear()
         self.children.turn(self.clock.boottime())
+        self.desk.hooks_over()
         for fact in self.catch_up.facts(self.clock):
             self._feed(fact)
             self._tick_soon()
@@ -225,19 +226,12 @@ class Watcher:
     # ---- the guard ---------------------------------------------------------------------------
 
     def _hear(self) -> None:
-        while True:
-            try:
-                raw = os.read(self.opts.wire, wire.MESSAGE_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                raw = b""
-            if not raw:
-                self._guard_gone()
-                return
-            message = wire.unpack(raw)
-            if message is None:
-                continue
+        try:
+            messages = wire.receive(self.opts.wire)
+        except wire.ClosedError:
+            self._guard_gone()
+            return
+        for message in messages:
             if message[0] == "stop":
                 self.stopping = True
             elif message[0] == "reload":
@@ -252,11 +246,10 @@ class Watcher:
         self.stopping = True
 
     def _send(self, message: tuple[Any, ...]) -> None:
+        # A guard that is behind loses a message; the next beat or dossier replaces it.
         try:
-            os.write(self.opts.wire, wire.pack(message))
-        except BlockingIOError:
-            pass  # the guard is behind; the next dossier replaces this one
-        except OSError:
+            wire.send(self.opts.wire, message)
+        except wire.ClosedError:
             self.stopping = True
 
     # ---- configuration -----------------------------------------------------------------------
