@@ -221,7 +221,7 @@ class Store:
 
     def _run(self, opened: threading.Event) -> None:
         # A signal that the kernel gives to this thread would not wake the main thread's poll().
-        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._reopen()
         opened.set()
         while True:
@@ -353,5 +353,6 @@ class Store:
         self._backlog.clear()
         self._backlog_kept = {}
         self._backlog_told = {}
-        self._db, self.failed = db, None
-        self._wake()
+        self._db, was_failed, self.failed = db, self.failed, None
+        if was_failed:
+            self._wake()

@@ -82,7 +82,7 @@ class Wanted(NamedTuple):
     """Which events; None is any. Times are Unix seconds; ``unit`` and ``kind`` may be globs.
 
     ``unit`` without a suffix also means the service, ``kind`` also a family ("leak" is "leak.*"),
-    ``id`` also its beginning.
+    ``id`` also its beginning, where nothing has exactly that id.
     """
 
     since: float | None = None
@@ -149,7 +149,8 @@ _SELECT = """SELECT seq, json FROM event WHERE seq > :after
     AND (:since IS NULL OR t >= :since) AND (:until IS NULL OR t <= :until)
     AND (:unit IS NULL OR unit GLOB :unit OR unit GLOB :unit || '.service')
     AND (:kind IS NULL OR kind GLOB :kind OR kind GLOB :kind || '.*')
-    AND (:id IS NULL OR substr(id, 1, length(:id)) = :id)
+    AND (:id IS NULL OR id = :id OR substr(id, 1, length(:id)) = :id
+         AND NOT EXISTS (SELECT 1 FROM event WHERE id = :id))
     AND (:pid IS NULL OR pid = :pid)
     ORDER BY seq DESC LIMIT :last"""
 _LAST = f"SELECT * FROM ({_SELECT}) ORDER BY seq"  # noqa: S608 - nothing of a caller's in it
