@@ -37,8 +37,8 @@ def who(
             uid = _try(lambda: int(process.uids().effective))
             exe = _try(process.exe)
             cmdline = _try(process.cmdline)
-    except psutil.Error:
-        pass
+    except (psutil.Error, OSError, ValueError, IndexError):
+        pass  # gone since its stat was read
     return Who(
         t, up, pid, stat.start_ticks,
         ppid=stat.ppid,
@@ -61,7 +61,7 @@ def masked(cmdline: str) -> str:
 def _try(read: Callable[[], T]) -> T | None:
     try:
         return read()
-    except (psutil.Error, OSError, ValueError):
+    except (psutil.Error, OSError, ValueError, IndexError):
         return None
 
 

@@ -1,0 +1,309 @@
+"""Reading /proc and cgroups: made trees, and then this very machine."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from watchdog.clock import JumpClock, RealClock
+from watchdog.facts import Host, Sweep, Who
+from watchdog.sense.cgroups import Cgroups
+from watchdog.sense.host import HostFiles
+from watchdog.sense.processes import Processes
+from watchdog.sense.senses import Senses
+from watchdog.sense.wide import masked
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Tree:
+    """A /proc tree of our own making."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def write(self, path, text):
+        where = self.root / path
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    def process(self, pid, comm=b"leaky", start=100, rss=1000, shared=100, flags=0, threads=1,
+                cgroup="0::/system.slice/shop.service\n", state="S"):  # fmt: skip
+        stat = b"%d (%s) %s 1 1 1 0 -1 %d 0 0 0 0 0 0 0 0 20 0 %d 0 %d 1000 50" % (
+            pid, comm, state.encode(), flags, threads, start,
+        )  # fmt: skip
+        self.write(f"{pid}/stat", stat + b" 0" * 30 + b"\n")
+        self.write(f"{pid}/statm", f"5000 {rss} {shared} 1 0 500 0\n")
+        self.write(f"{pid}/cgroup", cgroup)
+        self.write(f"{pid}/status", "Uid:\t33\t33\t33\t33\nVmSwap:\t 8 kB\nRssShmem:\t 4 kB\n")
+        self.write(f"{pid}/oom_score_adj", "-17\n")
+
+    def gone(self, pid):
+        subprocess.run(["rm", "-r", str(self.root / str(pid))], check=True)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return Tree(tmp_path)
+
+
+def test_a_census_describes_who_is_new_and_skips_kernel_threads(tree):
+    tree.process(7)
+    tree.process(8, comm=b"a b)\n\xff", cgroup="0::/\n")
+    tree.process(9, comm=b"kthreadd", flags=0x208040)
+    processes = Processes(str(tree.root))
+    sweep, told = processes.census(1.0, 2.0)
+    assert sweep.census
+    assert [row[:5] for row in sweep.rows] == [
+        (7, 100, "leaky", 1000 * PAGE, 100 * PAGE),
+        (8, 100, "a b)\\x0a\\xff", 1000 * PAGE, 100 * PAGE),
+    ]
+    assert sweep.rows[0][6] == "shop.service" and sweep.rows[1][6] is None
+    assert [who.pid for who in told] == [7, 8]
+    assert told[0].oom_score_adj == -17 and told[0].ppid == 1 and told[0].uid == 33
+    assert processes.census(3.0, 4.0)[1] == []
+    processes.close()
+
+
+def test_a_sweep_reads_the_hot_and_finds_newcomers(tree):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+    processes.census(1.0, 2.0)
+    tree.write("7/statm", "5000 3000 100 1 0 500 0\n")
+    tree.process(8)
+    sweep, told = processes.sweep(2.0, 3.0)
+    assert [(row[0], row[3]) for row in sweep.rows] == [(7, 3000 * PAGE)] and told == []
+    sweep, told = processes.sweep(8.0, 9.0)
+    assert [row[0] for row in sweep.rows] == [7, 8] and told[0].pid == 8
+    assert not sweep.census
+    processes.close()
+
+
+def test_a_zombie_keeps_its_last_size_until_the_census(tree):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+    processes.census(1.0, 2.0)
+    tree.write("7/statm", "0 0 0 0 0 0 0\n")
+    assert processes.sweep(2.0, 3.0)[0].rows[0][3] == 1000 * PAGE
+    tree.gone(7)
+    assert processes.census(3.0, 4.0)[0].rows == ()
+    assert not processes.hot and not processes.seen
+    processes.close()
+
+
+def test_a_process_whose_main_thread_has_exited_still_has_its_size(tree):
+    tree.process(7, rss=0, shared=0, threads=2, state="Z")
+    tree.write("7/task/7/statm", "0 0 0 0 0 0 0\n")
+    tree.write("7/task/8/statm", "5000 4000 100 1 0 0 0\n")
+    processes = Processes(str(tree.root))
+    assert processes.census(1.0, 2.0)[0].rows[0][3] == 4000 * PAGE
+    processes.close()
+
+
+def test_a_reused_pid_is_told_as_somebody_new(tree):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+    processes.census(1.0, 2.0)
+    tree.process(7, start=999)
+    sweep, told = processes.census(3.0, 4.0)
+    assert sweep.rows[0][1] == 999 and told[0].start == 999
+    processes.close()
+
+
+def test_a_new_name_is_told_again(tree):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+    processes.census(1.0, 2.0)
+    tree.process(7, comm=b"other")
+    assert len(processes.census(3.0, 4.0)[1]) == 1
+    processes.close()
+
+
+def test_the_large_have_their_swap_read(tree):
+    tree.process(7, rss=20000)
+    tree.process(8)
+    processes = Processes(str(tree.root))
+    rows = processes.census(1.0, 2.0)[0].rows
+    assert (rows[0][5], rows[0][7]) == (8192, 4096)
+    assert (rows[1][5], rows[1][7]) == (None, None)
+    processes.swapping = True
+    assert processes.census(3.0, 4.0)[0].rows[1][5] == 8192
+    processes.close()
+
+
+def test_the_hot_are_bounded_and_hold_the_largest(tree):
+    for pid in range(10, 30):
+        tree.process(pid, rss=pid * 10, shared=0)
+    processes = Processes(str(tree.root), hot_max=4)
+    processes.census(1.0, 2.0)
+    assert len(processes.hot) == 4 and 29 in processes.hot
+    before = len(os.listdir("/proc/self/fd"))
+    for up in range(3, 200, 40):
+        processes.census(float(up), float(up))
+    assert sorted(processes.hot) == [26, 27, 28, 29]
+    assert len(os.listdir("/proc/self/fd")) == before
+    processes.close()
+
+
+@pytest.mark.parametrize("broken", ["stat", "statm", "cgroup"])
+def test_a_process_that_vanishes_half_way_is_ordinary(tree, broken):
+    tree.process(7)
+    (tree.root / "7" / broken).unlink()
+    Processes(str(tree.root)).census(1.0, 2.0)
+
+
+def test_a_refused_read_is_counted(tree, monkeypatch):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+
+    def refuse(path, flags):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert processes.census(1.0, 2.0)[0].rows == ()
+    assert processes.refused == 1
+
+
+def test_this_machine_is_seen_with_ourselves_in_it():
+    clock = RealClock()
+    processes = Processes()
+    sweep, told = processes.census(clock.wall(), clock.boottime())
+    mine = {row[0]: row for row in sweep.rows}[os.getpid()]
+    assert mine[3] > 5 << 20
+    who = next(who for who in told if who.pid == os.getpid())
+    assert who.uid == os.geteuid() and who.exe and "python" in who.exe
+    processes.close()
+
+
+def test_a_killed_process_leaves_the_sweep_and_its_successor_is_another():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    time.sleep(0.2)
+    processes = Processes()
+    processes.census(1.0, 2.0)
+    assert child.pid in {row[0] for row in processes.sweep(1.0, 2.0)[0].rows}
+    child.kill()
+    child.wait()
+    assert child.pid not in {row[0] for row in processes.sweep(1.0, 2.0)[0].rows}
+    processes.close()
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "shown"),
+    [
+        ("app --password=hunter2 x", "app --password=*** x"),
+        ("app --db-passwd hunter2", "app --db-passwd ***"),
+        ("API_KEY=abc app", "API_KEY=*** app"),
+        ("plain \x1b[1m", "plain \\x1b[1m"),
+        ("x" * 5000, "x" * 1024),
+    ],
+)
+def test_secrets_in_a_command_line_are_masked(cmdline, shown):
+    assert masked(cmdline) == shown
+
+
+def test_the_host_of_a_made_tree(tree):
+    tree.write(
+        "meminfo", "MemTotal: 100 kB\nMemAvailable: 50 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
+    )
+    tree.write("pressure/memory", "some avg10=0 total=5\nfull avg10=0 total=3\n")
+    tree.write("vmstat", "oom_kill 2\n")
+    tree.write("stat", "cpu 1\nbtime 1700000000\n")
+    tree.write("sys/kernel/random/boot_id", "abc\n")
+    host = HostFiles(str(tree.root))
+    assert host.read(1.0, 2.0) == Host(1.0, 2.0, "abc", 1700000000, 102400, 51200, 0, 0, 5, 3, 2)
+    host.close()
+
+
+def test_a_host_without_pressure_or_swap_answers_none(tree):
+    tree.write("meminfo", "MemTotal: 100 kB\n")
+    host = HostFiles(str(tree.root))
+    assert host.read(1.0, 2.0) == Host(1.0, 2.0, mem_total=102400)
+    host.close()
+
+
+def mounts(tree, *lines):
+    tree.write("self/mountinfo", "\n".join(lines) + "\n")
+
+
+def test_a_cgroup_of_v2(tree):
+    mounts(tree, "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw")
+    base = "cg/system.slice/shop.service"
+    tree.write("cg/cgroup.controllers", "cpu memory\n")
+    tree.write(
+        f"{base}/memory.stat", "anon 100\nfile 50\nkernel 30\nshmem 5\nslab_reclaimable 10\n"
+    )
+    for name, text in (("max", "1000"), ("high", "max"), ("low", "0"), ("current", "200"),
+                       ("swap.current", "7"), ("events", "oom_kill 1\nhigh 2")):  # fmt: skip
+        tree.write(f"{base}/memory.{name}", text + "\n")
+    groups = Cgroups(str(tree.root), str(tree.root))
+    assert groups.v2
+    (found,) = groups.read(1.0, 2.0, ["/system.slice/shop.service"])
+    assert (found.unit, found.anon, found.kernel, found.swap) == ("shop.service", 100, 20, 7)
+    assert (found.limit, found.high, found.low) == (1000, None, None)
+    assert found.events == {"oom_kill": 1, "high": 2}
+
+
+def test_a_v2_kernel_before_5_18_tells_the_parts_of_kernel_memory(tree):
+    mounts(tree, "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw")
+    tree.write("cg/cgroup.controllers", "memory\n")
+    tree.write("cg/a/memory.stat", "kernel_stack 1\nslab 10\nslab_reclaimable 4\npagetables 2\n")
+    (found,) = Cgroups(str(tree.root), str(tree.root)).read(1.0, 2.0, ["/a"])
+    assert found.kernel == 9
+
+
+def test_a_cgroup_of_v1_and_hybrid(tree):
+    mounts(
+        tree,
+        "41 31 0:38 / /cg/unified rw - cgroup2 cgroup2 rw",
+        "35 31 0:32 / /cg/memory rw - cgroup cgroup rw,memory",
+    )
+    tree.write("cg/memory/a/b/memory.stat", "total_rss 9\ntotal_shmem 1\ntotal_swap 2\n")
+    tree.write("cg/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n")
+    tree.write("cg/memory/a/b/memory.oom_control", "oom_kill_disable 0\noom_kill 4\n")
+    groups = Cgroups(str(tree.root), str(tree.root))
+    assert not groups.v2
+    (found,) = groups.read(1.0, 2.0, ["/a/b"])
+    assert (found.cgroup, found.anon, found.limit) == ("/a/b", 9, None)
+    assert found.events == {"oom_kill": 4}
+
+
+def test_without_a_memory_controller_there_are_no_groups(tree):
+    mounts(tree, "41 31 0:38 / /cg rw - cgroup2 cgroup2 rw", "odd line")
+    assert Cgroups(str(tree.root), str(tree.root)).read(1.0, 2.0, ["/a"]) == []
+    assert Cgroups(str(tree.root / "none")).base is None
+
+
+def test_the_senses_keep_their_two_cadences(tree):
+    tree.process(7)
+    mounts(tree)
+    clock = JumpClock()
+    senses = Senses(clock, 10.0, str(tree.root))
+    seen = []
+    for _ in range(13):
+        facts = list(senses.due())
+        assert isinstance(facts[0], Host)
+        seen.append(next(fact.census for fact in facts if isinstance(fact, Sweep)))
+        clock.wait({}, senses.next_up - clock.boottime())
+    assert list(senses.due()) != [] and list(senses.due()) == []
+    assert seen[0] and seen.count(True) == 5
+    senses.close()
+
+
+def test_after_a_suspend_one_reading_is_made(tree):
+    mounts(tree)
+    clock = JumpClock()
+    senses = Senses(clock, 1.0, str(tree.root))
+    list(senses.due())
+    clock.jump(3600)
+    assert list(senses.due())
+    assert list(senses.due()) == []
+    senses.close()
+
+
+def test_who_comes_before_the_rows_that_it_explains(tree):
+    tree.process(7)
+    mounts(tree)
+    kinds = [type(fact) for fact in Senses(JumpClock(), 1.0, str(tree.root)).due()]
+    assert kinds.index(Who) < kinds.index(Sweep)
