@@ -15,9 +15,7 @@ PURE = (
     "facts", "words", "procfs", "oom_report", "history", "judge", "policy", "trace", "engine",
 )  # fmt: skip
 EFFECT = ("sense", "store", "act", "tell", "child")
-# `desk` is a part of the processes that has a file of its own.
 GROUND = frozenset({"facts", "words", "procfs", "clock", "child", "wire"})
-TOP_ROOMS = frozenset({"guard", "watcher", "cli", "desk"})
 
 IMPURE = frozenset({
     "os", "time", "signal", "open", "sqlite3", "psutil", "systemd", "subprocess", "socket",
@@ -46,6 +44,10 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 def room_of(name: str) -> str:
     """The room of a file ("judge/leak.py") or a module ("watchdog.judge.leak")."""
     return name.removeprefix("watchdog.").replace(".py", "").replace("/", ".").split(".")[0]
+
+
+# Every other file is the guard, the watcher, a command, or a part of one of these.
+TOP_ROOMS = frozenset(map(room_of, FILES)) - {*PURE, *EFFECT, *GROUND, "__init__"}
 
 
 def imports(file: str) -> set[str]:

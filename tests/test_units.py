@@ -1,0 +1,51 @@
+"""The files below systemd/: what must stand in them, and that each line says why it is there."""
+
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[1] / "systemd"
+
+
+def directives(name: str) -> dict[str, str]:
+    lines = (UNITS / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+
+
+@pytest.mark.parametrize("name", ["oom-watchdog.service", "oomwatchdog.slice"])
+def test_each_directive_has_a_reason(name: str) -> None:
+    before = ""
+    for line in (UNITS / name).read_text(encoding="utf-8").splitlines():
+        if line and line[0] not in "#[":
+            assert before.startswith("#"), f"{line} says nothing about itself"
+        before = line
+
+
+def test_the_service_survives_what_it_watches_for() -> None:
+    service = directives("oom-watchdog.service")
+    assert service["Type"] == "notify"
+    assert service["NotifyAccess"] == "main"
+    assert service["Restart"] == "always"
+    assert service["StartLimitIntervalSec"] == "0"
+    assert service["RestartPreventExitStatus"] == "78"
+    assert -1000 < int(service["OOMScoreAdjust"]) <= -900
+    assert service["MemorySwapMax"] == "0"
+    assert "process_mrelease" in service["SystemCallFilter"]
+    assert service["SystemCallErrorNumber"] == "EPERM"
+
+
+def test_the_sandbox_leaves_what_is_needed() -> None:
+    """Each of these was found by something that no longer worked with it."""
+    service = directives("oom-watchdog.service")
+    for never in ("PrivateDevices", "ProtectKernelLogs", "ProcSubset", "PrivateUsers",
+                  "ProtectControlGroups", "DynamicUser"):  # fmt: skip
+        assert never not in service
+    assert service["DeviceAllow"] == "/dev/kmsg r"
+    capabilities = set(service["CapabilityBoundingSet"].split())
+    assert {"CAP_KILL", "CAP_SYS_PTRACE", "CAP_IPC_LOCK", "CAP_SYSLOG", "CAP_SYS_RESOURCE",
+            "CAP_DAC_READ_SEARCH"} <= capabilities  # fmt: skip
+
+
+def test_the_slice_is_at_the_root_and_keeps_memory() -> None:
+    assert directives("oom-watchdog.service")["Slice"] == "oomwatchdog.slice"
+    assert "MemoryMin" in directives("oomwatchdog.slice")
