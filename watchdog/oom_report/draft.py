@@ -11,9 +11,7 @@ from watchdog.oom_report.tasks import Row, Table
 KILLS_MAX = 4096
 
 _MEMCG_FRAMES = re.compile(r"mem_cgroup_out_of_memory|mem_cgroup_oom_synchronize|try_charge")
-_PAGE_FRAMES = re.compile(
-    r"__alloc_pages|alloc_pages_may_oom|pagefault_out_of_memory"
-)
+_PAGE_FRAMES = re.compile(r"__alloc_pages|alloc_pages_may_oom|pagefault_out_of_memory")
 
 
 class Seen(NamedTuple):

@@ -1,0 +1,41 @@
+"""Pure: who killed it. The kernel's own line is the only witness this room takes so far.
+
+`KillCount` compares the kernel's counter with the lines that were read, so that a kill without a
+line (rate limit, overrun, a level filter) is noticed and not explained away.
+"""
+
+from watchdog.oom_report.report import Report
+
+GRACE_S = 10.0
+
+
+def killed_by(report: Report) -> str:
+    """ "kernel" where it says so itself, else "unknown"; never guessed."""
+    return "kernel" if report.victim is not None else "unknown"
+
+
+class KillCount:
+    """vmstat's oom_kill against kill lines; both count a process that was printed twice twice."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+        self._owed = 0
+        self._since: float | None = None
+
+    def line(self, count: int) -> None:
+        """So many kill lines of this boot were read."""
+        self._owed -= count
+
+    def counter(self, value: int, up: float) -> int:
+        """The counter now. How many kills have had no line for 10 s; each is told once."""
+        if self._last is not None and value > self._last:
+            self._owed += value - self._last
+            self._since = up
+        # The kernel counts before it prints: more lines than counts are lines of before our time.
+        if self._last is None or self._owed <= 0:
+            self._owed = 0
+        self._last = value
+        if self._owed == 0 or self._since is None or up - self._since < GRACE_S:
+            return 0
+        missed, self._owed = self._owed, 0
+        return missed

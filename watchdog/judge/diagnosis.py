@@ -1,0 +1,430 @@
+"""Pure: an OOM report -> the oom.kill event: who died, by which limit, why that one, who asked.
+
+Sentences say what the report proves. Where it proves nothing they say that; a unit is taken from
+our own census alone, because anybody can name a cgroup.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from watchdog import words
+from watchdog.facts import Entity
+from watchdog.judge import badness
+from watchdog.oom_report import cgroup
+from watchdog.oom_report.report import Report, Victim
+from watchdog.oom_report.tasks import Row
+
+TOP = 10
+STEADY_S = 600.0
+
+EntityOfPid = Callable[[int], Entity | None]
+
+
+class Growth(NamedTuple):
+    """What is remembered of a process's own memory: bytes at first sight, a minute before the
+    kill (None where it was younger), and at last sight."""
+
+    watched_s: float
+    first_bytes: int
+    minute_ago_bytes: int | None
+    last_bytes: int
+
+
+class Verdict(NamedTuple):
+    """leak, too-small, spike, limit-too-low, kernel-memory, fragmentation or unknown; 0..1."""
+
+    verdict: str
+    confidence: float
+    reason: str
+
+
+def nobody(_pid: int) -> None:
+    """For a report of another machine or another boot: nothing is known of its processes."""
+
+
+def oom_kill_event(
+    report: Report,
+    entity_of_pid: EntityOfPid = nobody,
+    leak_of: Callable[[int], str | None] = nobody,
+    growth_of: Callable[[int], Growth | None] = nobody,
+) -> tuple[dict[str, Any], tuple[str, ...], str]:
+    """(body, because, identity) of the event of one report.
+
+    `leak_of` says in one sentence what is already known of a leak of that process.
+    """
+    victim = report.victim
+    entity = entity_of_pid(victim.pid) if victim else None
+    if entity is not None and victim is not None and not _same(entity, victim):
+        entity = None  # the number has been used again
+    leak = leak_of(victim.pid) if victim and entity else None
+    growth = growth_of(victim.pid) if victim and entity else None
+    found = verdict(report, leak, growth)
+    because = tuple(_because(report, leak, found))
+    return _body(report, entity, entity_of_pid, found), because, identity(report)
+
+
+def identity(report: Report) -> str:
+    """The same for the same report from whichever source: the kernel's clock and the pid."""
+    pid = report.victim.pid if report.victim else 0
+    if report.usec is not None:
+        return f"{report.usec}-{pid}"
+    return f"{report.stamp or report.lines[0]}-{pid}"
+
+
+def _same(entity: Entity, victim: Victim) -> bool:
+    """A census may know a thread's other name, but never another user's process."""
+    return entity.uid is None or victim.uid is None or entity.uid == victim.uid
+
+
+# -- the body -------------------------------------------------------------------------------------
+
+
+def _body(
+    report: Report, entity: Entity | None, entity_of_pid: EntityOfPid, found: Verdict
+) -> dict[str, Any]:
+    victim = report.victim
+    memory_limit = report.limits.get("memory")
+    known = entity or Entity()
+    return {
+        "pid": victim.pid if victim else None,
+        "start": known.start,
+        "comm": victim.comm if victim else None,
+        "exe": known.exe,
+        "uid": victim.uid if victim and victim.uid is not None else known.uid,
+        "unit": known.unit,
+        "inner": known.inner,
+        "container": known.container or cgroup.container(report.task_cgroup or report.cgroup),
+        "outcome": report.outcome,
+        "kernel_time_s": None if report.usec is None else report.usec / 1e6,
+        "stamp": report.stamp,
+        "scope": report.scope,
+        "cgroup": report.cgroup,
+        "task_cgroup": report.task_cgroup,
+        "cpuset": report.cpuset,
+        "nodemask": report.nodemask,
+        "victim": None if victim is None else _victim(victim, known),
+        "selected": _selected(report),
+        "invoker": None if report.invoker is None else report.invoker._asdict(),
+        "also_killed": [other._asdict() for other in report.also_killed],
+        "kill_lines": report.kill_lines,
+        "group": report.group,
+        "manual": report.manual,
+        "panic": report.panic,
+        "limit_bytes": memory_limit.limit if memory_limit else None,
+        "usage_bytes": memory_limit.usage if memory_limit else None,
+        "limits": {key: value._asdict() for key, value in report.limits.items()} or None,
+        "swap": _swap(report),
+        "tasks": _tasks(report, entity_of_pid),
+        "memory": report.memory,
+        "left_bytes": report.reaped_left,
+        "suppressed": report.suppressed,
+        "verdict": found.verdict,
+        "confidence": found.confidence,
+        "verdict_because": found.reason,
+        "advice": list(advice(report, known, found)),
+        "kernel_version": report.kernel_version,
+        "complete": report.complete,
+        "missing": list(report.missing),
+    }
+
+
+def _victim(victim: Victim, known: Entity) -> dict[str, Any]:
+    return {
+        "pid": victim.pid,
+        "start": known.start,
+        "comm": victim.comm,
+        "exe": known.exe,
+        "uid": victim.uid,
+        "unit": known.unit,
+        "anon_bytes": victim.anon,
+        "file_bytes": victim.file,
+        "shmem_bytes": victim.shmem,
+        "total_vm_bytes": victim.total_vm,
+        "pagetables_bytes": victim.pagetables,
+        "swap_bytes": victim.swap,
+        "oom_score_adj": victim.oom_score_adj,
+        "witness": victim.witness,
+    }
+
+
+def _selected(report: Report) -> dict[str, Any] | None:
+    if report.selected is None:
+        return None
+    pid, comm, score = report.selected
+    return {"pid": pid, "comm": comm, "score": score}
+
+
+def _swap(report: Report) -> dict[str, int | None] | None:
+    if report.swap_total is None:
+        return None
+    return {"total_bytes": report.swap_total, "free_bytes": report.swap_free}
+
+
+def _tasks(report: Report, entity_of_pid: EntityOfPid) -> dict[str, Any] | None:
+    """The largest, and all added up by name and by unit (shared pages count in every sharer)."""
+    page = report.page_size
+    if page is None or not report.rows:
+        return None
+    largest = sorted(report.rows, key=lambda row: -row.rss)[:TOP]
+    names: dict[str, list[int]] = {}
+    units: dict[str, list[int]] = {}
+    for row in report.rows:
+        _add(names, row.name, row)
+        known = entity_of_pid(row.pid)
+        if known is not None and known.unit:
+            _add(units, known.unit, row)
+    return {
+        "count": report.tasks_count,
+        "resident_bytes": sum(row.rss for row in report.rows) * page,
+        "top": [
+            {
+                "pid": row.pid, "comm": row.name, "uid": row.uid, "resident_bytes": row.rss * page,
+                "swap_bytes": None if row.swap is None else row.swap * page,
+                "oom_score_adj": row.oom_score_adj,
+            }
+            for row in largest
+        ],
+        "by_name": _summed("comm", names, page),
+        "by_unit": _summed("unit", units, page),
+    }  # fmt: skip
+
+
+def _add(sums: dict[str, list[int]], key: str, row: Row) -> None:
+    found = sums.setdefault(key, [0, 0, 0])
+    found[0] += 1
+    found[1] += row.rss
+    found[2] += row.swap or 0
+
+
+def _summed(label: str, sums: dict[str, list[int]], page: int) -> list[dict[str, Any]]:
+    largest = sorted(sums.items(), key=lambda item: (-item[1][1], item[0]))[:TOP]
+    return [
+        {label: key, "count": n, "resident_bytes": rss * page, "swap_bytes": swap * page}
+        for key, (n, rss, swap) in largest
+    ]
+
+
+# -- the sentences --------------------------------------------------------------------------------
+
+
+def _because(report: Report, leak: str | None, found: Verdict) -> list[str]:
+    told = [_who(report), _limit(report), _why(report), _asked(report)]
+    if leak:
+        told.append(leak)
+    if found.verdict != "unknown" and found.reason != leak:
+        told.append(found.reason)
+    if report.reaped_left:
+        told.append(f"{words.size(report.reaped_left)} of it could not be given back at once")
+    if report.suppressed:
+        told.append(
+            f"the kernel held back {words.count(report.suppressed, 'more report')} before this one"
+        )
+    return [sentence for sentence in told if sentence]
+
+
+def _name(comm: str | None, pid: int | None) -> str:
+    if comm is None:
+        return "a process" if pid is None else f"pid {pid}"
+    return comm if pid is None else f"{comm} (pid {pid})"
+
+
+def _who(report: Report) -> str:
+    victim = report.victim
+    if victim is None:
+        if report.panic is not None:
+            return f"the kernel gave up: {report.panic}"
+        if report.outcome == "no-victim":
+            return "the kernel found nobody that it may kill"
+        if report.selected is not None:
+            return f"{_name(*report.selected[1::-1])} was chosen; the log does not show its death"
+        return "the report is cut off before it says who died"
+    held = [
+        f"{words.size(part)} {name}"
+        for part, name in (
+            (victim.anon, "anonymous"), (victim.shmem, "shared"), (victim.file, "of files"),
+        )
+        if part
+    ]  # fmt: skip
+    text = f"{_name(victim.comm, victim.pid)} was killed"
+    if victim.anon is not None and not held:
+        text += ", which freed nothing: it held no memory any more"
+    elif held:
+        text += f", holding {', '.join(held)}"
+    others = sum(not other.again for other in report.also_killed)
+    if others:
+        more = words.count(others, "other process")
+        text += f"; {more} died with it" + (" (memory.oom.group)" if report.group else "")
+    return text
+
+
+def _limit(report: Report) -> str:
+    place = report.cgroup or "its cgroup (the log does not name it)"
+    if report.scope == "memcg":
+        text = f"the limit of {place} was reached"
+        both = report.limits.get("memory+swap")
+        memory = report.limits.get("memory")
+        if both and both.limit is not None and both.usage >= both.limit:
+            return f"{text}: {words.size(both.limit)} of memory and swap"
+        return text + (f": {words.size(memory.limit)}" if memory and memory.limit else "")
+    if report.scope == "cpuset":
+        return f"the memory nodes of cpuset {report.cpuset or '?'} were full"
+    if report.scope == "mempolicy":
+        return f"the memory nodes {report.nodemask or '?'} of its memory policy were full"
+    if report.scope is None:
+        return "the log does not say whose memory was out"
+    if report.manual:
+        return "somebody asked for it by SysRq-f; memory need not have been short"
+    text = "the whole machine was out of memory"
+    memory_account = report.memory
+    if memory_account:
+        free, total = memory_account.get("free_bytes"), memory_account["total_bytes"]
+        if free is not None:
+            text += f": {words.size(free)} of {words.size(total)} free"
+        if report.swap_total == 0:
+            text += ", no swap"
+        elif report.swap_total and report.swap_free is not None:
+            text += f", {words.size(report.swap_free)} of {words.size(report.swap_total)} swap free"
+    return text
+
+
+def _why(report: Report) -> str | None:
+    """Why this one: the kernel's score, and who was larger and lived."""
+    victim = report.victim
+    if victim is None:
+        return None
+    if report.selected is not None and report.selected[2] is not None:
+        pid, comm, _ = report.selected
+        if pid != victim.pid and not any(row.tgid == pid for row in report.rows):
+            return f"the kernel chose {_name(comm, pid)} and killed this thread or child of it"
+    ranked = badness.rank(report)
+    row = next((r for r in report.rows if victim.pid in (r.pid, r.tgid)), None)
+    if row is None:
+        return None
+    larger = [r for r in report.rows if r.rss > row.rss]
+    if not larger:
+        return f"it was the largest of {words.count(report.tasks_count, 'process')}"
+    biggest = max(larger, key=lambda r: r.rss)
+    page = report.page_size
+    held = f" with {words.size(biggest.rss * page)}" if page else ""
+    text = f"not the largest: {_name(biggest.name, biggest.pid)}{held} lived"
+    adj = biggest.oom_score_adj
+    if adj == badness.PROTECTED:
+        return f"{text}, protected by oom_score_adj -1000"
+    if (row.oom_score_adj or 0) != (adj or 0):
+        return f"{text}, as oom_score_adj was {adj or 0} there and {row.oom_score_adj or 0} here"
+    if ranked and ranked[0].row.pid == row.pid:
+        return f"{text}; with swap and page tables this one scored higher"
+    return text
+
+
+def _asked(report: Report) -> str | None:
+    asked = report.invoker
+    if asked is None:
+        return None
+    same = report.victim is not None and report.victim.pid == asked.pid
+    who = "it asked itself" if same else f"{_name(asked.comm, asked.pid)} asked"
+    if asked.order is None or asked.order < 0:
+        return f"{who} for memory" if not report.manual else None
+    page = report.page_size
+    amount = words.count(1 << asked.order, "page") if asked.order < 20 else "pages"
+    text = f"{who} for {amount}" + (f" ({words.size(page << asked.order)})" if page else "")
+    if asked.gfp_flags:
+        text += f", {gfp_words(asked.gfp_flags)}"
+    elif asked.gfp_flags == "" and asked.gfp_mask == "0x0":
+        text += ", in a page fault"
+    return text
+
+
+_GFP = (
+    ("GFP_NOFS", "for a file system"),
+    ("GFP_NOIO", "for input and output"),
+    ("GFP_ATOMIC", "and could not wait"),
+    ("__GFP_ACCOUNT", "for the kernel's own use on its behalf"),
+    ("GFP_HIGHUSER_MOVABLE", "for its own memory or a file"),
+    ("GFP_HIGHUSER", "for its own memory"),
+    ("GFP_USER", "for its own memory"),
+    ("GFP_KERNEL", "charged by the kernel"),
+)
+
+
+def gfp_words(flags: str) -> str:
+    """What an allocation was for, in words; the names of flags are stable, their bits are not."""
+    given = set(flags.split("|"))
+    told = next((text for flag, text in _GFP if flag in given), "for a use unknown here")
+    return f"{told} ({flags})"
+
+
+# -- the verdict ----------------------------------------------------------------------------------
+
+
+def verdict(report: Report, leak: str | None = None, growth: Growth | None = None) -> Verdict:
+    """Too small or leaking: from history where there is one, else from the report alone."""
+    if report.manual:
+        return Verdict("unknown", 0.0, "somebody asked for this kill by SysRq-f")
+    if leak:
+        return Verdict("leak", 0.9 if "confirmed" in leak else 0.6, leak)
+    order = report.invoker.order if report.invoker else None
+    if report.fragmented and order and order > 0:
+        return Verdict(
+            "fragmentation", 0.8,
+            f"no free block of {1 << order} pages was left, while smaller ones were",
+        )  # fmt: skip
+    kernel = _kernel_share(report)
+    if kernel is not None and kernel > 0.5:
+        return Verdict(
+            "kernel-memory", 0.7, f"{words.share(kernel)} of the memory was the kernel's own"
+        )
+    if growth is not None:
+        found = _by_growth(report, growth)
+        if found is not None:
+            return found
+    reason = "a leak or a limit that is too low: the log alone cannot tell"
+    return Verdict("unknown", 0.0, reason + ("" if growth else ", and there is no history of it"))
+
+
+def _kernel_share(report: Report) -> float | None:
+    account = report.memory
+    if not account or not account["total_bytes"]:
+        return None
+    keys = ("slab_unreclaimable_bytes", "slab_bytes", "kernel_stack_bytes", "pagetables_bytes",
+            "sec_pagetables_bytes", "kernel_bytes")  # fmt: skip
+    return sum(account.get(key, 0) for key in keys) / account["total_bytes"]
+
+
+def _by_growth(report: Report, growth: Growth) -> Verdict | None:
+    size, before = growth.last_bytes, growth.minute_ago_bytes
+    victim = report.victim
+    if victim is not None:
+        size = max(size, (victim.anon or 0) + (victim.shmem or 0))
+    if before is not None and size >= 2 * before and size - before >= 16 << 20:
+        return Verdict(
+            "spike", 0.8,
+            f"it grew from {words.size(before)} to {words.size(size)} within the last minute",
+        )  # fmt: skip
+    if growth.watched_s >= STEADY_S and size <= growth.first_bytes * 1.1:
+        steady = f"it was steady at {words.size(size)} for {words.duration(growth.watched_s)}"
+        small = "limit-too-low" if report.scope == "memcg" else "too-small"
+        return Verdict(small, 0.7, steady)
+    return None
+
+
+def advice(report: Report, known: Entity, found: Verdict) -> list[str]:
+    """What to do next: one to three lines, with the command to type."""
+    told = []
+    memory = report.limits.get("memory")
+    if found.verdict == "leak" and known.unit:
+        told.append(f"until it is fixed, restart it in time: oom-watchdog history {known.unit}")
+    if report.scope == "memcg" and known.unit and memory and memory.limit:
+        more = words.size(memory.limit * 3 // 2).replace(" ", "").removesuffix("iB")
+        told.append(f"if it needs more: systemctl set-property {known.unit} MemoryMax={more}")
+    elif report.scope == "memcg" and report.cgroup:
+        told.append(f"see who set the limit of {report.cgroup}, and raise it if that is too low")
+    if found.verdict == "fragmentation":
+        told.append("keep more memory free for large blocks: sysctl vm.min_free_kbytes")
+    elif found.verdict == "kernel-memory":
+        told.append("see what the kernel holds: slabtop -o -s c")
+    elif report.scope == "global" and report.swap_total == 0:
+        told.append("there is no swap: a little of it turns sudden death into a warning")
+    if not told and report.victim is not None:
+        told.append("watch its growth from now on: oom-watchdog run")
+    return told[:3]
