@@ -26,8 +26,9 @@ need() {
         || die "apt-get could not install: ${missing[*]}"
 }
 
-# Mirrors that stand still have Release files past their date.
-APT_OPTIONS=(--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Check-Date "false"')
+# Mirrors that stand still have Release files past their date; networks fail now and then.
+APT_OPTIONS=(--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Check-Date "false"'
+    --aptopt='Acquire::Retries "3"')
 
 # bootstrap SUITE PACKAGES TARGET [more mmdebstrap options]: a minimal Debian in TARGET.
 bootstrap() {
