@@ -107,7 +107,7 @@ def count(number: int, noun: str) -> str:
     """"1 process", "2 processes"."""
     if number == 1:
         return f"1 {noun}"
-    if noun.endswith("y"):
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         plural = noun[:-1] + "ies"
     else:
         plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
