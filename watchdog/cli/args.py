@@ -85,8 +85,11 @@ def when(text: str, now: float | None = None) -> float:
             if real and hour < 24 and minute < 60 and second < 60:
                 return at
     elif not text.startswith("@"):
-        with contextlib.suppress(words.WordError):
+        try:
             return now - words.parse_duration(text, bare=True)
+        except words.WordError as error:
+            if re.fullmatch(r"\s*\d+(\.\d+)?\s*\w*\s*", text):
+                raise argparse.ArgumentTypeError(str(error)) from None
     raise argparse.ArgumentTypeError(
         'expected a time ago such as "10min", a date such as "2026-11-01 08:00", or "@UNIX",'
         f' found "{words.safe(text)}"'

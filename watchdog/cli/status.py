@@ -86,8 +86,8 @@ def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
         yield ""
         for policy in policies:
             waiting = [str(one) for one in _list(policy, "waiting")]
-            text = "; ".join(waiting) if waiting else "nothing matches"
-            yield f"policy {policy.get('name')} ({policy.get('mode')}): {text}"
+            text = ": " + "; ".join(waiting) if waiting else ""
+            yield f"policy {policy.get('name')} ({policy.get('mode')}){text}"
     for sentence in _list(data, "degraded"):
         yield f"degraded: {sentence}"
     yield ""
@@ -145,7 +145,8 @@ def intent(data: Mapping[str, Any]) -> str:
         for policy in _list(data, "policies")
         if isinstance(policy, Mapping) and policy.get("mode") == "enforce"
     ]
-    state = f"; the guard says: {guard['state']}" if guard.get("state") else ""
+    state = guard.get("state")
+    state = "" if state in (None, "", "watching") else f"; the guard: {state}"
     if guard.get("mode") == "enforce":
         more = f", and these policies act: {', '.join(armed)}" if armed else ""
         return f"enforcing: the guard kills who is to blame before memory runs out{more}{state}"

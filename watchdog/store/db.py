@@ -310,12 +310,11 @@ class Store:
         return fresh
 
     def _remember(self, group: list[_Job]) -> None:
-        """Keep what the store could not take: events, values and marks, but no trends."""
+        """Keep what the store could not take; but trends, the next of which hold the former."""
         for job in group:
             self._backlog.extend(job.events)
             self._backlog_kept.update(job.kept)
             self._backlog_told.update(dict.fromkeys(job.told))
-            self.dropped += len(job.entities)
         while len(self._backlog) > BACKLOG_EVENTS:
             self._backlog.popleft()
             self.dropped += 1
