@@ -59,8 +59,8 @@ class Desk:
     def answers(self) -> None:
         """Tell what the store says is new."""
         told = []
-        for new in self.store.answers():
-            flat = self.waiting.popleft()
+        for _, new in self.store.answers():
+            flat = self.waiting.popleft()  # one answer for each event that was put, in order
             if flat["id"] in new:
                 self.tell(flat)
                 told.append(flat["id"])

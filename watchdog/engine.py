@@ -17,7 +17,7 @@ from watchdog.history import entities
 from watchdog.history.entities import Trend
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge import stage
-from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.diagnosis import Growth, oom_kill_event
 from watchdog.judge.proven import excess_bytes, prove
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.policy.decide import Decider
@@ -27,6 +27,10 @@ from watchdog.policy.rules import Rules
 PENDING_ORDERS_MAX = 1000
 # Below this a process is no candidate for the guard and leaves its dossier.
 DOSSIER_LEAST_BYTES = 4 << 20
+FORGED = {
+    "facility": "a program wrote this record into the kernel log; it is no kill of the kernel's",
+    "place": "the text stands inside another record of the kernel's, a name that somebody gave",
+}
 # A cgroup that no census has read for this long is gone.
 GROUP_UNSEEN_S = 180.0
 
@@ -188,15 +192,21 @@ class Engine:
     def _oom_kills(self, reports: Iterable[Report]) -> list[Event | Order]:
         out: list[Event | Order] = []
         for report in reports:
-            body, because, identity = oom_kill_event(
-                report, self.world.entity_of_pid, self._leak_of
-            )
-            event = self._event(
-                "oom.kill", identity, report.t, report.up, because, body, self._cause_of(body)
-            )
-            if report.boot_id is None or report.boot_id == self.boot_id:
+            ours = report.boot_id is None or report.boot_id == self.boot_id
+            known = (self.world.entity_of_pid, self._leak_of, self._growth_of) if ours else ()
+            body, because, identity = oom_kill_event(report, *known)
+            cause = self._cause_of(body) if ours else None
+            if ours:
                 self._remember_kill(body, report.up if report.up is not None else report.t)
-            out.append(event)
+            out.append(
+                self._event("oom.kill", identity, report.t, report.up, because, body, cause,
+                            report.boot_id)  # fmt: skip
+            )
+        for forged in self.oom.forged():
+            identity = str(forged.usec) if forged.usec is not None else f"{forged.t:.3f}"
+            body = {"why": forged.why, "text": forged.text}
+            because = (FORGED.get(forged.why, forged.why),)
+            out.append(self._event("oom.forged", identity, forged.t, forged.up, because, body))
         return out
 
     def _leak_of(self, pid: int) -> str | None:
@@ -207,6 +217,16 @@ class Engine:
             return None
         ago = words.duration(max(1.0, trend.last_t - (trend.since_t or trend.last_t)))
         return f"a leak of it was {trend.stage} ({words.rate(trend.rate)}, for {ago})"
+
+    def _growth_of(self, pid: int) -> Growth | None:
+        ident = self.world.by_pid.get(pid)
+        trend = self.world.trends.get(ident) if ident else None
+        if trend is None:
+            return None
+        return Growth(
+            trend.last_up - trend.first_up, trend.first_floor(), trend.floor_ago(60.0),
+            trend.kib * 1024,
+        )  # fmt: skip
 
     def _cause_of(self, body: Mapping[str, Any]) -> str | None:
         ident = self.world.by_pid.get(body.get("pid") or -1)
@@ -239,6 +259,7 @@ class Engine:
         order = self.pending.pop(outcome.order_id, None)
         if order is None:
             return []
+        self.decider.settle(order, outcome.outcome)
         return [self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)]
 
     def _action(
@@ -397,8 +418,9 @@ class Engine:
     def _event(
         self, kind: str, identity: str, t: float, up: float | None,
         because: tuple[str, ...], body: Mapping[str, Any], cause: str | None = None,
+        boot_id: str | None = None,
     ) -> Event:  # fmt: skip
-        boot = body.get("boot_id") or self.boot_id
+        boot = boot_id or self.boot_id
         event_id = f"{kind}-{(boot or 'unknown')[:8]}-{identity}"
         return Event(kind, event_id, cause, t, up, boot, self.host, because, body)
 

@@ -115,6 +115,7 @@ class Watcher:
         self._say_started()
         self._check_store()
         self.catch_up.start(self.rules.kernel_log.source)
+        self._persist(urgent=True)
         self._send(("ready", self._status()))
         while not self.stopping:
             self._turn()
@@ -292,7 +293,14 @@ class Watcher:
         if self.rules.kernel_log.source not in ("auto", "kmsg"):
             return
         try:
-            self.kernel_log = KernelLog(after_seq=self.catch_up.kmsg_seq)
+            if self.catch_up.kmsg_seq is None:
+                # The first start ever: what is in the ring happened before anybody asked.
+                self.kernel_log = KernelLog(after_seq=-1)
+                while records := self.kernel_log.read():
+                    self.kmsg_seq = records[-1].seq
+            else:
+                self.kmsg_seq = self.catch_up.kmsg_seq
+                self.kernel_log = KernelLog(after_seq=self.kmsg_seq)
         except KernelLogError as error:
             self.degraded["kernel_log"] = str(error)
             self._say("watchdog.degraded", [str(error)], {"what": "kernel_log"})
@@ -319,10 +327,9 @@ class Watcher:
 
     def _persist(self, urgent: bool) -> None:
         self.store.put_entities(self.engine.dump(urgent))
+        self.store.put_kept(self._cursors())
         if not urgent:
-            self.store.put_kept(
-                self._cursors() | {"decider": json.dumps(self.engine.decider.kept())}
-            )
+            self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 
     def _check_store(self) -> None:
         """Say once that the store does not work, and once that it works again."""
@@ -341,6 +348,7 @@ class Watcher:
 
     def _write_now(self) -> None:
         host = self.engine.world.host
+        waiting = self.engine.decider.waiting()
         document = {
             "t": self.clock.wall(), "up": self.clock.boottime(), "boot_id": self.engine.boot_id,
             "host": self.host, "version": __version__, "pid": os.getppid(),
@@ -356,7 +364,8 @@ class Watcher:
             "leaks": self.engine.leaks(),
             "oom_kills": {"since_start": self.desk.oom_kills, "last": self.desk.last_oom_kill},
             "policies": [
-                {"name": policy.name, "mode": policy.mode, "waiting": []}
+                {"name": policy.name, "mode": policy.mode,
+                 "waiting": waiting.get(policy.name, [])}
                 for policy in self.rules.policies
             ],
             "guard": {"mode": self.rules.guard.mode, "state": "watching"},

@@ -76,6 +76,23 @@ class Trend:
             return None
         return (floors[-1] - floors[0]) * 1024 / ((ages[0] - ages[-1]) * LEVELS[0].bucket_s)
 
+    def floor_ago(self, seconds: float) -> int | None:
+        """Its size (bytes, a bucket's floor) about so long ago; None where nothing was seen."""
+        for level, ring in zip(LEVELS, self.rings, strict=True):
+            back = int(seconds // level.bucket_s)
+            if ring is not None and 0 < back <= len(ring.values):
+                kib = ring.values[-back]
+                return None if kib == MISSING else kib * 1024
+        return None
+
+    def first_floor(self) -> int:
+        """The oldest size that is remembered, in bytes."""
+        for ring in reversed(self.rings):
+            known = [kib for kib in ring.values if kib != MISSING] if ring is not None else []
+            if known:
+                return known[0] * 1024
+        return self.kib * 1024
+
     def dump(self, key: str, boot_id: str) -> EntityRecord:
         """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words."""
         rings = [ring or Ring() for ring in self.rings]
