@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+
 from watchdog.facts import Event
 
 SCHEMA = Path(__file__).parent.parent / "docs" / "events.schema.json"
