@@ -1,0 +1,358 @@
+"""Pure: what the policies order, from what is true of each process and unit at this moment.
+
+The life of an incident, for one policy and one subject:
+
+    calm --all conditions hold--> waiting --for `for`--> decided --not true for 60 s--> calm
+           waiting --a condition ends--> calm
+
+Rules of this file
+- An incident is decided once. A decision that a cooldown or a spent budget holds back is said
+  once, and taken when it may be, if the incident still lasts then.
+- The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
+  and budgets run in observe too, and begin anew when a policy changes its mode.
+- Nothing protected is ordered terminated or killed.
+- One destructive action on an entity at a time, policies by name.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from watchdog import words
+from watchdog.facts import Order, Subject
+from watchdog.policy import pattern
+from watchdog.policy.budget import Purse
+from watchdog.policy.conditions import all_hold, conditions
+from watchdog.policy.ledger import Ledger, Pair, Standing
+from watchdog.policy.match import Found, look, protected, weight
+from watchdog.policy.rules import (
+    BARRED,
+    BARRED_BY_WILDCARD,
+    DESTRUCTIVE,
+    NOT_YET,
+    PLAIN,
+    Match,
+    Policy,
+    Rules,
+    verb,
+)
+
+# A condition must have been gone for so long before the next time is another incident.
+REARM_S = 60.0
+# A timer does not run through a gap in which nobody looked (a census takes 60 s at the most).
+GAP_S = 90.0
+# A destructive action has so long before another policy may touch the same entity.
+BUSY_S = 10.0
+OPEN_MAX = 1024
+
+SIGNALLED = ("terminate", "kill")
+_NO_GROUP = "group"  # what is missing where a trace tells of processes only
+
+
+class _Due(NamedTuple):
+    """An incident with actions to decide."""
+
+    policy: Policy
+    standing: Standing
+    subject: Subject
+    because: tuple[str, ...]
+
+
+class _Parts(NamedTuple):
+    """A policy's match in two: what lasts for a life, and what changes all the time."""
+
+    policy: Policy
+    lasting: Match
+    passing: Match | None
+
+
+class Decider:
+    """`step` after each sweep; `kept` is what a restart must not forget."""
+
+    def __init__(self, rules: Rules, kept: Mapping[str, Any] | None = None) -> None:
+        self.rules = rules
+        self.ledger = Ledger()
+        self._parts = [_parts(policy) for policy in rules.policies]
+        self._open: dict[str, Pair] = {}
+        self._unsaid: dict[tuple[str, str], None] = {}
+        self._said: set[tuple[str, str]] = set()
+        self._units_seen = False
+        self._looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
+        self._choosing = any(
+            policy.per == "unit" and set(SIGNALLED) & set(policy.do) for policy in rules.policies
+        )
+        if kept:
+            self.ledger.take(kept, rules)
+
+    def step(
+        self, t: float, up: float | None, boot_id: str | None, pressure: bool | None,
+        subjects: Iterable[Subject],
+    ) -> list[Order]:  # fmt: skip
+        """Look at everybody; what is to be done, policies by name."""
+        if not self._parts:
+            return []
+        now = self.ledger.advance(t, up, boot_id)
+        subjects = list(subjects) if self._choosing else subjects
+        looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
+        due: list[_Due] = []
+        for s in subjects:
+            known = self._looked.get(s.key)
+            face = (s.entity, s.cmdline, s.cgroup)  # all that a lasting match reads
+            if known is None or known[0] != face:
+                known = (face, self._look(s))
+            looked[s.key] = known
+            for parts, found in known[1]:
+                one = self._one(parts, found, s, pressure, now)
+                if one is not None:
+                    due.append(one)
+        self._looked = looked
+        due.sort(key=lambda one: one.policy.name)
+        out: list[Order] = []
+        for one in due:
+            out += self._decide(one, now, t, subjects)
+        self.ledger.forget(now)
+        return out
+
+    def _look(self, s: Subject) -> tuple[tuple[_Parts, Found], ...]:
+        """The policies that are, or may be, about the subject."""
+        self._units_seen |= s.is_unit
+        found = []
+        for parts in self._parts:
+            is_for_units = parts.policy.per == "unit"
+            if s.is_unit and not is_for_units:
+                continue
+            one = look(parts.lasting, s)
+            if one.holds is not False:
+                other = is_for_units is not s.is_unit
+                found.append((parts, Found(None, _NO_GROUP) if other else one))
+        return tuple(found)
+
+    def _one(
+        self, parts: _Parts, found: Found, s: Subject, pressure: bool | None, now: float
+    ) -> _Due | None:
+        """One policy and one subject that it may be about: is something due?"""
+        policy, table = parts.policy, self.ledger.standing
+        pair = (policy.name, s.key)
+        standing = table.get(pair)
+        asked = conditions(policy.when, s, pressure, now)
+        holds = all_hold(asked)
+        missing = found.missing or next((one.missing for one in asked if one.missing), "")
+        if holds is not False and parts.passing is not None and found.missing != _NO_GROUP:
+            passing = look(parts.passing, s)
+            holds = holds if passing.holds else passing.holds
+            missing = missing or passing.missing
+        if holds is not False and missing:
+            self._cannot(policy.name, missing)
+            holds = False
+        if standing is not None:
+            standing.seen = now
+        if not holds:
+            if standing is not None and _is_over(standing, now):
+                del table[pair]
+            return None
+        oom_at = s.oom_killed_up if policy.when.oom_kill else None
+        if standing is None or _is_another(standing, oom_at, now):
+            standing = table[pair] = Standing(now, oom_at)
+        standing.held, standing.ended = now, None
+        if standing.left is None and now - standing.began >= policy.for_s:
+            standing.left = policy.do
+        if not standing.left:
+            return None
+        because = found.because + tuple(one.said for one in asked)
+        if policy.for_s:
+            because += (f"this has held for {words.duration(now - standing.began)}",)
+        return _Due(policy, standing, s, because)
+
+    def _decide(self, due: _Due, now: float, t: float, subjects: Iterable[Subject]) -> list[Order]:
+        policy, standing, s, because = due
+        ledger, pair = self.ledger, (due.policy.name, s.key)
+        todo = standing.left or ()
+        until = ledger.cool.get(pair, now)
+        if until > now:
+            if "cooldown" in standing.said:
+                return []
+            standing.said += ("cooldown",)
+            why = (*because, f"cooldown: {words.duration(until - now)} to go")
+            return [self._order(due, s, _strongest(todo), why, "cooldown")]
+        target, barred = self._target(s, todo, subjects)
+        touched = [f"{policy.mode} {key}" for key in _touches(s, target)]
+        strong = [do for do in todo if verb(do) in DESTRUCTIVE]
+        if strong and any(ledger.busy.get(key, now) > now for key in touched):
+            return []
+        counted = _counted(policy)
+        spending = [do for do in todo if do in counted and not (do in strong and barred)]
+        purse = ledger.purses.get(policy.name, Purse())
+        over = bool(spending) and not purse.left(*policy.budget, now)
+        if over:
+            if "budget" in standing.said:
+                return []
+            standing.said += ("budget",)
+            free = words.duration(purse.free_in(*policy.budget, now))
+            spent = f"budget of {policy.budget[0]} per {words.duration(policy.budget[1])} is spent"
+            because += (f"{spent}; free again in {free}",)
+        elif spending:
+            ledger.purses[policy.name] = purse.spend(*policy.budget, now, t)
+        out = []
+        for do in todo:
+            who, said = (target if do in SIGNALLED else s), because
+            held_back = over and do in spending
+            outcome = "budget" if held_back else self._outcome(policy, do, who, barred, now, t)
+            if outcome == "protected":
+                said = (*because, str(barred))
+            elif who is not s:
+                said = (*because, "of the unit's processes this one goes first")
+            out.append(self._order(due, who, do, said, outcome))
+        if any(one.do in strong and one.outcome in (None, "would") for one in out):
+            ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))
+        standing.left = tuple(spending) if over else ()
+        if policy.cooldown_s > 0 and not over:
+            ledger.cool[pair] = now + policy.cooldown_s
+        return out
+
+    def _outcome(
+        self, policy: Policy, do: str, who: Subject, barred: str | None, now: float, t: float
+    ) -> str | None:
+        """What is left to say of one action, or None: it is to be carried out."""
+        kind = verb(do)
+        unit = who.entity.unit or "*"
+        named = pattern.is_literal(unit) and unit in policy.match.unit
+        if barred and (kind in BARRED or (kind in BARRED_BY_WILDCARD and not named)):
+            return "protected"
+        if kind in SIGNALLED and who.is_unit:
+            return "gone"  # nobody is left in it
+        hook = self.rules.run.get(do.partition(":")[2]) if kind == "run" else None
+        if hook is not None and hook.at_most is not None:
+            key = f"{policy.mode} {do}"
+            purse = self.ledger.purses.get(key, Purse())
+            if not purse.left(*hook.at_most, now):
+                return "budget"
+            self.ledger.purses[key] = purse.spend(*hook.at_most, now, t)
+        carried_out = policy.mode == "enforce" or (kind in PLAIN and kind not in NOT_YET)
+        return None if carried_out else "would"
+
+    def _target(
+        self, s: Subject, todo: tuple[str, ...], subjects: Iterable[Subject]
+    ) -> tuple[Subject, str | None]:
+        """Whom terminate and kill hit, and what bars it. In a unit: the worst of its members."""
+        if not any(verb(do) in BARRED + BARRED_BY_WILDCARD for do in todo):
+            return s, None
+        barred = protected(self.rules, s)
+        if not s.is_unit or barred or not set(SIGNALLED) & set(todo):
+            return s, barred
+        unit = s.entity.unit
+        members = [one for one in subjects if not one.is_unit and one.entity.unit == unit]
+        reasons = [protected(self.rules, one) for one in members]
+        candidates = [one for one, why in zip(members, reasons, strict=True) if why is None]
+        if not candidates:
+            return s, (f"all of its processes are protected: {reasons[0]}" if reasons else None)
+        stages = ("confirmed", "suspected")
+        worst = min(candidates, key=lambda one: (
+            stages.index(one.leak) if one.leak in stages else len(stages),
+            -weight(self.rules, one), -(one.resident_bytes or 0), one.key,
+        ))  # fmt: skip
+        return worst, None
+
+    def _order(
+        self, due: _Due, who: Subject, do: str, because: tuple[str, ...], outcome: str | None
+    ) -> Order:
+        policy, standing, s = due.policy, due.standing, due.subject
+        incident = f"{policy.name}-{s.key}-{round(standing.began * 1000)}"
+        order_id = f"{incident}-{do}"
+        if standing.tries:
+            order_id += f"-{standing.tries}"
+        if outcome in ("cooldown", "budget"):
+            order_id += f"-{outcome}"
+        if outcome is None and verb(do) in DESTRUCTIVE:
+            if len(self._open) >= OPEN_MAX:
+                del self._open[next(iter(self._open))]
+            self._open[order_id] = (policy.name, s.key)
+        cause = who.cause or s.cause
+        return Order(order_id, policy.name, do, policy.mode, who, incident, cause, because, outcome)
+
+    def settle(self, order: Order, outcome: str) -> None:
+        """What became of an order. A kill that failed did nothing: its incident is open again."""
+        pair = self._open.pop(order.id, None)
+        if pair is None:
+            return
+        for key in {order.subject.key, pair[1]}:
+            self.ledger.busy.pop(f"{order.mode} {key}", None)
+        standing = self.ledger.standing.get(pair)
+        if outcome == "failed" and standing is not None:
+            standing.left = (order.do,)
+            standing.tries += 1
+            self.ledger.cool.pop(pair, None)
+
+    def kept(self) -> dict[str, Any]:
+        """What a restart needs, as JSON takes it; the argument of `Decider`."""
+        return self.ledger.kept(self.rules)
+
+    def waiting(self) -> dict[str, list[str]]:
+        """For each policy what it waits for or is held back by, in sentences, for now.json."""
+        found: dict[str, list[str]] = {parts.policy.name: [] for parts in self._parts}
+        lasting = {parts.policy.name: parts.policy.for_s for parts in self._parts}
+        now = self.ledger.now or 0.0
+        for (name, key), one in self.ledger.standing.items():
+            if one.left is None:
+                left = words.duration(max(0.0, one.began + lasting[name] - now))
+                found[name].append(f"{key}: its conditions hold; decides in {left}")
+            elif one.left:
+                held_by = one.said[-1] if one.said else "another action on it"
+                found[name].append(f"{key}: held back by {held_by}")
+            else:
+                found[name].append(f"{key}: decided; nothing more until its conditions end")
+        for (name, key), until in self.ledger.cool.items():
+            found[name].append(f"{key}: cooldown, {words.duration(max(0.0, until - now))} to go")
+        return found
+
+    def unjudged(self) -> list[str]:
+        """Policies that lacked something, each once: answers what was not answered before."""
+        found = [
+            f"policy {name} cannot be judged from this trace: {missing} missing"
+            for name, missing in self._unsaid
+            if not (missing == _NO_GROUP and self._units_seen)
+        ]
+        self._unsaid.clear()
+        return found
+
+    def _cannot(self, name: str, missing: str) -> None:
+        if (name, missing) not in self._said:
+            self._said.add((name, missing))
+            self._unsaid[name, missing] = None
+
+
+def _parts(policy: Policy) -> _Parts:
+    match = policy.match
+    passing = Match(min_age_s=match.min_age_s, min_resident=match.min_resident)
+    lasting = match._replace(min_age_s=None, min_resident=None)
+    return _Parts(policy, lasting, None if passing == Match() else passing)
+
+
+def _is_another(standing: Standing, oom_at: float | None, now: float) -> bool:
+    """Is what holds now another incident than the one that stands?"""
+    if standing.left is None:
+        return now - standing.held > GAP_S
+    over = standing.ended is not None and now - standing.ended >= REARM_S
+    return over or standing.oom_at != oom_at
+
+
+def _is_over(standing: Standing, now: float) -> bool:
+    """Its conditions do not hold at this moment: has the incident ended?"""
+    if standing.left is None:
+        return True
+    if standing.ended is None:
+        standing.ended = now
+    return now - standing.ended >= REARM_S
+
+
+def _touches(s: Subject, target: Subject) -> set[str]:
+    """The keys of whom an action touches: the process, and the unit if it is about a unit."""
+    return {s.key, target.key}
+
+
+def _strongest(todo: tuple[str, ...]) -> str:
+    return next((do for do in todo if verb(do) not in PLAIN), todo[-1])
+
+
+def _counted(policy: Policy) -> tuple[str, ...]:
+    """What the budget counts: everything stronger than telling; if there is none, telling."""
+    strong = tuple(do for do in policy.do if verb(do) not in PLAIN)
+    return strong or tuple(do for do in policy.do if verb(do) != "log")

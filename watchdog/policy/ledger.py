@@ -1,0 +1,154 @@
+"""Pure: what the policies remember: incidents, cooldowns, budgets, and the clock they run on.
+
+Durations run on CLOCK_BOOTTIME (in a recording without it on its wall clock). A new boot keeps
+budgets, by the wall clock, and forgets incidents and cooldowns. What is remembered is bounded: by
+the subjects that are there, and by the budgets.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from watchdog.policy.budget import Purse
+from watchdog.policy.rules import Rules
+
+# Who has not been seen for so long is gone.
+FORGET_S = 120.0
+COOLDOWNS_MAX = 4096
+
+Pair = tuple[str, str]  # (policy, subject key)
+
+
+class Standing:
+    """Where one policy stands with one subject: an incident that waits or is decided."""
+
+    __slots__ = ("began", "ended", "held", "left", "oom_at", "said", "seen", "tries")
+
+    def __init__(self, began: float, oom_at: float | None) -> None:
+        self.began = began  # names the incident, too
+        self.held = began
+        self.seen = began
+        self.left: tuple[str, ...] | None = None  # actions still to be decided; None: waiting
+        self.said: tuple[str, ...] = ()  # "cooldown", "budget": told already
+        self.ended: float | None = None
+        self.oom_at = oom_at
+        self.tries = 0
+
+    def plain(self) -> list[Any]:
+        """As JSON takes it; `seen` is not kept, time stands still while nobody looks."""
+        left = None if self.left is None else list(self.left)
+        return [self.began, self.held, left, list(self.said), self.ended, self.oom_at, self.tries]
+
+    @classmethod
+    def of(cls, plain: list[Any]) -> "Standing":
+        """The inverse of `plain`."""
+        began, held, left, said, ended, oom_at, tries = plain
+        self = cls(float(began), None if oom_at is None else float(oom_at))
+        self.held = float(held)
+        self.left = None if left is None else tuple(map(str, left))
+        self.said = tuple(map(str, said))
+        self.ended = None if ended is None else float(ended)
+        self.tries = int(tries)
+        return self
+
+    def shift(self, by: float) -> None:
+        """Move with a clock that was set."""
+        self.began, self.held, self.seen = self.began + by, self.held + by, self.seen + by
+        self.ended = None if self.ended is None else self.ended + by
+
+
+class Ledger:
+    """The tables, all on one clock; `advance` is called first in each step."""
+
+    def __init__(self) -> None:
+        self.boot: str | None = None
+        self.now: float | None = None
+        self.up: float | None = None
+        self.standing: dict[Pair, Standing] = {}
+        self.cool: dict[Pair, float] = {}  # until when
+        self.purses: dict[str, Purse] = {}
+        self.busy: dict[str, float] = {}  # until when
+        self._just_taken = False
+
+    def advance(self, t: float, up: float | None, boot_id: str | None) -> float:
+        """The moment of this step, on the clock in use."""
+        now = t if up is None else up
+        last, last_up, boot = self.now, self.up, self.boot
+        self.now, self.up, self.boot = now, up, boot_id or boot
+        if last is not None:
+            back = now < last
+            other = boot_id is not None and boot is not None and boot_id != boot
+            # CLOCK_BOOTTIME never steps: if it went back, the machine was started anew
+            if other or (back and up is not None and last_up is not None and boot_id is None):
+                self.standing.clear()
+                self.cool.clear()
+                self.busy.clear()
+                self.purses = {name: one.moved(now, t) for name, one in self.purses.items()}
+            elif back or (up is None) is not (last_up is None):
+                self._shift(now - last, now, t)
+        if self._just_taken:
+            self._just_taken = False
+            for standing in self.standing.values():
+                standing.seen = now
+        return now
+
+    def _shift(self, by: float, now: float, t: float) -> None:
+        """The clock was set: nothing is known of how long that took, so it took no time."""
+        for standing in self.standing.values():
+            standing.shift(by)
+        self.cool = {pair: until + by for pair, until in self.cool.items()}
+        self.busy = {key: until + by for key, until in self.busy.items()}
+        self.purses = {
+            name: Purse(tuple((at + by, t - (now - at - by)) for at, _ in purse.spent))
+            for name, purse in self.purses.items()
+        }
+
+    def forget(self, now: float) -> None:
+        """Drop what no longer says anything."""
+        for pair in [p for p, one in self.standing.items() if now - one.seen > FORGET_S]:
+            del self.standing[pair]
+        self.cool = {pair: until for pair, until in self.cool.items() if until > now}
+        self.busy = {key: until for key, until in self.busy.items() if until > now}
+        if len(self.cool) > COOLDOWNS_MAX:
+            last = sorted(self.cool.items(), key=lambda one: one[1])[-COOLDOWNS_MAX:]
+            self.cool = dict(last)
+
+    def kept(self, rules: Rules) -> dict[str, Any]:
+        """Everything that must outlive us, as JSON takes it."""
+        return {
+            "boot_id": self.boot, "now": self.now, "up": self.up,
+            "modes": {policy.name: policy.mode for policy in rules.policies},
+            "standing": [[*pair, one.plain()] for pair, one in self.standing.items()],
+            "cool": [[*pair, until] for pair, until in self.cool.items()],
+            "purses": {name: [list(one) for one in p.spent] for name, p in self.purses.items()},
+        }  # fmt: skip
+
+    def take(self, kept: Mapping[str, Any], rules: Rules) -> None:
+        """Go on from `kept`; what is not as it writes it counts as nothing.
+
+        A policy that is gone, or in another mode than it was, begins anew.
+        """
+        try:
+            modes = dict(kept["modes"])
+            standing = {(str(p), str(k)): Standing.of(one) for p, k, one in kept["standing"]}
+            cool = {(str(p), str(k)): float(until) for p, k, until in kept["cool"]}
+            purses = {
+                str(name): Purse(tuple((float(at), float(t)) for at, t in spent))
+                for name, spent in kept["purses"].items()
+            }
+            boot, up = kept["boot_id"], kept["up"]
+            now = None if kept["now"] is None else float(kept["now"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return
+        self.boot, self.up, self.now = boot, up, now
+        actions = {one.name: one.do for one in rules.policies if modes.get(one.name) == one.mode}
+        for pair, one in standing.items():
+            if pair[0] in actions:
+                if one.left:
+                    one.left = tuple(do for do in one.left if do in actions[pair[0]])
+                self.standing[pair] = one
+        self.cool = {pair: until for pair, until in cool.items() if pair[0] in actions}
+        self.purses = {
+            name: one for name, one in purses.items()
+            if name in actions or name.partition(" run:")[2] in rules.run
+        }  # fmt: skip
+        self._just_taken = True
