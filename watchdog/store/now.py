@@ -19,6 +19,7 @@ and readers ignore what they do not know:
     subjects                  optional, for `check --explain`
 """
 
+import contextlib
 import json
 import os
 import time
@@ -63,6 +64,8 @@ def write_now(folder: str, data: Mapping[str, Any]) -> None:
             os.close(fd)
         os.rename(fresh, path)  # no fsync: after a crash of the machine nobody wants it
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)  # on a full disk half of it may lie there
         raise StoreError(f"{words.safe(path)} cannot be written: {reason(error)}") from None
 
 
