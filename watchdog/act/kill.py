@@ -161,7 +161,7 @@ def _look_again(pid: int, start_ticks: int, root: str) -> tuple[str, str]:
     if stat is None or stat.state in ("Z", "X"):
         return "gone", "it ended before it was signalled"
     if stat.start_ticks != start_ticks:
-        return "changed", f"PID {pid} is {words.name(stat.comm)} now, not the process that was meant"
+        return "changed", f"PID {pid} is {words.name(stat.comm)} now, somebody else"
     if stat.kernel_thread:
         return "protected", "it is a kernel thread"
     adj = _score_adj(pid, root)

@@ -1,0 +1,215 @@
+"""Starts the watcher, listens to it, and starts it again when it ends, hangs or grows too large.
+
+It also keeps what the guard has to tell until a watcher has heard it.
+"""
+
+import os
+import select
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from watchdog import wire, words
+from watchdog.child import Process, spawn
+
+BEAT_LATE_S = 60.0
+RESIDENT_MAX = 64 << 20
+RESIDENT_EVERY_S = 10.0
+# A watcher that is asked to stop has this long before it is ended.
+STOP_S = 3.0
+BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+SOUND_AFTER_S = 60.0
+REPORTS_MAX = 64
+
+Report = tuple[Any, ...]
+
+
+class Keeper:
+    """One watcher at a time. All times are boottime."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        rules_fd: int,
+        env: Mapping[str, str],
+        oom_score_adj: int,
+        resident: Callable[[int], int | None],
+        trouble: Callable[[str], None],
+    ) -> None:
+        """`argv` lacks `--wire FD`; `trouble` is told in a sentence why one had to be replaced."""
+        self.argv = list(argv)
+        self.rules_fd = rules_fd
+        self.env = dict(env)
+        self.oom_score_adj = oom_score_adj
+        self.resident = resident
+        self.trouble = trouble
+        self.process: Process | None = None
+        self.fd: int | None = None
+        self.started = self.last_beat = 0.0
+        self.beats = 0
+        self.start_at: float | None = None  # when the next one is to be started
+        self.end_at: float | None = None  # when this one is killed if it has not stopped
+        self.ended_for = ""  # why it had to end, where we know
+        self.failures = 0
+        self.checked = 0.0
+        self.reports: list[list[Any]] = []  # [report, beats when it was sent or None]
+        self.dropped = 0
+
+    # ---- life --------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Start one; a failure is told and tried again later."""
+        ours, theirs = wire.pair()
+        argv = [*self.argv, "--wire", str(theirs)]
+        self.started = self.last_beat = now
+        self.beats = 0
+        self.start_at = self.end_at = None
+        self.ended_for = ""
+        for entry in self.reports:
+            entry[1] = None
+        try:
+            self.process = spawn(
+                argv, keep=(theirs, self.rules_fd), env=self.env, session=False,
+                oom_score_adj=self.oom_score_adj,
+            )  # fmt: skip
+            self.fd = ours
+        except OSError as error:
+            os.close(ours)
+            self._again(now, f"the watcher cannot be started: {error.strerror}")
+        finally:
+            os.close(theirs)
+
+    def fds(self) -> dict[int, int]:
+        """Descriptor -> poll mask."""
+        wanted = {}
+        if self.fd is not None:
+            wanted[self.fd] = select.POLLIN
+        if self.process is not None:
+            wanted[self.process.pidfd] = select.POLLIN
+        return wanted
+
+    def turn(self, now: float) -> list[wire.Message]:
+        """Hear it, look after it; its messages but for the beats. Never waits."""
+        found = self._hear(now)
+        self._deliver()
+        if self.process is None:
+            if self.start_at is not None and now >= self.start_at:
+                self.start(now)
+            return found
+        status = self.process.reap()
+        if status is not None:
+            self.process = None
+            self._hang_up()
+            how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+            why = f"{self.ended_for} (it {how})" if self.ended_for else f"the watcher {how}"
+            self._again(now, why)
+        elif self.end_at is not None:
+            if now >= self.end_at:
+                self.process.end()
+        elif self.fd is None:
+            self._end(now, "the watcher no longer listens")
+        elif now - self.last_beat > BEAT_LATE_S:
+            self._end(now, f"no sign of life from the watcher for {words.duration(BEAT_LATE_S)}")
+            self.process.end()
+        elif now - self.checked >= RESIDENT_EVERY_S:
+            self.checked = now
+            resident = self.resident(self.process.pid) or 0
+            if resident > RESIDENT_MAX:
+                limit = words.size(RESIDENT_MAX)
+                self._end(now, f"the watcher holds {words.size(resident)}, more than {limit}")
+                self.send(("stop",))
+        return found
+
+    def forgive(self, now: float) -> None:
+        """We ourselves were stopped or the machine slept: its silence says nothing."""
+        self.last_beat = now
+
+    def stop(self, now: float) -> None:
+        """Ask it to stop; `kill` ends the waiting."""
+        self.start_at = None
+        self.end_at = now + STOP_S
+        self.send(("stop",))
+
+    def kill(self) -> None:
+        """End it now."""
+        if self.process is not None:
+            self.process.end()
+
+    def gone(self) -> bool:
+        """Has it ended? (After `stop`.)"""
+        if self.process is not None and self.process.reap() is not None:
+            self.process = None
+        return self.process is None
+
+    def _end(self, now: float, why: str) -> None:
+        self.ended_for = why
+        self.end_at = now + STOP_S
+
+    def _again(self, now: float, why: str) -> None:
+        if now - self.started >= SOUND_AFTER_S and self.beats:
+            self.failures = 0
+        pause = BACK_OFF_S[min(self.failures, len(BACK_OFF_S) - 1)]
+        self.failures += 1
+        self.start_at = now + pause
+        self.trouble(f"{why}; it is started again in {words.duration(pause)}")
+
+    def _hang_up(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+        self.fd = None
+
+    # ---- messages ----------------------------------------------------------------------------
+
+    def send(self, message: wire.Message) -> bool:
+        """Send if it can be sent at once."""
+        if self.fd is None:
+            return False
+        try:
+            return wire.send(self.fd, message)
+        except wire.ClosedError:
+            self._hang_up()
+            return False
+
+    def report(self, report: Report) -> None:
+        """Tell the watcher, now or when there is one that listens."""
+        try:
+            wire.pack(report)
+        except wire.TooLargeError:
+            self.dropped += 1  # it would stand in the way of all others
+            return
+        self.reports.append([report, None])
+        if len(self.reports) > REPORTS_MAX:
+            # The first of an incident says more than the last repetition of it.
+            del self.reports[REPORTS_MAX // 2]
+            self.dropped += 1
+        self._deliver()
+
+    def answered(self, report: Report) -> bool:
+        """Has a watcher lived on after it was sent this?"""
+        for kept, sent_at in self.reports:
+            if kept is report:
+                return sent_at is not None and self.beats > sent_at
+        return True
+
+    def _hear(self, now: float) -> list[wire.Message]:
+        if self.fd is None:
+            return []
+        try:
+            messages = wire.receive(self.fd)
+        except wire.ClosedError:
+            self._hang_up()
+            return []
+        if messages:
+            self.last_beat = now
+        # Its first word is its rules; then it listens. A beat that was on its way when we sent
+        # proves nothing: only the second one after a report says that the report was read.
+        self.beats += sum(message[0] == "beat" for message in messages)
+        self.reports = [r for r in self.reports if r[1] is None or self.beats < r[1] + 2]
+        return [message for message in messages if message[0] != "beat"]
+
+    def _deliver(self) -> None:
+        for entry in self.reports:
+            if entry[1] is None:
+                if not self.send(entry[0]):
+                    return
+                entry[1] = self.beats

@@ -1,0 +1,358 @@
+"""The fast process: host -> is memory short? -> look again at everybody -> blame -> kill.
+
+It is the main process and it is small: its memory is locked, it reads six kinds of files that
+nobody can hold up, and it never waits for the watcher, for a disk or for the journal. It acts on
+the watcher's last word (the dossier) while the watcher is stopped, swapped out or dead.
+
+How often it looks: before memory could be full. FILL_RATE is what a machine fills at the worst,
+6 GiB/s: the order in which a few cores zero huge pages (one core with 4 KiB pages makes 1 to 3).
+Never more often than every 100 ms: ten looks a second cost 0.2 % of a CPU, and 600 MiB, what fits
+into 100 ms at that rate, is less than the shipped mark of a machine of 12 GiB. Where the kernel
+grants a PSI trigger, it wakes us at once.
+"""
+
+import _socket
+import fcntl
+import marshal
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from watchdog.act import armour
+from watchdog.act.kill import rehearse
+from watchdog.clock import Clock, RealClock
+from watchdog.facts import Host
+from watchdog.guard.incident import Incident, Scene
+from watchdog.guard.keeper import Keeper
+from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
+from watchdog.sense.fast import Eyes
+from watchdog.tell.service import Service
+
+FILL_RATE = 6 << 30  # bytes a second
+SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
+GLANCE_S = 5.0
+STOP_S = 0.8
+READY_S = 20.0  # the guard is on watch long before; who waits for us need not wait for the watcher
+RELOAD_S = 15.0
+ANSWER_S = 7.0  # the watcher says something every 5 s
+FEED_WITHOUT_BEAT_S = 180.0
+ASLEEP_S = 10.0
+ENFORCE_LOCK = "/run/oom-watchdog.lock"
+JOURNAL = "/run/systemd/journal/socket"
+
+
+class Options(NamedTuple):
+    """What `run` hands over; descriptors by number, and the watcher's own arguments."""
+
+    rules: int
+    settings: int = -1
+    lock: int = -1
+    for_s: float | None = None
+    root: str = "/proc"
+    enforce_lock: str = ENFORCE_LOCK
+    program: str | None = None
+    tail: tuple[str, ...] = ()
+
+
+def options(argv: Sequence[str]) -> Options:
+    """Read the flags; they come from our own `run`, so a mistake is a bug and raises."""
+    found: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        flag = rest.pop(0)
+        if flag == "--":
+            found["tail"] = tuple(rest)
+            break
+        name, value = flag.removeprefix("--").replace("-", "_"), rest.pop(0)
+        if name in ("rules", "settings", "lock"):
+            found[name] = int(value)
+        elif name == "for":
+            found["for_s"] = float(value)
+        else:
+            found[name] = value
+    return Options(**found)
+
+
+class Guard:
+    """See the head of this file."""
+
+    def __init__(self, opts: Options, clock: Clock, environ: dict[str, str]) -> None:
+        self.opts = opts
+        self.clock = clock
+        self.service = Service(environ)
+        self.eyes = Eyes(opts.root)
+        self.began = clock.boottime()
+        self.pressure = Pressure(GuardRules())
+        self.scene = Scene(self.eyes, self.pressure, self._tell)
+        self.scene.before_signal = self._hear
+        self.incident: Incident | None = None
+        self.enforce_fd: int | None = None
+        self.refused_lock: str | None = None
+        self.ready = self.stopping = self.reload_wanted = False
+        self.reloading_since: float | None = None
+        self.last_up = self.began
+        self.next_feed = self.began
+        self.unanswered: list[tuple[float, tuple[Any, ...], str]] = []
+        self.adj = armour.oom_score_adj()
+        self.terminal = os.isatty(2)
+        program = [opts.program] if opts.program else ["-m", "watchdog.watcher"]
+        self.keeper = Keeper(
+            [sys.executable, "-I", *program, "--rules", str(opts.rules), *opts.tail],
+            rules_fd=opts.rules,
+            env={k: v for k, v in environ.items() if k not in _NOT_FOR_CHILDREN},
+            oom_score_adj=self.adj,
+            resident=Eyes("/proc").resident if opts.root != "/proc" else self.eyes.resident,
+            trouble=self._trouble,
+        )
+        if opts.settings >= 0:
+            self._take_rules(marshal.loads(os.pread(opts.settings, 65536, 0)))  # noqa: S302  run's
+            os.close(opts.settings)
+
+    # ---- life --------------------------------------------------------------------------------
+
+    def run(self, signals: int | None = None) -> int:
+        """Until a signal, or `--for`, says stop; the exit status. `signals` is the wake-up pipe."""
+        self.keeper.start(self.began)
+        self._put_on_armour()
+        while not self.stopping:
+            host = self._tick()
+            fds = self.keeper.fds()
+            if signals is not None:
+                fds[signals] = select.POLLIN
+            if self.eyes.trigger is not None:
+                fds[self.eyes.trigger] = select.POLLPRI
+            ready = self.clock.wait(fds, self._sleep(host))
+            if signals is not None and signals in ready:
+                self._signals(os.read(signals, 64))
+            if self.eyes.trigger is not None and ready.get(self.eyes.trigger, 0) & select.POLLERR:
+                self.eyes.drop_trigger()
+        return self._stop()
+
+    def _tick(self) -> Host:
+        up = self.clock.boottime()
+        if up - self.last_up > ASLEEP_S:
+            self.keeper.forgive(up)
+        self.last_up = up
+        host = self._guard(up)
+        self._hear()
+        self._after(up)
+        if self.opts.for_s is not None and up - self.began >= self.opts.for_s:
+            self.stopping = True
+        return host
+
+    def _guard(self, up: float) -> Host:
+        host, pswpout = self.eyes.host(self.clock.wall(), up)
+        change = self.pressure.step(host, up, pswpout)
+        if change is not None:
+            self._turned(change, host, up)
+        if self.incident is not None:
+            if self.pressure.rules.mode != "off":
+                self.incident.step(host, up, self._mode())
+        elif host.mem_total and host.mem_available is not None:
+            if host.mem_available < self.pressure.near_bytes(host.mem_total):
+                self.scene.glance(up, host, GLANCE_S)
+            else:
+                self.scene.forget_looks()
+        return host
+
+    def _turned(self, change: Transition, host: Host, up: float) -> None:
+        body: dict[str, Any] = {"scope": "host", "by": change.by}
+        body["available_bytes"] = host.mem_available
+        if change.kind == "begun":
+            self.incident = Incident(self.scene, up, host, change.because)
+            identity = self.incident.id
+        else:
+            identity = self.incident.id if self.incident else f"host-{up:.3f}"
+            if self.incident:
+                body["lowest_bytes"] = self.incident.lowest
+                body["lasted_s"] = round(up - self.incident.begun_up, 3)
+            self.incident = None
+            self.scene.forget_looks()
+        self._tell(f"pressure.{change.kind}", identity, change.because, body)
+
+    def _mode(self) -> str:
+        enforce = self.pressure.rules.mode == "enforce" and self.enforce_fd is not None
+        return "enforce" if enforce else "observe"
+
+    def _sleep(self, host: Host) -> float:
+        """Until the next look: no longer than memory can be filled to the mark."""
+        if self.incident is not None or host.mem_available is None:
+            return SLEEP_LEAST_S
+        room = (host.mem_available - self.pressure.begin_bytes) / FILL_RATE
+        until = max(SLEEP_LEAST_S, min(SLEEP_MOST_S, room))
+        if self.opts.for_s is not None:
+            until = min(until, self.began + self.opts.for_s - self.last_up)
+        return max(0.0, until)
+
+    def _put_on_armour(self) -> None:
+        process = self.keeper.process
+        if process is not None:
+            start = Eyes("/proc").start_of(process.pid)
+            rehearse(process.pid, start or 0)
+        missing = [armour.ask_to_be_spared(), armour.lock_memory()]
+        because = tuple(text for text in missing if text)
+        if because:
+            self._tell("watchdog.degraded", "armour", because, {"what": "armour"})
+
+    def _stop(self) -> int:
+        self.service.stopping()
+        now = self.clock.boottime()
+        self.keeper.stop(now)
+        until = now + STOP_S
+        while not self.keeper.gone() and self.clock.boottime() < until:
+            process = self.keeper.process
+            fds = {process.pidfd: select.POLLIN} if process else {}
+            self.clock.wait(fds, min(0.1, until - self.clock.boottime()))
+        self.keeper.kill()
+        return 0
+
+    # ---- signals and rules -------------------------------------------------------------------
+
+    def _signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number != signal.SIGHUP or (self.terminal and not os.isatty(2)):
+                self.stopping = True  # also where the terminal that we ran on has gone
+            else:
+                self.service.reloading()
+                self.reloading_since = self.clock.boottime()
+                # One that is just being started is told when it is ready.
+                self.reload_wanted = not self.keeper.send(("reload",))
+
+    def _take_rules(self, plain: dict[str, Any]) -> None:
+        rules = guard_from_plain(plain)
+        self.pressure.rules = rules
+        wanted = rules.mode == "enforce" or bool(plain.get("enforces"))
+        if not wanted:
+            if self.enforce_fd is not None:
+                os.close(self.enforce_fd)
+            self.enforce_fd = self.refused_lock = None
+        elif self.enforce_fd is None:
+            self.enforce_fd, refused = _flock(self.opts.enforce_lock)
+            if refused and refused != self.refused_lock:
+                self._tell(
+                    "watchdog.degraded", "enforce-lock",
+                    (refused, "only observing: nothing will be killed"), {"what": "enforce"},
+                )  # fmt: skip
+            self.refused_lock = refused
+
+    # ---- the watcher -------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        for message in self.keeper.turn(self.clock.boottime()):
+            kind = message[0]
+            if kind == "dossier":
+                self.scene.take_dossier(message[1], message[2])
+            elif kind == "rules":
+                self._take_rules(message[1])
+                self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))
+                self._reloaded()
+            elif kind == "ready":
+                self.ready = True
+                self.service.ready(str(message[1]))
+                if self.reload_wanted:
+                    self.reload_wanted = not self.keeper.send(("reload",))
+            elif kind == "status":
+                self.service.status(str(message[1]))
+        process = self.keeper.process
+        self.scene.ours = (process.pid,) if process else ()
+
+    def _reloaded(self) -> None:
+        if self.reloading_since is not None:
+            self.reloading_since = None
+            self.service.ready()
+
+    def _after(self, up: float) -> None:
+        """What comes after the look: the manager's watchdog, and who was never told."""
+        if not self.ready and up - self.began >= READY_S:
+            self.ready = True
+            self.service.ready("on guard; the watcher is not up yet")
+        if self.reloading_since is not None and up - self.reloading_since >= RELOAD_S:
+            self._reloaded()  # a configuration that was refused brings no new rules
+        fed = self.service.watchdog_s
+        if fed is not None and up >= self.next_feed:
+            self.next_feed = up + fed / 4
+            if up - self.keeper.last_beat < FEED_WITHOUT_BEAT_S or not self.keeper.beats:
+                self.service.feed()
+        for late in [item for item in self.unanswered if up >= item[0]]:
+            self.unanswered.remove(late)
+            if not self.keeper.answered(late[1]):
+                say_alone(late[2] + " (the watcher does not answer)")
+
+    def _tell(
+        self, kind: str, identity: str, because: tuple[str, ...], body: dict[str, Any]
+    ) -> None:
+        up = self.clock.boottime()
+        report = ("report", self.clock.wall(), up, kind, identity, because, body)
+        self.keeper.report(report)
+        if kind == "guard.action":
+            who = f"{body['comm']} (PID {body['pid']})" if body["pid"] else "nobody"
+            line = f"guard: {body['do']} {who}: {body['outcome']}: {'; '.join(because)}"
+            self.unanswered.append((up + ANSWER_S, report, line))
+
+    def _trouble(self, sentence: str) -> None:
+        up = self.clock.boottime()
+        self._tell("watchdog.degraded", f"watcher-{up:.3f}", (sentence,), {"what": "watcher"})
+        if self.keeper.failures >= 3:
+            say_alone(sentence)
+
+
+# A child that knew the manager's socket could speak for us.
+_NOT_FOR_CHILDREN = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+
+
+def _flock(path: str) -> tuple[int | None, str | None]:
+    """(descriptor, None) if we now hold the lock on `path`, else (None, why not)."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        try:
+            fd = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:
+            fd = os.open(path, flags | os.O_RDONLY)  # a sandbox may show /run read-only
+    except OSError as error:
+        return None, f"{path}: {error.strerror}"
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None, f"another oom-watchdog holds {path}"
+    return fd, None
+
+
+def say_alone(text: str) -> None:
+    """One line to the journal, else to stderr, without the watcher and without ever waiting."""
+    text = "oom-watchdog: " + text.replace("\n", " ")
+    line = f"PRIORITY=3\nSYSLOG_IDENTIFIER=oom-watchdog\nMESSAGE={text}\n".encode()
+    kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+    try:
+        sender = _socket.socket(_socket.AF_UNIX, kind)
+        try:
+            sender.sendto(line, JOURNAL)
+        finally:
+            sender.close()
+        return
+    except OSError:
+        pass
+    poller = select.poll()
+    poller.register(2, select.POLLOUT)
+    if any(mask & select.POLLOUT for _, mask in poller.poll(0)):
+        try:
+            os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+        except OSError:
+            return  # nobody listens at all
+
+
+def main(argv: Sequence[str]) -> int:
+    """Set the signals, and guard."""
+    opts = options(argv)
+    if opts.lock >= 0:
+        os.set_inheritable(opts.lock, False)  # a watcher that outlives us must not hold it
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_end)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # the wake-up pipe carries the number
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return Guard(opts, RealClock(), dict(os.environ)).run(read_end)
