@@ -104,7 +104,7 @@ def _entry(raw: str) -> Line | None:
             message if isinstance(message, str) else "",
             int(usec) if usec else None,
             wall=int(wall) / 1e6 if wall else None,
-            boot_id=boot if isinstance(boot, str) else None,
+            boot_id=_dashed(boot) if isinstance(boot, str) else None,
             exact=True,
             kernel=from_kernel(
                 entry.get("_TRANSPORT"), entry.get("SYSLOG_FACILITY"),
@@ -114,6 +114,13 @@ def _entry(raw: str) -> Line | None:
         )  # fmt: skip
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _dashed(boot: str) -> str:
+    """The journal writes a boot id without dashes, the kernel with them."""
+    if len(boot) != 32:
+        return boot
+    return "-".join((boot[:8], boot[8:12], boot[12:16], boot[16:20], boot[20:]))
 
 
 def from_kernel(transport: object, facility: object, identifier: object) -> bool:

@@ -2,11 +2,13 @@
 
     python -I -m watchdog.sense.journal --after-cursor CURSOR
     python -I -m watchdog.sense.journal --since-boot current
+    python -I -m watchdog.sense.journal --end
 
 Reading the journal maps its files, hundreds of MiB over time, so it is done by a child that ends.
 Each object is {"t", "usec", "boot_id", "line", "cursor"}; `line` is a record as /dev/kmsg would
-give it ("prio,0,usec,-;text"), so that a report seen by both is the same report. Exit status: 0
-something, 1 nothing, 2 usage or a journal that cannot be read, 3 systemd-python cannot be had.
+give it ("prio,0,usec,-;text"), so that a report seen by both is the same report. The last object
+holds the "cursor" alone, with --end the only one. Exit status: 0 done, 1 nothing there (but nothing
+new after a cursor is 0), 2 usage or unreadable, 3 systemd-python cannot be had.
 """
 
 import json
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.oom_report import lines
 
-MESSAGES_MAX = 100_000
+MESSAGES_MAX = 40_000  # about 10 MiB; the next call goes on after the last cursor
 NOTHING, USAGE, NO_SYSTEMD = 1, 2, 3
 
 
@@ -30,6 +32,7 @@ class Options(NamedTuple):
     directory: str | None = None
     most: int = MESSAGES_MAX
     probe: bool = False
+    end: bool = False
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +42,7 @@ def main(argv: list[str]) -> int:
         return _complain(options, USAGE)
     try:
         # by importing it: a folder of this name without the module satisfies find_spec
-        from systemd import journal  # noqa: PLC0415
+        from systemd import journal
     except ImportError as error:
         return _complain(f"the journal cannot be read: {error}", NO_SYSTEMD)
     if options.probe:
@@ -63,18 +66,25 @@ def _run(journal: Any, options: Options) -> int:
             reader.add_match(_BOOT_ID=boot)
         elif options.boot is not None:
             return NOTHING
-        _seek(reader, options)
-        count = 0
-        while count < options.most:
+        count, cursor = 0, None
+        if options.end:
+            reader.seek_tail()
+            cursor = reader.get_previous().get("__CURSOR")
+        else:
+            _seek(reader, options)
+        while count < options.most and not options.end:
             entry = reader.get_next()
             if not entry:
                 break
+            cursor = entry.get("__CURSOR")
             told = message(entry)
             if told is not None:
                 print(json.dumps(told))
                 count += 1
+    if cursor is not None:
+        print(json.dumps({"cursor": str(cursor)}))
     sys.stdout.flush()
-    return 0 if count else NOTHING
+    return 0 if count or options.end or options.cursor is not None else NOTHING
 
 
 def _seek(reader: Any, options: Options) -> None:
@@ -150,20 +160,20 @@ def message(entry: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _usec(value: Any) -> int | None:
-    if hasattr(value, "total_seconds"):
-        return round(value.total_seconds() * 1e6)
     try:
-        return int(value)
+        if hasattr(value, "total_seconds"):
+            value = value.total_seconds() * 1e6
+        return round(float(value))
     except (TypeError, ValueError):
         return None
 
 
 def _wall(entry: dict[str, Any]) -> float:
-    value = entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry.get("__REALTIME_TIMESTAMP")
+    value: Any = entry.get("_SOURCE_REALTIME_TIMESTAMP") or entry.get("__REALTIME_TIMESTAMP")
     if hasattr(value, "timestamp"):
         return float(value.timestamp())
     try:
-        return int(value) / 1e6  # type: ignore[arg-type]
+        return int(value) / 1e6
     except (TypeError, ValueError):
         return 0.0
 
@@ -173,8 +183,9 @@ def _options(argv: list[str]) -> Options | str:
     rest = list(argv)
     while rest:
         flag = rest.pop(0)
-        if flag == "--probe":
-            found = found._replace(probe=True)
+        if flag in ("--probe", "--end"):
+            found = found._replace(end=found.end or flag == "--end")
+            found = found._replace(probe=found.probe or flag == "--probe")
             continue
         if flag not in _FLAGS:
             return f"unknown option {flag}"

@@ -1,0 +1,269 @@
+"""`oom-watchdog explain`: the OOM reports of a kernel log, explained."""
+
+import argparse
+import datetime
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+from watchdog import words
+from watchdog.cli import args as common
+from watchdog.cli import explain_view
+from watchdog.facts import Event, KernelLine
+from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.sense.kernel_log import KernelLog, KernelLogError
+
+LINE_MAX = 64 << 10
+SCREENS_MAX = 20
+JOURNAL_FILE = b"LPKSHHRH"
+
+
+class UnreadableError(Exception):
+    """Input that is no text; the message is one line."""
+
+
+class Found(NamedTuple):
+    """A report and its event."""
+
+    report: Report
+    event: Event
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; its exit status."""
+    return common.quietly(_main, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    found = common.parser(
+        "explain",
+        "Explain the OOM reports in a kernel log: who was killed, by which limit, why that one, "
+        "who asked, where the memory was. Reads any text (dmesg, syslog, journalctl, a mail), "
+        "gzip too. Without FILE this machine's own log: /dev/kmsg, else the journal.",
+        "dmesg | oom-watchdog explain -",
+    )
+    add = found.add_argument
+    add("files", metavar="FILE", nargs="*", help='a log; "-" is standard input')
+    add("--last", action="store_true", help="the latest report alone")
+    add("--boot", metavar="N", help="of this boot in the journal: 0, -1, … or its id")
+    add("--since", metavar="T", type=common.when, help='"10min" ago, "2026-11-01 08:00", "@UNIX"')
+    add("--directory", metavar="DIR", help="of the journal files in this folder")
+    add("--full", action="store_true", help="all of the memory and all tasks as well")
+    return found
+
+
+def _main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    if options.files and (options.boot is not None or options.directory):
+        common.complain("--boot and --directory read the journal; they take no FILE")
+        return common.USAGE
+    reader = _Reader()
+    try:
+        if options.files:
+            for name in options.files:
+                reader.file(name)
+        else:
+            reader.machine(options.boot, options.directory)
+    except UnreadableError as error:
+        common.complain(str(error))
+        return common.USAGE
+    except OSError as error:
+        return common.unreadable(str(error.filename or "input"), error)
+    found = _wanted(reader.found, options.since, options.last)
+    _show(found, options.json, options.full)
+    if not found:
+        common.complain(f"no OOM report in {words.count(reader.lines, 'line')} of {reader.source}")
+        return common.NOTHING
+    return 0
+
+
+def _wanted(found: list[Found], since: float | None, last: bool) -> list[Found]:
+    if since is not None:
+        if any(one.event.t <= 0 for one in found):
+            common.complain("--since: reports without a full date are shown as well")
+        found = [one for one in found if one.event.t <= 0 or one.event.t >= since]
+    return found[-1:] if last else found
+
+
+def _show(found: list[Found], as_json: bool, full: bool) -> None:
+    if as_json:
+        for one in found:
+            told = one.event.flat()
+            print(json.dumps(told | {"t": told["t"] or None}))
+        return
+    count = len(found)
+    if count > SCREENS_MAX and not full:
+        for number, one in enumerate(found, 1):
+            print(explain_view.brief(*one, number))
+        print("\n(--full shows each, --last the latest)")
+    else:
+        for number, one in enumerate(found, 1):
+            print(explain_view.screen(*one, number, count, full) + "\n")
+    if count > 1:
+        print(explain_view.summed(found))
+
+
+class _Reader:
+    """Reads one source after the other; the same report seen twice is one."""
+
+    def __init__(self) -> None:
+        self.found: list[Found] = []
+        self.lines = 0
+        self.source = ""
+        self._seen: set[tuple[object, ...]] = set()
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def file(self, name: str) -> None:
+        """A file of text, or gzip of it; "-" is standard input."""
+        self.source = "standard input" if name == "-" else name
+        assembler = Assembler()
+        raw: IO[bytes] = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115
+        try:
+            head = raw.peek(8)[:8]  # type: ignore[attr-defined]
+            file: Any = gzip.GzipFile(fileobj=raw) if head[:2] == b"\x1f\x8b" else raw
+            if head == JOURNAL_FILE:
+                raise UnreadableError(f"{name}: a journal file; use --directory with its folder")
+            for number, line in enumerate(_lines(file, name)):
+                if number == 0 and _binary(line):
+                    raise UnreadableError(f"{self.source}: binary data, not a log")
+                text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+                self._take(assembler.feed(KernelLine(0.0, None, text)))
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            common.complain(f"{self.source}: the compressed data end in the middle")
+        finally:
+            if name != "-":
+                raw.close()
+        self._finish(assembler)
+
+    # -- this machine -----------------------------------------------------------------------------
+
+    def machine(self, boot: str | None, directory: str | None) -> None:
+        """The ring of the kernel, else the journal."""
+        if boot is None and directory is None:
+            try:
+                return self._kmsg()
+            except KernelLogError as error:
+                try:
+                    return self._journal("current", None)
+                except UnreadableError as other:
+                    raise UnreadableError(f"{error}; {other}") from None
+        return self._journal(boot, directory)
+
+    def _kmsg(self) -> None:
+        self.source = "the kernel log"
+        log = KernelLog(after_seq=-1)
+        wall, kernel = time.time(), time.clock_gettime(time.CLOCK_MONOTONIC)
+        assembler = Assembler()
+        boot = _boot_id()
+        try:
+            while records := log.read():
+                for record in records:
+                    # near enough for a person: printk's clock stands still in suspend
+                    t = round(wall - kernel + record.usec / 1e6, 3)
+                    line = KernelLine(t, record.usec / 1e6, record.line, boot)
+                    self._take(assembler.feed(line))
+        finally:
+            log.close()
+        self._finish(assembler)
+
+    def _journal(self, boot: str | None, directory: str | None) -> None:
+        self.source = "the journal"
+        argv = _program() + (["--boot", boot] if boot is not None else [])
+        argv += ["--directory", os.path.abspath(directory)] if directory else []
+        assembler = Assembler()
+        done = subprocess.run(argv, capture_output=True, check=False)
+        for raw in done.stdout.splitlines():
+            entry = json.loads(raw)
+            if "line" not in entry:
+                continue
+            usec = entry["usec"]
+            up = None if usec is None else usec / 1e6
+            line = KernelLine(entry["t"], up, entry["line"], entry["boot_id"])
+            self._take(assembler.feed(line))
+        if done.returncode not in (0, 1):
+            said = words.name(done.stderr.strip().split(b"\n")[-1])
+            raise UnreadableError(said or "the journal cannot be read")
+        self._finish(assembler)
+
+    # -- reports ----------------------------------------------------------------------------------
+
+    def _finish(self, assembler: Assembler) -> None:
+        self._take(assembler.flush())
+        self.lines += assembler.number
+        if assembler.unread:
+            where = ", ".join(str(number) for number in assembler.unread_at[:5])
+            common.complain(
+                f"{self.source}: {words.count(assembler.unread, 'kill line')} could not be read "
+                f"(line {where})"
+            )
+        for forged in assembler.forged()[:5]:
+            common.complain(f"{self.source}: not the kernel's own, refused: {forged.text[:120]}")
+
+    def _take(self, reports: list[Report]) -> None:
+        for report in reports:
+            body, because, identity = oom_kill_event(report)
+            if report.usec is not None:
+                key = (report.boot_id, identity, body["comm"])
+                if key in self._seen:
+                    continue
+                self._seen.add(key)
+            boot = report.boot_id
+            event_id = f"oom.kill-{(boot or 'unknown')[:8]}-{identity}"
+            event = Event(
+                "oom.kill", event_id, None, _wall(report), report.up, boot, None, because, body
+            )
+            self.found.append(Found(report, event))
+
+
+def _wall(report: Report) -> float:
+    """Unix seconds, 0 where the log has no full date."""
+    if report.wall is not None:
+        return report.wall
+    if report.t > 0 or report.stamp is None:
+        return report.t
+    try:
+        # a stamp without a zone is this machine's local time, as syslog writes it
+        return datetime.datetime.fromisoformat(report.stamp.replace(",", ".")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
+def _lines(file: Any, name: str) -> Iterator[bytes]:
+    try:
+        while line := file.readline(LINE_MAX):
+            yield line
+    except IsADirectoryError as error:
+        error.filename = name
+        raise
+
+
+def _binary(head: bytes) -> bool:
+    """Whether the beginning is no text: a log may hold a few zeros after a crash, not many."""
+    odd = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
+    return odd * 8 > len(head[:4096])
+
+
+def _boot_id() -> str | None:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _program() -> list[str]:
+    """The reader of the journal; -I keeps the working folder out, so it is told where we lie."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    program = (
+        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
+        "runpy.run_module('watchdog.sense.journal', run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-I", "-c", program, root]
