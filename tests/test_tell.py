@@ -71,8 +71,18 @@ def event(kind: str, *because: str, **body: Any) -> dict[str, Any]:
         ),
         (
             event("oom.kill", scope="global", victim=None),
-            "OOM kill: the kernel was out of memory and its report names no victim: the machine"
-            " was out of memory · oom-watchdog explain --last",
+            "OOM kill: its report names no victim: the machine was out of memory"
+            " · oom-watchdog explain --last",
+        ),
+        (
+            event("oom.kill", scope="global", victim=None, outcome="panic", verdict="unknown"),
+            "OOM kill: the kernel panicked: the machine was out of memory"
+            " · oom-watchdog explain --last",
+        ),
+        (
+            event("oom.kill", **{**KILL, "manual": True, "also_killed": [], "verdict": "spike"}),
+            "OOM kill: the kernel killed python3 (pid 4242, shop.service), 251 MiB resident:"
+            " somebody asked for it by SysRq-f [spike] · oom-watchdog explain --last",
         ),
         (
             event("policy.action", "leak confirmed", **ACTION),

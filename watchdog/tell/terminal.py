@@ -37,6 +37,12 @@ _HEADS = {
     "watchdog.recovered": "recovered",
     "watchdog.dropped": "dropped",
 }
+_NO_VICTIM = {
+    "panic": "the kernel panicked",
+    "no-victim": "the kernel found nobody whom it may kill",
+    "selected": "the kernel chose a victim, and whether it died is not in the log",
+    "cut-off": "the report is cut off before it names a victim",
+}
 _RED, _YELLOW, _GREEN, _CYAN, _DIM, _BOLD = "31", "33", "32", "36", "2", "1"
 _COLOURS = {
     "leak.suspected": _YELLOW,
@@ -155,12 +161,14 @@ def _oom_kill(event: Mapping[str, Any], entity: str) -> str:
         if any(held):
             text += f", {words.size(sum(part or 0 for part in held))} resident"
     else:
-        text = "the kernel was out of memory and its report names no victim"
+        text = _NO_VICTIM.get(str(event.get("outcome")), "its report names no victim")
     also = event.get("also_killed")
     if isinstance(also, (list, tuple)) and also:
         text += f", and {words.count(len(also), 'other')} with it"
     limit, group = _number(event, "limit_bytes"), _text(event, "cgroup")
-    match event.get("scope"):
+    match "sysrq" if event.get("manual") is True else event.get("scope"):
+        case "sysrq":
+            text += ": somebody asked for it by SysRq-f"
         case "memcg":
             text += f": the limit of {group or 'its cgroup'} was reached"
             text += f" ({words.size(limit)})" if limit is not None else ""
@@ -168,10 +176,8 @@ def _oom_kill(event: Mapping[str, Any], entity: str) -> str:
             text += ": the machine was out of memory"
         case "cpuset" | "mempolicy":
             text += ": the memory nodes it may use were full"
-    verdict = event.get("diagnosis", event.get("verdict"))
-    if isinstance(verdict, Mapping):
-        verdict = verdict.get("verdict")
-    return f"{text} [{_cut(verdict)}]" if isinstance(verdict, str) and verdict else text
+    verdict = _text(event, "verdict")
+    return f"{text} [{verdict}]" if verdict and verdict != "unknown" else text
 
 
 def _action(event: Mapping[str, Any], actor: str) -> tuple[str, str]:
@@ -185,8 +191,8 @@ def _action(event: Mapping[str, Any], actor: str) -> tuple[str, str]:
         head, end = f"{actor}: {do}", f", {outcome}" if outcome else ""
     because = _because(event)
     # What was found out last explains an action that came to nothing.
-    told = because[-1:] if outcome in ("failed", "gone", "changed", "protected") else because[:1]
-    return head, f"{' ' if target else ''}{target}{end}" + "".join(f": {why}" for why in told)
+    told = because[-1:] if outcome in ("failed", "gone", "changed", "protected") else because[:2]
+    return head, f"{' ' if target else ''}{target}{end}" + (": " + "; ".join(told) if told else "")
 
 
 def _because(event: Mapping[str, Any]) -> list[str]:
