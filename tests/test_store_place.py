@@ -25,6 +25,7 @@ def test_now_json_lies_in_the_runtime_folder_where_there_is_one() -> None:
     assert place.now_dir("/s", {"RUNTIME_DIRECTORY": "/run/x"}) == "/run/x"
     assert place.now_dir("/s", {}) == "/s"
     assert place.now_dirs("/given", {"RUNTIME_DIRECTORY": "/run/x"}) == ["/given"]
+    assert place.now_dirs("/var/lib/oom-watchdog", {})[1:] == ["/run/oom-watchdog"]
     assert place.now_dirs(None, {}, 0) == ["/var/lib/oom-watchdog", "/run/oom-watchdog"]
 
 

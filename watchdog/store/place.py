@@ -63,10 +63,10 @@ def now_dir(state: str, env: Mapping[str, str] | None = None) -> str:
 def now_dirs(
     given: str | None = None, env: Mapping[str, str] | None = None, uid: int | None = None
 ) -> list[str]:
-    """Where a command looks for now.json; with ``--state`` in that folder alone."""
+    """Where a command looks for now.json; with ``--state`` there, and nowhere else's."""
     own = state_dir(given, env, uid)
     if given:
-        return [own]
+        return [own, SYSTEM_RUNTIME] if own == SYSTEM_STATE else [own]
     found = [now_dir(own, env), own, SYSTEM_RUNTIME, SYSTEM_STATE]
     return list(dict.fromkeys(found))
 

@@ -1,0 +1,77 @@
+"""The schema of the events refuses what readers could not rely on."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from watchdog.tell import catalog
+
+WHO = dict.fromkeys(("pid", "start", "comm", "exe", "uid", "unit", "inner", "container"))
+LEAK = {
+    **WHO, "scope": "process", "rate_bytes_per_s": 1.0, "confidence": 0.5, "resident_bytes": 1,
+    "since": 1.0, "exhausts_in_s": None, "exhausts_in_low_s": None, "exhausts_in_high_s": None,
+}  # fmt: skip
+ACTION = {**WHO, "do": "kill", "mode": "observe", "outcome": "would"}
+BODIES: dict[str, dict[str, Any]] = {
+    "leak": LEAK,
+    "pressure": {"scope": "host"},
+    "oom.kill": {**WHO, "victim": {"pid": 1, "comm": "x"}, "scope": None},
+    "policy": {**ACTION, "policy": "p", "target": WHO, "incident": "i"},
+    "guard": {**ACTION, "victim": WHO, "candidates": [{"entity": WHO, "rank": {}, "because": []}]},
+}
+
+
+def flaws(event: Any) -> list[str]:
+    path = Path(__file__).with_name("conftest.py")
+    spec = importlib.util.spec_from_file_location("events_conftest", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return list(module.flaws(event))
+
+
+def event(kind: str, **more: Any) -> dict[str, Any]:
+    body = BODIES.get(kind, BODIES.get(kind.partition(".")[0], {}))
+    return {
+        "event": kind, "id": "i", "cause": None, "t": 1.0, "up": None, "boot_id": None,
+        "host": None, "because": ["x"], **body, **more,
+    }  # fmt: skip
+
+
+def test_it_is_a_schema_and_every_kind_has_a_form() -> None:
+    path = Path(__file__).parent.parent / "docs" / "events.schema.json"
+    Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))
+    for kind in catalog.KINDS:
+        assert flaws(event(kind, more="of anything")) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        event("leak.nonsense"),
+        event("leak.confirmed", because=[]),
+        event("leak.confirmed", because="a sentence"),
+        event("leak.confirmed", confidence=1.5),
+        event("leak.confirmed", confidence=None),
+        event("leak.confirmed", scope="host"),
+        event("leak.confirmed", comm="two\nlines"),
+        event("leak.confirmed", unit="\x1b[2J"),
+        event("leak.confirmed", t="now"),
+        event("leak.confirmed", id=""),
+        event("pressure.begun", scope="process"),
+        event("oom.kill", victim={"pid": 1}),
+        event("oom.kill", scope="galaxy"),
+        event("policy.action", outcome="perhaps"),
+        event("policy.action", target={"pid": 1}),
+        event("guard.action", candidates=[{"entity": {}}]),
+        {key: value for key, value in event("watchdog.started").items() if key != "cause"},
+        {key: value for key, value in event("leak.cleared").items() if key != "since"},
+    ],
+)
+def test_it_refuses(wrong: dict[str, Any]) -> None:
+    assert flaws(wrong)
