@@ -7,7 +7,7 @@ A quantity is a plain number in the unit that its name ends with: seconds, bytes
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from watchdog.policy.guard_when import GuardRules, Mark, guard_from_plain, guard_plain
+from watchdog.policy.guard_when import GuardRules, guard_from_plain, guard_plain
 
 Texts = tuple[str, ...]
 Budget = tuple[int, float]  # times, per_s
@@ -219,6 +219,3 @@ def _thaw(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _thaw(one) for key, one in value.items()}
     return value
-
-
-__all__ = ["Mark", "Rules", "default_rules", "from_plain", "to_plain"]

@@ -1,0 +1,185 @@
+"""Pure: validated values -> Rules, with everything that one key alone cannot tell.
+
+Whether a user or a program is there is asked through functions: this room reads nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from watchdog import words
+from watchdog.policy.conditions import OOM_RECENT_S
+from watchdog.policy.guard_when import GuardRules
+from watchdog.policy.rules import (
+    DESTRUCTIVE,
+    NOT_YET,
+    Hook,
+    KernelLog,
+    Match,
+    Notifier,
+    Policy,
+    Rules,
+    Selector,
+    Store,
+    Watch,
+    When,
+    verb,
+)
+
+UNIT_KEYS = frozenset({"unit", "cgroup", "container"})
+PASSING_KEYS = frozenset({"min_age", "min_resident"})
+
+UidOf = Callable[[str], int | str]
+ProgramFlaw = Callable[[str, bool], str | None]
+UserFlaw = Callable[[str], str | None]
+
+
+class Problem(NamedTuple):
+    """A dotted key, and what is wrong with it."""
+
+    key: str
+    what: str
+
+
+class _Composer:
+    def __init__(self, uid_of: UidOf, program_flaw: ProgramFlaw, user_flaw: UserFlaw) -> None:
+        self.uid_of, self.program_flaw, self.user_flaw = uid_of, program_flaw, user_flaw
+        self.problems: list[Problem] = []
+        self.cautions: list[Problem] = []
+
+    def refuse(self, key: str, what: str) -> None:
+        self.problems.append(Problem(key, what))
+
+    def uids(self, key: str, users: tuple[str, ...]) -> tuple[int, ...]:
+        found = []
+        for user in users:
+            uid = self.uid_of(user)
+            if isinstance(uid, str):
+                self.refuse(key, uid)
+            else:
+                found.append(uid)
+        return tuple(found)
+
+    def selector(self, section: str, table: Mapping[str, Any]) -> Selector:
+        plain = dict(table)
+        if "user" in plain:
+            plain["user"] = self.uids(f"{section}.user", plain["user"])
+        for name in plain.get("name_unverified", ()):
+            self.cautions.append(Problem(
+                f"{section}.name_unverified",
+                f'anybody can take the name "{words.safe(name)}", and is protected then',
+            ))  # fmt: skip
+        return Selector(**plain)
+
+    def policy(self, name: str, table: Mapping[str, Any], notify: Any, run: Any) -> Policy:
+        at = f"policies.{name}"
+        match = dict(table.get("match") or {})
+        when = dict(table.get("when") or {})
+        for key, there, what in (
+            ("match", match, 'whom it is about, such as { unit = "shop-*.service" }'),
+            ("when", when, 'a condition, such as { leak = "confirmed" }'),
+            ("do", table.get("do"), 'what to do, such as ["log"]'),
+        ):
+            if not there:
+                self.refuse(f"{at}.{key}", f"missing; expected {what}")
+        do: tuple[str, ...] = table.get("do") or ()
+        mode = table.get("mode", "observe")
+        self.check_actions(f"{at}.do", do, mode, notify, run)
+        asked = set(match) - PASSING_KEYS
+        per = table.get("per") or ("unit" if asked and asked <= UNIT_KEYS else "process")
+        if per == "unit" and not asked <= UNIT_KEYS:
+            odd = sorted(asked - UNIT_KEYS)[0]
+            self.refuse(f"{at}.match.{odd}", 'a unit has none; with per = "unit" a match may hold '
+                        "unit, cgroup, container, min_age, min_resident")  # fmt: skip
+        if when.get("oom_kill") and table.get("for", 0.0) >= OOM_RECENT_S:
+            most = words.duration(OOM_RECENT_S)
+            self.refuse(f"{at}.for", f"with oom_kill expected less than {most}: so long it holds")
+        if "user" in match:
+            match["user"] = self.uids(f"{at}.match.user", match["user"])
+        return Policy(
+            name,
+            Match(**_suffixed(match, min_age="min_age_s")),
+            When(**_suffixed(when, exhausts_within="exhausts_within_s")),
+            do=do, mode=mode, per=per,
+            **_suffixed(_only(table, "for", "cooldown", "budget"),
+                        cooldown="cooldown_s", **{"for": "for_s"}),
+        )  # fmt: skip
+
+    def check_actions(
+        self, key: str, do: tuple[str, ...], mode: str, notify: Any, run: Any
+    ) -> None:
+        for one in do:
+            kind, _, name = one.partition(":")
+            for named, known, noun in (("notify", notify, "notifier"), ("run", run, "run hook")):
+                if kind == named and name not in known:
+                    missing = f'no {noun} "{words.safe(name)}": there is no [{named}.{name}]'
+                    self.refuse(key, missing + words.nearest(name, known))
+            if kind in NOT_YET and mode == "enforce":
+                self.refuse(key, f'"{kind}" is not available in this version; with '
+                            'mode = "observe" it is only said')  # fmt: skip
+        strong = [one for one in do if verb(one) in DESTRUCTIVE]
+        if len(strong) > 1:
+            self.refuse(key, f"expected at most one of {', '.join(DESTRUCTIVE)}, found "
+                        + " and ".join(strong))  # fmt: skip
+
+    def notifier(self, name: str, table: Mapping[str, Any]) -> Notifier:
+        at = f"notify.{name}"
+        if len(table) != 1:
+            self.refuse(at, "expected exactly one of url, url_credential, argv, found "
+                        + (" and ".join(sorted(table)) or "none"))  # fmt: skip
+        if "argv" in table and (flaw := self.program_flaw(table["argv"][0], False)):
+            self.refuse(f"{at}.argv", flaw)
+        for key in ("url", "url_credential"):
+            if key in table:
+                self.cautions.append(Problem(
+                    f"{at}.{key}", "not delivered by this version; argv = [PROGRAM] is"
+                ))  # fmt: skip
+        return Notifier(**table)
+
+    def hook(self, name: str, table: Mapping[str, Any]) -> Hook:
+        at = f"run.{name}"
+        argv = table.get("argv")
+        if not argv:
+            self.refuse(f"{at}.argv", 'missing; expected ["/path/of/program", ...]')
+        elif flaw := self.program_flaw(argv[0], True):
+            self.refuse(f"{at}.argv", flaw)
+        if table.get("user") and (flaw := self.user_flaw(table["user"])):
+            self.refuse(f"{at}.user", flaw)
+        return Hook(**_suffixed(table, timeout="timeout_s"))
+
+    def guard(self, table: Mapping[str, Any]) -> GuardRules:
+        guard = GuardRules(**table)
+        if guard.mode == "enforce" and guard.kill == "unit":
+            self.refuse("guard.kill", '"unit" is not available in this version; with '
+                        'mode = "observe" it is only said')  # fmt: skip
+        return guard
+
+
+def compose(
+    values: Mapping[str, Any], uid_of: UidOf, program_flaw: ProgramFlaw, user_flaw: UserFlaw
+) -> tuple[Rules, list[Problem], list[Problem]]:
+    """(the rules, what is wrong, what is only to be warned about)."""
+    one = _Composer(uid_of, program_flaw, user_flaw)
+    notify, run = values.get("notify") or {}, values.get("run") or {}
+    policies = values.get("policies") or {}
+    rules = Rules(
+        watch=Watch(**_suffixed(values.get("watch") or {}, interval="interval_s")),
+        kernel_log=KernelLog(**values.get("kernel_log") or {}),
+        guard=one.guard(values.get("guard") or {}),
+        protect=one.selector("protect", values.get("protect") or {}),
+        prefer=one.selector("prefer", values.get("prefer") or {}),
+        avoid=one.selector("avoid", values.get("avoid") or {}),
+        policies=tuple(one.policy(name, policies[name], notify, run) for name in sorted(policies)),
+        notify={name: one.notifier(name, notify[name]) for name in sorted(notify)},
+        run={name: one.hook(name, run[name]) for name in sorted(run)},
+        store=Store(**_suffixed(values.get("store") or {}, size="max_bytes")),
+    )
+    return rules, one.problems, one.cautions
+
+
+def _suffixed(table: Mapping[str, Any], **renamed: str) -> dict[str, Any]:
+    """The table with keys of the configuration renamed to those of the rules."""
+    return {renamed.get(key, key): value for key, value in table.items()}
+
+
+def _only(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: table[key] for key in keys if key in table}

@@ -1,0 +1,422 @@
+"""A program: read the configuration, validate it, print the rules as JSON. The only pydantic.
+
+    python -I -m watchdog.policy.load [--config FILE] [--root DIR]
+
+It is started afresh at start and at reload alike, and then it is gone: pydantic costs more memory
+than the daemon. Exit status 0 with {"rules", "origins", "warnings", "removed", "written"} on
+standard output, or 78 with one line a problem on standard error: FILE: KEY: what was expected.
+`--root DIR` reads DIR/etc/oom-watchdog and so on, for tests.
+"""
+
+import json
+import os
+import pwd
+import re
+import stat
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+
+from watchdog import words
+from watchdog.policy import merge, quantity
+from watchdog.policy.compose import Problem, compose
+from watchdog.policy.rules import DEFAULTS, GUARD_MODES, LEAKS, MODES, SOURCES, to_plain
+
+CONFIGURATION = 78
+FILE_MAX = 1 << 20
+FOLDER = "oom-watchdog"
+DROP_IN_FOLDERS = ("usr/lib", "run", "etc")  # the later masks the earlier
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
+
+
+# ---- the shape of a file -------------------------------------------------------------------
+
+
+# None: not in this file (TOML has no null).
+Duration = Annotated[float | None, PlainValidator(quantity.duration())]
+Size = Annotated[int | None, PlainValidator(quantity.size())]
+Mark = Annotated[Any, PlainValidator(quantity.mark)]
+Budget = Annotated[Any, PlainValidator(quantity.budget)]
+Text = Annotated[str | None, PlainValidator(quantity.text)]
+Texts = Annotated[tuple[str, ...] | None, PlainValidator(quantity.texts)]
+Patterns = Annotated[tuple[str, ...] | None, PlainValidator(quantity.patterns)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Watch(_Table):
+    interval: Annotated[Any, PlainValidator(quantity.duration(0.1, 3600))] = None
+
+
+class _KernelLog(_Table):
+    source: Annotated[Any, PlainValidator(quantity.one_of(*SOURCES))] = None
+
+
+class _Guard(_Table):
+    mode: Annotated[Any, PlainValidator(quantity.one_of(*GUARD_MODES))] = None
+    available_below: Mark = None
+    swap_free_below: Mark = None
+    stalled_above: Annotated[Any, PlainValidator(quantity.stall)] = None
+    victim: Annotated[Any, PlainValidator(quantity.one_of("blame", "size"))] = None
+    kill: Annotated[Any, PlainValidator(quantity.one_of("process", "unit"))] = None
+    budget: Budget = None
+
+
+class _Protect(_Table):
+    unit: Patterns = None
+    name: Patterns = None
+    name_unverified: Patterns = None
+    exe: Patterns = None
+    user: Texts = None
+
+
+class _Weigh(_Table):
+    unit: Patterns = None
+    name: Patterns = None
+    exe: Patterns = None
+    cgroup: Patterns = None
+    container: Patterns = None
+    user: Texts = None
+
+
+class _Match(_Table):
+    name: Patterns = None
+    cmdline: Annotated[Any, PlainValidator(quantity.cmdlines)] = None
+    exe: Patterns = None
+    user: Texts = None
+    unit: Patterns = None
+    cgroup: Patterns = None
+    container: Patterns = None
+    min_age: Duration = None
+    min_resident: Size = None
+
+
+class _When(_Table):
+    leak: Annotated[Any, PlainValidator(quantity.one_of(*LEAKS))] = None
+    exhausts_within: Duration = None
+    resident_above: Size = None
+    growth_above: Annotated[Any, PlainValidator(quantity.rate)] = None
+    pressure: Annotated[Any, PlainValidator(quantity.switch)] = None
+    limit_above: Annotated[Any, PlainValidator(quantity.share)] = None
+    oom_kill: Annotated[Any, PlainValidator(quantity.only_true)] = None
+
+
+class _Policy(_Table):
+    match: _Match | None = None
+    when: _When | None = None
+    for_: Duration = Field(None, alias="for")
+    do: Annotated[Any, PlainValidator(quantity.actions)] = None
+    mode: Annotated[Any, PlainValidator(quantity.one_of(*MODES))] = None
+    cooldown: Duration = None
+    budget: Budget = None
+    per: Annotated[Any, PlainValidator(quantity.one_of("unit", "process"))] = None
+
+
+class _Notify(_Table):
+    argv: Texts = None
+    url: Text = None
+    url_credential: Text = None
+
+
+class _Run(_Table):
+    argv: Texts = None
+    user: Text = None
+    timeout: Annotated[Any, PlainValidator(quantity.duration(0.1, 3600))] = None
+    at_most: Budget = None
+
+
+class _Store(_Table):
+    size: Annotated[Any, PlainValidator(quantity.size(1 << 20, 1 << 40))] = None
+
+
+class _File(_Table):
+    watch: _Watch | None = None
+    kernel_log: _KernelLog | None = None
+    guard: _Guard | None = None
+    protect: _Protect | None = None
+    unprotect: _Protect | None = None
+    prefer: _Weigh | None = None
+    avoid: _Weigh | None = None
+    policies: dict[str, _Policy] | None = None
+    notify: dict[str, _Notify] | None = None
+    run: dict[str, _Run] | None = None
+    store: _Store | None = None
+
+
+def validate(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """What one file (or all, merged) says as plain values, and what is wrong with it."""
+    problems = [
+        Problem(f"{section}.{words.safe(name)}",
+                "expected a name of letters, figures, and _ . - (64 at the most)")
+        for section in ("policies", "notify", "run")
+        for name in _names(raw.get(section))
+        if not _NAME.fullmatch(name)
+    ]  # fmt: skip
+    try:
+        return dict(_plain(_File.model_validate(dict(raw)))), problems
+    except ValidationError as error:
+        return {}, problems + [_problem(one) for one in error.errors(include_url=False)]
+
+
+def _names(section: Any) -> list[str]:
+    return list(section) if isinstance(section, dict) else []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {fields[key].alias or key: _plain(getattr(value, key))
+                for key in fields if key in value.model_fields_set}  # fmt: skip
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return value
+
+
+def _problem(error: Any) -> Problem:
+    where = [str(part) for part in error["loc"]]
+    key = ".".join(words.safe(part) for part in where)
+    if error["type"] == "extra_forbidden":
+        return Problem(key, f"unknown key{words.nearest(where[-1], _known(where[:-1]))}")
+    if error["type"] == "value_error":
+        return Problem(key, str(error["ctx"]["error"]))
+    return Problem(key, f"expected a table, found {quantity.shown(error['input'])}")
+
+
+def _known(where: list[str]) -> list[str]:
+    """The keys that the table at this place may hold."""
+    model: type[BaseModel] = _File
+    named = False
+    for part in where:
+        if named:
+            named = False
+            continue
+        inner = get_args(model.model_fields[part].annotation)[0]
+        named = not (isinstance(inner, type) and issubclass(inner, BaseModel))
+        model = get_args(inner)[1] if named else inner
+    return [field.alias or key for key, field in model.model_fields.items()]
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+class ConfigError(Exception):
+    """The configuration is refused; ``lines`` say why, one a problem."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Loaded(NamedTuple):
+    """What the program prints."""
+
+    rules: dict[str, Any]
+    origins: dict[str, str]
+    warnings: list[str]
+    removed: dict[str, str]
+    written: dict[str, Any]
+
+
+def load(config: str | None = None, root: str = "/", euid: int | None = None) -> Loaded:
+    """Read, merge, validate. Raises ConfigError."""
+    euid = os.geteuid() if euid is None else euid
+    lines: list[str] = []
+    warnings: list[str] = []
+    files: list[tuple[str, Mapping[str, Any]]] = [(merge.BUILT_IN, DEFAULTS)]
+    paths = [config] if config is not None else list(_system_files(root, lines))
+    for path in paths:
+        name = "standard input" if path == "-" else words.safe(path)
+        flaw = None if path == "-" else _file_flaw(path, root, euid)
+        if flaw and config is not None and not os.path.realpath(path).startswith("/etc/"):
+            warnings.append(f"{name}: {flaw}")
+        elif flaw and euid == 0:
+            lines.append(f"{name}: {flaw}; root does not read it")
+            continue
+        try:
+            raw = _read(path)
+        except ValueError as error:
+            lines.append(f"{name}: {error}")
+            continue
+        problems = validate(raw)[1]
+        lines += [f"{name}: {key}: {what}" for key, what in problems]
+        files.append((name, raw))
+    if lines:
+        raise ConfigError(lines)
+    merged = merge.merge(files)
+    values, problems = validate(merged.values)
+    rules, more, cautions = compose(values, _uid, _program_flaw(euid), _user_flaw)
+    for key, what in problems or more:
+        lines.append(f"{_origin(merged.origins, key)}: {key}: {what}")
+    if lines:
+        raise ConfigError(lines)
+    for key, what in cautions:
+        warnings.append(f"{_origin(merged.origins, key)}: {key}: {what}")
+    for label, name in merged.unneeded.items():
+        key, _, entry = label.partition(" ")
+        there = values.get("protect", {}).get(key.partition(".")[2], ())
+        hint = words.nearest(entry, there)
+        warnings.append(f'{name}: un{key}: nothing to take away: no entry "{entry}"{hint}')
+    return Loaded(to_plain(rules), merged.origins, warnings, merged.removed, merged.values)
+
+
+def _system_files(root: str, lines: list[str]) -> Iterator[str]:
+    main = os.path.join(root, "etc", FOLDER, "config.toml")
+    if os.path.lexists(main):
+        yield main
+    found: dict[str, str] = {}
+    for base in DROP_IN_FOLDERS:
+        folder = os.path.join(root, base, FOLDER, "config.d")
+        try:
+            names = os.listdir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            lines.append(f"{words.safe(folder)}: cannot be read: {_reason(error)}")
+            continue
+        found |= {name: os.path.join(folder, name) for name in names if name.endswith(".toml")}
+    for name in sorted(found):
+        # A link to /dev/null takes the file of that name in another folder out of the count.
+        if os.path.realpath(found[name]) != "/dev/null":
+            yield found[name]
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The TOML in a file. Raises ValueError with what is wrong with it."""
+    try:
+        if path == "-":
+            raw = sys.stdin.buffer.read(FILE_MAX + 1)
+        else:
+            with open(path, "rb") as file:
+                raw = file.read(FILE_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {_reason(error)}") from None
+    if len(raw) > FILE_MAX:
+        raise ValueError("larger than 1 MiB: not a configuration")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {at}: not UTF-8 text (byte 0x{raw[error.start]:02x})") from None
+    if "\0" in text:
+        raise ValueError(f"line {text[: text.index(chr(0))].count(chr(10)) + 1}: a binary file")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of figures
+        said = str(error)
+        where = _WHERE.search(said)
+        line = "" if where is None else f"line {where[1] or text.rstrip().count(chr(10)) + 1}: "
+        said = said[: where.start()] if where else said
+        raise ValueError(f"{line}not TOML: {words.safe(said[:1].lower() + said[1:])}") from None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _origin(origins: Mapping[str, str], key: str) -> str:
+    """The file that said a key, or the table that it misses from."""
+    while key and key not in origins:
+        entries = [name for label, name in origins.items() if label.startswith(f"{key} ")]
+        if entries:
+            return entries[-1]
+        key = key.rpartition(".")[0]
+    return origins.get(key, merge.BUILT_IN)
+
+
+# ---- who may write what root reads or runs ---------------------------------------------------
+
+
+def _flaw(path: str, owners: set[int], stop: str = "/", sticky: bool = False) -> str | None:
+    """Who else than `owners` could write the file, or a folder above it up to `stop`."""
+    seen: set[str] = set()
+    for place in (os.path.abspath(path), os.path.realpath(path)):
+        while place not in seen:
+            seen.add(place)
+            try:
+                found = os.stat(place)
+            except OSError as error:
+                return f"{words.safe(place)}: {_reason(error)}"
+            whose = "it" if place == os.path.abspath(path) else f"{words.safe(place)}"
+            if found.st_uid not in owners:
+                return f"{whose} belongs to uid {found.st_uid}"
+            safe = sticky and stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+            if found.st_mode & 0o022 and not safe:
+                return f"{whose} can be written by others (mode {stat.S_IMODE(found.st_mode):o})"
+            if place == stop or os.path.dirname(place) == os.path.realpath(stop) != "/":
+                break
+            place = os.path.dirname(place)
+    return None
+
+
+def _file_flaw(path: str, root: str, euid: int) -> str | None:
+    """As `_flaw` for a configuration; one that is not there is told when it is read."""
+    if not os.path.exists(path) or stat.S_ISFIFO(os.stat(path).st_mode):
+        return None
+    return _flaw(path, {0, euid}, root, sticky=True)
+
+
+def _program_flaw(euid: int) -> Callable[[str, bool], str | None]:
+    """For argv[0]: must stand with its whole path, be there, and be nobody else's.
+
+    A `strict` one may not lie in a folder that others can write, not even in a sticky one.
+    """
+
+    def flaw(path: str, strict: bool) -> str | None:
+        if not path.startswith("/"):
+            return f"expected an absolute path first, found {quantity.shown(path)}"
+        if not os.path.isfile(path):
+            return f"no such program: {words.safe(path)}"
+        found = _flaw(path, {0} if strict else {0, euid}, sticky=not strict)
+        if found:
+            return f"{words.safe(path)} is not for root alone to change: {found}"
+        return None if os.access(path, os.X_OK) else f"{words.safe(path)} cannot be executed"
+
+    return flaw
+
+
+def _user_flaw(name: str) -> str | None:
+    try:
+        pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        hint = words.nearest(name, (one.pw_name for one in pwd.getpwall()))
+        return f"no such user: {quantity.shown(name)}{hint}"
+    return None
+
+
+def _uid(name: str) -> int | str:
+    """The uid of a user by name or number, or what is wrong."""
+    if name.isascii() and name.isdigit() and len(name) < 11:
+        return int(name)
+    return _user_flaw(name) or pwd.getpwnam(name).pw_uid
+
+
+def main(argv: list[str]) -> int:
+    """The program; its exit status."""
+    config, root = None, "/"
+    rest = list(argv)
+    while rest:
+        option = rest.pop(0)
+        if option not in ("--config", "--root") or not rest:
+            print(f"load: unexpected {words.safe(option)}", file=sys.stderr)
+            return 2
+        config, root = (rest.pop(0), root) if option == "--config" else (config, rest.pop(0))
+    try:
+        loaded = load(config, root)
+    except ConfigError as error:
+        print("\n".join(error.lines), file=sys.stderr)
+        return CONFIGURATION
+    json.dump(loaded._asdict(), sys.stdout)
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
