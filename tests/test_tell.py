@@ -106,7 +106,7 @@ def event(kind: str, *because: str, **body: Any) -> dict[str, Any]:
         ),
         (
             event("watchdog.started", "312 processes", "observing"),
-            "watching: 312 processes; observing · oom-watchdog status",
+            "started: 312 processes; observing · oom-watchdog status",
         ),
         (
             event("pressure.begun", "400 MiB left", scope="host"),

@@ -29,7 +29,7 @@ _HEADS = {
     "oom.unattributed": "OOM kill without a report",
     "oom.forged": "forged OOM line",
     "kill.other": "killed by another hand",
-    "watchdog.started": "watching",
+    "watchdog.started": "started",
     "watchdog.stopped": "stopped",
     "watchdog.reloaded": "configuration reloaded",
     "watchdog.config_rejected": "configuration rejected, the old one stays",
