@@ -298,23 +298,25 @@ def _read(path: str) -> dict[str, Any]:
         raise ValueError(f"cannot be read: {_reason(error)}") from None
     if len(raw) > FILE_MAX:
         raise ValueError("larger than 1 MiB: not a configuration")
+    if b"\0" in raw:
+        raise ValueError("a binary file, not TOML")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         at = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(f"line {at}: not UTF-8 text (byte 0x{raw[error.start]:02x})") from None
-    if "\0" in text:
-        raise ValueError(f"line {text[: text.index(chr(0))].count(chr(10)) + 1}: a binary file")
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of figures
+    except tomllib.TOMLDecodeError as error:
         said = str(error)
         where = _WHERE.search(said)
         line = "" if where is None else f"line {where[1] or text.rstrip().count(chr(10)) + 1}: "
         said = said[: where.start()] if where else said
         raise ValueError(f"{line}not TOML: {words.safe(said[:1].lower() + said[1:])}") from None
+    except ValueError:
+        raise ValueError("a number of thousands of figures") from None
 
 
 def _reason(error: OSError) -> str:

@@ -1,0 +1,155 @@
+"""`oom-watchdog check`: is the configuration right, what counts, and what it means for somebody.
+
+The loader runs as a child of its own, the same program as at start and at reload; this is its
+pretty face.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from watchdog import words
+from watchdog.cli import args as common
+from watchdog.cli import explain_rules
+from watchdog.policy.merge import BUILT_IN
+from watchdog.policy.rules import Rules, from_plain
+
+# The child is told where this package lies: -I keeps the working folder out of its path.
+_PROGRAM = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
+    "runpy.run_module('watchdog.policy.load', run_name='__main__', alter_sys=True)"
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; its exit status."""
+    parser = common.parser(
+        "check",
+        "Validate the configuration: that of this machine, or one FILE alone. Exit status 0: it "
+        "is fine; 78: it is not, with one line a problem.",
+        "oom-watchdog check --explain nginx.service",
+    )
+    parser.add_argument("--show", action="store_true",
+                        help="print what counts, and which file says so")  # fmt: skip
+    parser.add_argument("--explain", metavar="WHO",
+                        help="a PID, a NAME or a UNIT: which policies match, what each waits "
+                        "for, why it is or is not protected")  # fmt: skip
+    parser.add_argument("--root", metavar="DIR", help="read DIR/etc/oom-watchdog and so on")
+    parser.add_argument("file", nargs="?", metavar="FILE", help='this file alone ("-": stdin)')
+    options = parser.parse_args(argv)
+    if options.file is not None and options.config is not None:
+        parser.error("give the file once: FILE or --config FILE")
+    status, found, lines = load(options.file or options.config, options.root)
+    if found is None:
+        _refused(lines, status, options.json)
+        return status
+    rules = from_plain(found["rules"])
+    if options.json and not options.explain:
+        print(json.dumps(found | {"ok": True}))
+        return 0
+    for line in found["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    if options.explain:
+        return explain_rules.explain(rules, options.explain, options.state, options.json)
+    if options.show:
+        print("\n".join(show(found)))
+    print(summary(rules))
+    return 0
+
+
+def load(config: str | None, root: str | None) -> tuple[int, dict[str, Any] | None, list[str]]:
+    """(exit status, what the loader printed, its complaints)."""
+    import os
+
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    argv = [sys.executable, "-I", "-c", _PROGRAM, here]
+    argv += ["--config", config] if config is not None else []
+    argv += ["--root", root] if root is not None else []
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace",
+                          stdin=None, check=False)  # fmt: skip
+    lines = done.stderr.splitlines()
+    if done.returncode in (common.CONFIGURATION, common.USAGE):
+        return done.returncode, None, lines
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        # a broken installation: pydantic is missing or too old
+        last = lines[-1] if lines else f"exit status {done.returncode}"
+        return common.CONFIGURATION, None, [f"the loader does not run here: {last}"]
+    return 0, dict(found), lines
+
+
+def _refused(lines: list[str], status: int, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"ok": False, "problems": lines}))
+        return
+    for line in lines:
+        print(words.safe(line), file=sys.stderr)
+    if status == common.CONFIGURATION:
+        many = words.count(len(lines), "problem")
+        print(f"configuration is refused: {many}", file=sys.stderr)
+
+
+def summary(rules: Rules) -> str:
+    """ "configuration is fine: 3 policies (all observe), guard observe, ..." """
+    modes = [policy.mode for policy in rules.policies]
+    said = "no policies"
+    if modes:
+        number = f"{len(modes)} policies" if len(modes) > 1 else "1 policy"
+        enforced = modes.count("enforce")
+        if enforced in (0, len(modes)):
+            what = f"{'all ' if len(modes) > 1 else ''}{modes[0]}"
+        else:
+            what = f"{enforced} enforce, {len(modes) - enforced} observe"
+        said = f"{number} ({what})"
+    parts = [said, f"guard {rules.guard.mode}"]
+    parts += [words.count(len(rules.notify), "notifier")] if rules.notify else []
+    parts += [words.count(len(rules.run), "run hook")] if rules.run else []
+    acting = rules.guard.mode == "enforce" or "enforce" in modes
+    end = "" if acting else "; nothing will be killed"
+    return f"configuration is fine: {', '.join(parts)}{end}"
+
+
+def show(found: dict[str, Any]) -> list[str]:
+    """The merged configuration as TOML, each value with its file, and what was taken away."""
+    origins = found["origins"]
+    lines: list[str] = []
+    for section, table in found["written"].items():
+        _table(lines, section, table, origins)
+    if found["removed"]:
+        lines += ["# taken away by [unprotect]"]
+        lines += [f"#   {words.safe(label)}    # {name}" for label, name in
+                  found["removed"].items()]  # fmt: skip
+        lines += [""]
+    return lines
+
+
+def _table(lines: list[str], path: str, table: dict[str, Any], origins: dict[str, str]) -> None:
+    rows: list[tuple[str, str]] = []
+    below = []
+    for key, value in table.items():
+        label = f"{path}.{key}"
+        if isinstance(value, dict) and label not in ("match", "when"):
+            below.append((label, value))
+        elif label in origins or not isinstance(value, list):
+            rows.append((f"{key} = {_toml(value)}", origins.get(label, BUILT_IN)))
+        else:  # a list that unites: each entry has its own file
+            rows.append((f"{key} = [", ""))
+            rows += [(f"    {_toml(one)},", origins.get(f"{label} {one}", BUILT_IN))
+                     for one in value]  # fmt: skip
+            rows.append(("]", ""))
+    if rows or not below:
+        lines.append(f"[{words.safe(path)}]")
+        width = min(48, max((len(text) for text, _ in rows), default=0))
+        lines += [f"{text:<{width}}  # {name}" if name else text for text, name in rows]
+        lines.append("")
+    for label, value in below:
+        _table(lines, label, value, origins)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    # A JSON string is a TOML string, but for DEL
+    return words.safe(json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f"))

@@ -1,0 +1,264 @@
+"""What the rules mean for one process or unit: `check --explain`.
+
+From the daemon's now.json where one runs; else straight from /proc, and then what only a history
+can tell (leaks, growth) is said to be unknown.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from watchdog import procfs, words
+from watchdog.cli import args as common
+from watchdog.facts import Entity, Subject
+from watchdog.policy.conditions import all_hold, conditions
+from watchdog.policy.match import look, protected, selects, weight
+from watchdog.policy.rules import NOT_YET, Policy, Rules, verb
+
+SHOWN_MAX = 20
+_ABOUT = {"unit": "it is about units", "process": "it is about processes"}
+
+
+def explain(rules: Rules, who: str, state: str | None, as_json: bool) -> int:
+    """Print the answer; the exit status: 1 where nobody is called that."""
+    now, said = _now(state)
+    live = list(_subjects(who, now))
+    if not live:
+        common.complain(f'no process or unit "{words.safe(who)}" is here')
+        return common.NOTHING
+    if said and not as_json:
+        print(said, file=sys.stderr)
+    answers = [_answer(rules, s, now) for s in live[:SHOWN_MAX]]
+    if as_json:
+        print(json.dumps(answers))
+        return 0
+    print("\n\n".join("\n".join(_lines(one)) for one in answers))
+    if len(live) > SHOWN_MAX:
+        print(f"\n{len(live) - SHOWN_MAX} more; name a PID to see one of them")
+    return 0
+
+
+# ---- who ---------------------------------------------------------------------------------------
+
+
+def _now(state: str | None) -> tuple[dict[str, Any], str]:
+    """What the daemon sees, or {} with the reason why that is not known."""
+    from watchdog.store.now import read_now
+    from watchdog.store.place import StoreError, now_dirs
+
+    try:
+        found = read_now(now_dirs(state))
+    except StoreError as error:
+        return {}, f"without the daemon's view: {error}"
+    if found is None:
+        return {}, "no daemon runs: leaks and growth are not known"
+    if found.old:
+        return {}, "the daemon's view is old: leaks and growth are not known"
+    return found.data, ""
+
+
+def _subjects(who: str, now: dict[str, Any]) -> Iterator[Subject]:
+    """The unit of that name first, then the processes by PID, name or unit."""
+    rows = list(_processes())
+    if not who.isdigit():
+        named = [s for s in rows if s.entity.unit == who]
+        leaks = [one for one in now.get("leaks") or () if one.get("unit") == who]
+        if named or leaks:
+            yield _unit(who, named, leaks, bool(now))
+            # a unit by its members: the largest few
+            named.sort(key=lambda s: -(s.resident_bytes or 0))
+            yield from (_with_leak(s, now) for s in named[:5])
+            return
+    for s in rows:
+        entity = s.entity
+        names = {entity.comm, (entity.exe or "").rpartition("/")[2]}
+        if str(entity.pid) == who or (not who.isdigit() and who in names):
+            yield _with_leak(s, now)
+
+
+def _unit(unit: str, members: list[Subject], leaks: list[dict[str, Any]], running: bool) -> Subject:
+    stages = [str(one.get("level")) for one in leaks]
+    leak = next((stage for stage in ("confirmed", "suspected") if stage in stages), "none")
+    ends = [one["exhausts_in_s"] for one in leaks if one.get("exhausts_in_s") is not None]
+    own = [s.cgroup for s in members if s.cgroup]
+    return Subject(
+        key=f"unit:{unit}", entity=Entity(unit=unit), is_unit=True,
+        cgroup=min(own, key=len, default=None),
+        age_s=max((s.age_s or 0.0 for s in members), default=None),
+        resident_bytes=sum(s.resident_bytes or 0 for s in members),
+        leak=leak if running else None,
+        exhausts_in_s=min(ends, default=None),
+        growth_bytes_per_s=max((float(one.get("rate_bytes_per_s") or 0) for one in leaks),
+                               default=None),
+    )  # fmt: skip
+
+
+def _with_leak(s: Subject, now: dict[str, Any]) -> Subject:
+    if not now:
+        return s
+    for one in now.get("leaks") or ():
+        if (one.get("pid"), one.get("start")) == (s.entity.pid, s.entity.start):
+            return s._replace(
+                leak=str(one.get("level")), exhausts_in_s=one.get("exhausts_in_s"),
+                growth_bytes_per_s=one.get("rate_bytes_per_s"),
+            )  # fmt: skip
+    return s._replace(leak="none")
+
+
+def _processes(root: str = "/proc") -> Iterator[Subject]:
+    """Everybody in /proc, as the daemon would see them at first sight."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    ticks = os.sysconf("SC_CLK_TCK")
+    try:
+        uptime = float(_read(f"{root}/uptime").split()[0])
+        pids = [int(name) for name in os.listdir(root) if name.isdigit()]
+    except (OSError, ValueError, IndexError):
+        return
+    for pid in sorted(pids):
+        try:
+            stat = procfs.parse_stat(_read(f"{root}/{pid}/stat"))
+            statm = procfs.parse_statm(_read(f"{root}/{pid}/statm"))
+            cgroups = procfs.parse_cgroup(_read(f"{root}/{pid}/cgroup"))
+        except OSError:
+            continue  # it is gone
+        if stat is None or stat.kernel_thread or stat.state == "Z":
+            continue
+        exe, uid, trusted = _exe(f"{root}/{pid}")
+        place = procfs.place(cgroups.systemd)
+        cmdline = _maybe(f"{root}/{pid}/cmdline")
+        adj = _maybe(f"{root}/{pid}/oom_score_adj")
+        yield Subject(
+            key=f"{pid}:{stat.start_ticks}",
+            entity=Entity(pid, stat.start_ticks, words.name(stat.comm), exe, uid, *place),
+            is_unit=False,
+            cmdline=words.name(cmdline.rstrip(b"\0").replace(b"\0", b" ")) if cmdline else None,
+            cgroup=cgroups.memory,
+            trusted=trusted,
+            oom_score_adj=int(adj) if adj else None,
+            age_s=max(0.0, uptime - stat.start_ticks / ticks),
+            resident_bytes=statm[0] * page if statm else None,
+        )
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _maybe(path: str) -> bytes | None:
+    try:
+        return _read(path)
+    except OSError:
+        return None
+
+
+def _exe(folder: str) -> tuple[str | None, int | None, bool | None]:
+    """(executable, effective uid, trusted), each None where it may not be read."""
+    uid: int | None = None
+    status = _maybe(f"{folder}/status") or b""
+    for line in status.split(b"\n"):
+        if line.startswith(b"Uid:"):
+            uid = int(line.split()[2])
+    try:
+        exe = words.name(os.readlink(os.fsencode(f"{folder}/exe")))
+        found = os.stat(f"{folder}/exe")
+    except OSError:
+        return None, uid, None
+    closed = exe.startswith("/") and found.st_uid == 0 and not found.st_mode & 0o022
+    # 1000: where the accounts of people begin, in Debian and everywhere with its adduser
+    return exe, uid, closed and uid is not None and uid < 1000
+
+
+# ---- what -------------------------------------------------------------------------------------
+
+
+def _answer(rules: Rules, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
+    why = protected(rules, s)
+    total = weight(rules, s)
+    return {
+        "entity": s.entity._asdict(), "is_unit": s.is_unit, "resident_bytes": s.resident_bytes,
+        "protected": why, "not_protected": None if why else _why_not(rules, s),
+        "weight": total, "weight_because": _weighed(rules, s, total),
+        "policies": [_policy(policy, s, now) for policy in rules.policies],
+    }  # fmt: skip
+
+
+def _why_not(rules: Rules, s: Subject) -> str:
+    """Where only the executable is missing to be protected, say that."""
+    trusting = protected(rules, s._replace(trusted=True))
+    if trusting:
+        return f"{trusting}, but its executable is not root's alone, or it runs as a person"
+    return "no entry of [protect] matches"
+
+
+def _weighed(rules: Rules, s: Subject, total: int) -> str | None:
+    by = selects(rules.avoid, s) or selects(rules.prefer, s)
+    if by:
+        return by
+    return f"its oom_score_adj is {s.oom_score_adj}" if total else None
+
+
+def _policy(policy: Policy, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"policy": policy.name, "mode": policy.mode, "do": list(policy.do)}
+    if (policy.per == "unit") is not s.is_unit:
+        return answer | {"matches": False, "because": [_ABOUT[policy.per]]}
+    found = look(policy.match, s)
+    answer["matches"] = found.holds
+    if not found.holds:
+        missing = f"cannot be judged: {found.missing} is not known"
+        return answer | {"because": [missing if found.holds is None else "it is not matched"]}
+    asked = conditions(policy.when, s, now.get("pressure"), float(now.get("up") or 0.0))
+    words_of = [
+        f"{one.said}{'' if one.holds else ': waits'}" if one.holds is not None
+        else f"{one.key}: not known" for one in asked
+    ]  # fmt: skip
+    live = [
+        str(line).partition(": ")[2]
+        for one in now.get("policies") or () if one.get("name") == policy.name
+        for line in one.get("waiting") or () if str(line).startswith(f"{s.key}: ")
+    ]  # fmt: skip
+    holds = all_hold(asked)
+    return answer | {
+        "because": list(found.because), "holds": holds, "conditions": words_of, "live": live,
+        "for_s": policy.for_s,
+    }  # fmt: skip
+
+
+def _lines(answer: dict[str, Any]) -> Iterable[str]:
+    entity = answer["entity"]
+    if answer["is_unit"]:
+        yield f"unit {words.safe(entity['unit'])}"
+    else:
+        where = f" in {entity['unit']}" if entity["unit"] else ""
+        yield f"{words.safe(entity['comm'] or '?')} ({entity['pid']}){words.safe(where)}"
+    if answer["protected"]:
+        yield f"  protected: {words.safe(answer['protected'])}"
+    else:
+        yield f"  not protected: {words.safe(answer['not_protected'])}"
+    if answer["weight"]:
+        how = "rather this one" if answer["weight"] > 0 else "rather another"
+        yield f"  weight: {how} ({words.safe(answer['weight_because'] or '')})"
+    if not answer["policies"]:
+        yield "  no policies"
+    for one in answer["policies"]:
+        yield from _policy_lines(one)
+
+
+def _policy_lines(one: dict[str, Any]) -> Iterable[str]:
+    because = "; ".join(words.safe(line) for line in one["because"])
+    if not one["matches"]:
+        yield f"  policy {one['policy']}: no: {because}"
+        return
+    said = f": {because}" if because else ""
+    yield f"  policy {one['policy']} ({one['mode']}): matches{said}"
+    for line in one["conditions"]:
+        yield f"    when {line}"
+    if one["for_s"]:
+        yield f"    for {words.duration(one['for_s'])}"
+    for line in one["live"]:
+        yield f"    now {words.safe(line)}"
+    unavailable = {do for do in one["do"] if verb(do) in NOT_YET}
+    does = [f"{do} (not in this version)" if do in unavailable else do for do in one["do"]]
+    yield f"    then {', '.join(does)}"
