@@ -26,7 +26,7 @@ FORGED_MAX = 64
 _MARKS = (
     "oom-kill", "invoked oom", "ill process", "illed process", "ut of memory", "illed as a result",
     "memory: usage", "] uid ", "pid ]", "pid  ]", "deadlocked on memory", "oom.group",
-    "imit reached of", "anual OOM", "callbacks suppr", "anic_on_oom", "\\x",
+    "imit reached of", "anual OOM", "callbacks suppr", "anic_on_oom", '"MESSAGE":[', '"MESSAGE": [',
 )  # fmt: skip
 
 

@@ -167,20 +167,21 @@ class Draft:
         return self.table.find(victim.pid) if victim else None
 
     def _scope(self, found: kill.Summary | None) -> str | None:
-        told = [k.memcg for k, _ in self.kills if k.memcg is not None]
-        if self.selected is not None and self.selected.memcg is not None:
-            told.append(self.selected.memcg)
+        told = {k.scope for k, _ in self.kills}
+        told.add(self.selected.scope if self.selected else None)
         if found is not None:
             # 5.0 to 5.2 say CONSTRAINT_NONE for a cgroup too: its name is the better witness
             if found.oom_memcg is not None:
                 return "memcg"
             if found.constraint in kill.SCOPES:
                 return kill.SCOPES[found.constraint]
-        if True in told or self.task_in or self.limit_reached or self.group or self.mem.limits:
+        if "memcg" in told or self.task_in or self.limit_reached or self.group or self.mem.limits:
             return "memcg"
         if self.frames_memcg and not self.mem.seen:
             return "memcg"
-        if told or self.mem.seen or self.frames_page or self.panic:
+        if "mempolicy" in told:
+            return "mempolicy"
+        if "global" in told or self.mem.seen or self.frames_page or self.panic:
             return "global"
         return None
 

@@ -32,7 +32,7 @@ class Kill(NamedTuple):
     pid: int
     comm: str | None
     uid: int | None
-    memcg: bool | None  # None: the line does not say whose memory was out
+    scope: str | None  # None: the line does not say whose memory was out
     total_vm: int | None
     anon: int | None
     file: int | None
@@ -47,7 +47,7 @@ class Selected(NamedTuple):
     pid: int
     comm: str
     score: int
-    memcg: bool | None
+    scope: str | None
 
 
 class Summary(NamedTuple):
@@ -118,8 +118,12 @@ def _bytes(kib: str | None) -> int | None:
     return None if kib is None else int(kib) * 1024
 
 
-def _of_memcg(message: str | None) -> bool | None:
-    return None if message is None else message.startswith("Memory cgroup")
+def _scope(message: str | None) -> str | None:
+    if message is None:
+        return None
+    if message.startswith("Memory cgroup"):
+        return "memcg"
+    return "mempolicy" if message.startswith("No available") else "global"
 
 
 def _start(pattern: re.Pattern[str], text: str, exact: bool) -> re.Match[str] | None:
@@ -154,7 +158,7 @@ def kill(text: str, exact: bool) -> Kill | None:
         int(head[2]),
         None if comm is None else words.safe(comm),
         int(uid) if uid else int(uid_found[1]) if uid_found else None,
-        _of_memcg(head[1]),
+        _scope(head[1]),
         _bytes(total),
         _bytes(sizes.get("anon-rss")),
         _bytes(sizes.get("file-rss")),
@@ -182,7 +186,7 @@ def selected(text: str, exact: bool) -> Selected | None:
     found = _start(_SELECT, text, exact)
     if found is None:
         return None
-    return Selected(int(found[2]), words.safe(found[3]), int(found[4]), _of_memcg(found[1]))
+    return Selected(int(found[2]), words.safe(found[3]), int(found[4]), _scope(found[1]))
 
 
 def sharing(text: str, exact: bool) -> tuple[int, str] | None:

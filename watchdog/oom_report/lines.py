@@ -70,7 +70,7 @@ def read(raw: str) -> Line:
     head = _RECORD.match(raw)
     if head:
         return _record(raw, head)
-    raw = raw[:TEXT_MAX]
+    raw = raw.rstrip("\r\n")[:TEXT_MAX]
     if raw[:1] == "{" and '"MESSAGE"' in raw:
         entry = _entry(raw)
         if entry is not None:
