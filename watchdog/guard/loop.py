@@ -89,6 +89,7 @@ class Guard:
         self.scene = Scene(self.eyes, self.pressure, self._tell)
         self.scene.before_signal = self._hear
         self.incident: Incident | None = None
+        self.policies_enforce = False
         self.enforce_fd: int | None = None
         self.refused_lock: str | None = None
         self.ready = self.stopping = self.reload_wanted = False
@@ -188,14 +189,25 @@ class Guard:
         return max(0.0, until)
 
     def _put_on_armour(self) -> None:
-        process = self.keeper.process
-        if process is not None:
-            start = Eyes("/proc").start_of(process.pid)
-            rehearse(process.pid, start or 0)
+        armour.shed()
+        self._rehearse()
         missing = [armour.ask_to_be_spared(), armour.lock_memory()]
         because = tuple(text for text in missing if text)
         if because:
             self._tell("watchdog.degraded", "armour", because, {"what": "armour"})
+
+    def _rehearse(self) -> None:
+        """Walk through an incident once, but for the telling: all that it needs is in memory."""
+        process = self.keeper.process
+        if process is not None:
+            own = Eyes("/proc")
+            rehearse(process.pid, own.start_of(process.pid) or 0)
+            own.close()
+        scene = Scene(self.eyes, self.pressure, lambda *_: None)
+        host, pswpout = self.eyes.host(self.clock.wall(), self.began)
+        Pressure(self.pressure.rules).step(host, self.began, pswpout)
+        scene.glance(self.began - 1.0, host, 0.0)
+        Incident(scene, self.began, host, ("a rehearsal",)).step(host, self.began, "observe")
 
     def _stop(self) -> int:
         self.service.stopping()
@@ -224,7 +236,8 @@ class Guard:
     def _take_rules(self, plain: dict[str, Any]) -> None:
         rules = guard_from_plain(plain)
         self.pressure.rules = rules
-        wanted = rules.mode == "enforce" or bool(plain.get("enforces"))
+        self.policies_enforce = bool(plain.get("enforces", self.policies_enforce))
+        wanted = rules.mode == "enforce" or self.policies_enforce
         if not wanted:
             if self.enforce_fd is not None:
                 os.close(self.enforce_fd)
