@@ -158,7 +158,8 @@ def _never(pid: int, ours: Collection[int]) -> str | None:
 
 def _look_again(pid: int, start_ticks: int, root: str) -> tuple[str, str]:
     stat = _stat(pid, root)
-    if stat is None or stat.state in ("Z", "X"):
+    # A zombie with living threads is a process whose main thread has exited.
+    if stat is None or (stat.state in ("Z", "X") and stat.threads < 2):
         return "gone", "it ended before it was signalled"
     if stat.start_ticks != start_ticks:
         return "changed", f"PID {pid} is {words.name(stat.comm)} now, somebody else"
