@@ -34,6 +34,7 @@ ONLY_IN = {
 NOT_IN_GUARD = (
     "sqlite3", "json", "psutil", "pydantic", "systemd", "argparse", "logging", "dataclasses",
 )  # fmt: skip
+# (psutil itself loads subprocess)
 NOT_IN_WATCHER = (
     "pydantic",
     "argparse",
@@ -41,7 +42,7 @@ NOT_IN_WATCHER = (
     "logging",
     "hashlib",
     "asyncio",
-)  # fmt: skip; psutil itself loads subprocess
+)  # fmt: skip
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
