@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     found = common.parser(
         "explain",
         "Explain the OOM reports in a kernel log: who was killed, by which limit, why that one, "
-        "who asked, where the memory was. Reads any text (dmesg, syslog, journalctl, a mail), "
-        "gzip too. Without FILE this machine's own log: /dev/kmsg, else the journal.",
+        "where the memory was. Reads any text (dmesg, syslog, journalctl, a mail), gzip too. "
+        "Without FILE this machine's own log.",
         "dmesg | oom-watchdog explain -",
     )
     add = found.add_argument

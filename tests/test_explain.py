@@ -1,0 +1,289 @@
+"""`oom-watchdog explain`: on any text, with the exit statuses that are documented."""
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watchdog.cli import explain
+from watchdog.sense.kernel_log import KernelLogError
+
+KMSG = Path(__file__).parent / "fixtures" / "kmsg"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def do(*argv: object) -> tuple[int, str, str]:
+        status = explain.main([str(word) for word in argv])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return do
+
+
+def test_one_screen(run: Run) -> None:
+    status, out, err = run(KMSG / "memcg-plain.kmsg")
+    assert (status, err) == (0, "")
+    assert out.startswith("OOM kill · 2098.377504 s after boot · kernel 6.18.44-fc-v657\n")
+    for word in ("leaker (pid 5359) was killed", "the limit of", "32.0 MiB", "why it", "asked",
+                 "memory", "largest", "verdict", "next"):  # fmt: skip
+        assert word in out
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 79
+
+
+@pytest.mark.parametrize("path", sorted(KMSG.glob("*.kmsg")), ids=lambda path: path.stem)
+def test_each_screen_fits_and_moves_no_cursor(path: Path, run: Run) -> None:
+    status, out, _ = run(path)
+    assert status == 0
+    for screen in out.split("\nOOM "):
+        assert len(screen.splitlines()) <= 24
+    assert out.replace("\n", "").isprintable()
+    assert run(path, "--full")[1].replace("\n", "").isprintable()
+
+
+def test_many_are_numbered_and_summed_up(run: Run) -> None:
+    status, out, _ = run(KMSG / "memcg-volunteer.kmsg", KMSG / "memcg-storm.kmsg")
+    assert status == 0
+    assert "OOM kill 1 of 10 ·" in out
+    assert "OOM kill 10 of 10 ·" in out
+    assert out.splitlines()[-3:] == [
+        "10 processes killed",
+        "who       stormer ×8, volunteer, web worker: 1",
+        "limits    /oomtest-report-c ×8, /oomtest-report-b ×2",
+    ]
+    assert run(KMSG / "memcg-storm.kmsg", "--last")[1].count("OOM kill") == 1
+
+
+def test_very_many_are_one_line_each(run: Run, tmp_path: Path) -> None:
+    lines = [
+        f"[{n:5}.000000] Memory cgroup out of memory: Killed process {n} (a{n % 11}) "
+        "total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB"
+        for n in range(1, 40)
+    ]
+    lines.append("[   50.000000] Kernel panic - not syncing: System is deadlocked on memory")
+    log = tmp_path / "log"
+    log.write_text("\n".join(lines))
+    status, out, _ = run(log)
+    assert status == 0
+    assert len(out.splitlines()) < 50
+    assert "--full shows each" in out
+    assert "1 report without a kill" in out
+    assert "and 3 more" in out
+    assert run(log, "--full")[1].count("OOM kill ") == 39
+
+
+def test_the_same_report_in_two_files_is_one(run: Run, tmp_path: Path) -> None:
+    text = (KMSG / "memcg-plain.kmsg").read_text()
+    copy = tmp_path / "dmesg"
+    copy.write_text(
+        "\n".join(
+            f"[{int(line.split(',')[2]) // 1000000:5}.{int(line.split(',')[2]) % 1000000:06}] "
+            + line.partition(";")[2]
+            for line in text.splitlines()
+        )
+    )
+    assert run(KMSG / "memcg-plain.kmsg", copy)[1].count("verdict") == 1
+
+
+def test_full_shows_memory_and_all_tasks(run: Run) -> None:
+    out = run(KMSG / "memcg-plain.kmsg", "--full")[1]
+    assert "failed 72 times" in out
+    assert "unaccounted" in out
+    assert "\n5358    0  10.1 MiB   0 B    0  bystander\n" in out
+    assert "lines     1 to 98" in out
+
+
+GLOBAL = """\
+2026-11-23T05:31:08.5+01:00 host kernel: a invoked oom-killer: gfp_mask=0x1(GFP_NOFS), order=0, oom_score_adj=0
+2026-11-23T05:31:08.5+01:00 host kernel: active_anon:100 inactive_anon:20 isolated_anon:0
+2026-11-23T05:31:08.5+01:00 host kernel:  free:50 slab_reclaimable:5 slab_unreclaimable:6
+2026-11-23T05:31:08.5+01:00 host kernel: Node 0 DMA free:200kB min:64kB low:80kB high:96kB
+2026-11-23T05:31:08.5+01:00 host kernel: Node 0 DMA: 5*4kB 17*8kB = 200kB
+2026-11-23T05:31:08.5+01:00 host kernel: Total swap = 8kB
+2026-11-23T05:31:08.5+01:00 host kernel: 300 pages RAM
+2026-11-23T05:31:08.5+01:00 host kernel: [ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name
+2026-11-23T05:31:08.5+01:00 host kernel: [   10]     0    10      100       20     1        0             0 b
+2026-11-23T05:31:08.5+01:00 host kernel: Out of memory: Killed process 10 (b) total-vm:400kB, anon-rss:80kB, file-rss:0kB, shmem-rss:0kB
+2026-11-23T05:31:08.5+01:00 host kernel: Kill process 11 (c) sharing same memory
+"""  # noqa: E501
+
+
+def test_a_global_report_with_a_date(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_text(GLOBAL)
+    status, out, _ = run(log, "--full")
+    assert status == 0
+    assert "the whole machine was out of memory" in out
+    assert "zone DMA of node 0: free 200 KiB, min 64.0 KiB, low 80.0 KiB" in out
+    assert "swap 8.0 KiB, ? free" in out
+    assert "also      c (pid 11)" in out
+    assert "in no counter" in out
+    event = json.loads(run(log, "--json")[1])
+    assert event["t"] == 1795408268.5
+    assert event["scope"] == "global"
+    assert run(log, "--since", "@1795408269")[0] == 1
+    assert run(log, "--since", "@1795408268")[0] == 0
+
+
+def test_json_is_the_event(run: Run, valid_event: Callable[[Any], None]) -> None:
+    status, out, err = run(KMSG / "memcg-storm.kmsg", "--json")
+    assert (status, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert len(events) == 8
+    assert len({event["id"] for event in events}) == 8
+    for event in events:
+        assert (event["event"], event["t"]) == ("oom.kill", None)
+        valid_event(event | {"t": 0})
+        assert event["because"]
+
+
+def test_standard_input_and_gzip(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress((KMSG / "memcg-plain.kmsg").read_bytes())
+    log = tmp_path / "no-ending"
+    log.write_bytes(packed)
+    assert run(log)[0] == 0
+    for data in (packed, (KMSG / "memcg-plain.kmsg").read_bytes()):
+        stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert "leaker (pid 5359)" in run("-")[1]
+    log.write_bytes(packed[:-200])
+    status, _, err = run(log)
+    assert status in (0, 1)
+    assert "compressed data end in the middle" in err
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "word"),
+    [
+        (b"", 1, "no OOM report in 0 lines"),
+        (b"hello\nworld\n", 1, "no OOM report in 2 lines"),
+        (bytes(range(256)) * 20, 2, "binary data"),
+        (b"\x7fELF\x02\x01\x01" + bytes(100), 2, "binary data"),
+        (b"LPKSHHRH" + bytes(100), 2, "--directory"),
+        (b"\x1f\x8b nonsense", 2, "compressed"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(
+    run: Run, tmp_path: Path, data: bytes, status: int, word: str
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(data)
+    found, out, err = run(log)
+    assert out == ""
+    assert word in err
+    assert len(err.splitlines()) <= 2
+    assert found in (status, 1) if data[:1] == b"\x1f" else found == status
+
+
+def test_files_that_are_none(run: Run, tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        status, out, err = run(path)
+        assert (status, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        assert str(path) in err
+    assert run(tmp_path, "--boot", "0")[0] == 2
+    with pytest.raises(SystemExit) as ended:
+        run("--since", "5m")
+    assert ended.value.code == 2
+
+
+def test_a_crash_left_zeros_in_the_log(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    text = (KMSG / "memcg-plain.kmsg").read_bytes()
+    log.write_bytes(text[:3000] + b"\0" * 500 + b"\n" + text[3000:])
+    assert run(log)[0] == 0
+
+
+def test_unreadable_and_forged_lines_are_said(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "Killed process x (a) total-vm:1kB\n"
+        "12,1,1,-;Killed process 1 (a) total-vm:1kB, anon-rss:1kB\n"
+    )
+    status, _, err = run(log)
+    assert status == 1
+    assert "1 kill line could not be read (line 1)" in err
+    assert "not the kernel's own, refused: Killed process 1" in err
+
+
+def test_dates_that_are_not_full_are_shown_with_since(run: Run) -> None:
+    status, out, err = run(KMSG / "memcg-plain.kmsg", "--since", "1h")
+    assert status == 0
+    assert "without a full date" in err
+    assert out
+
+
+class FakeLog:
+    """The ring of the kernel, recorded."""
+
+    def __init__(self, after_seq: int | None = None) -> None:
+        from watchdog.sense.kernel_log import KernelLog
+
+        assert after_seq == -1
+        self.log = KernelLog(str(KMSG / "memcg-plain.kmsg"), after_seq)
+
+    def read(self) -> Any:
+        return self.log.read()
+
+    def close(self) -> None:
+        self.log.close()
+
+
+def test_this_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "KernelLog", FakeLog)
+    status, out, _ = run("--last", "--json")
+    assert status == 0
+    event = json.loads(out)
+    assert event["boot_id"]
+    assert event["t"] > 1_600_000_000
+    assert event["id"].startswith(f"oom.kill-{event['boot_id'][:8]}-2098377504-5359")
+    monkeypatch.setattr(explain, "_boot_id", lambda: None)
+    assert run()[0] == 0
+
+
+def _refuse(after_seq: int | None = None) -> None:
+    raise KernelLogError("/dev/kmsg: refused")
+
+
+def test_the_journal_where_the_ring_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "KernelLog", _refuse)
+    entries = [
+        json.dumps({"t": 7.0, "usec": int(line.split(",")[2]), "boot_id": "b", "line": line})
+        for line in (KMSG / "memcg-plain.kmsg").read_text().splitlines()
+    ]
+    program = f'import sys\nprint({chr(10).join(entries)!r})\nprint(\'{{"cursor":"c"}}\')'
+    monkeypatch.setattr(explain, "_program", lambda: [sys.executable, "-c", program])
+    status, out, _ = run("--json")
+    assert status == 0
+    assert json.loads(out)["boot_id"] == "b"
+    assert json.loads(out)["t"] == 7.0
+    assert run("--boot", "-1")[0] == 0
+    fails = "import sys; sys.exit('one\\nno journal here')"
+    monkeypatch.setattr(explain, "_program", lambda: [sys.executable, "-c", fails])
+    assert run()[0] == 1  # status 1: nothing there
+    fails = "import sys; print('no journal here', file=sys.stderr); sys.exit(2)"
+    monkeypatch.setattr(explain, "_program", lambda: [sys.executable, "-c", fails])
+    status, _, err = run()
+    assert status == 2
+    assert err == "oom-watchdog: /dev/kmsg: refused; no journal here\n"
+
+
+def test_the_program_is_the_journals() -> None:
+    assert explain._program()[-1] == str(Path(__file__).parents[1])
+
+
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        explain.main(["--help"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert "example: dmesg | oom-watchdog explain -" in lines
