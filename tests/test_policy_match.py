@@ -1,0 +1,216 @@
+"""Whom a rule is about, who is protected, and what is not known."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchdog.facts import Entity, Subject
+from watchdog.policy import pattern
+from watchdog.policy.match import look, matches, names, protected, selects, weight
+from watchdog.policy.rules import Match, Rules, Selector, default_rules, from_plain, to_plain
+
+
+def process(
+    comm: str | None = "shop", exe: str | None = "/usr/bin/shop", **more: object
+) -> Subject:
+    entity = {"pid": 7, "start": 9, "comm": comm, "exe": exe, "uid": 33, "unit": "shop-1.service"}
+    own = {key: more.pop(key) for key in list(more) if key in Entity._fields}
+    return Subject("7:9", Entity(**(entity | own)), False)._replace(**more)  # type: ignore[arg-type]
+
+
+def unit(name: str) -> Subject:
+    return Subject(f"unit:{name}", Entity(unit=name), True)
+
+
+@pytest.mark.parametrize(
+    ("match", "holds"),
+    [
+        (Match(name=("shop",)), True),
+        (Match(name=("SHOP",)), False),
+        (Match(name=("x", "sh*")), True),
+        (Match(unit=("shop-*.service",)), True),
+        (Match(unit=("shop-*.service",), name=("other",)), False),
+        (Match(exe=("/usr/bin/*",)), True),
+        (Match(exe=("shop",)), False),
+        (Match(user=(33, 34)), True),
+        (Match(user=(0,)), False),
+        (Match(cmdline=("~--mode=(eu|us)",)), True),
+        (Match(cmdline=("~^--mode",)), False),
+        (Match(cmdline=("shop --mode*",)), True),
+        (Match(cgroup=("/system.slice/*",)), True),
+        (Match(container=("web*",)), False),
+        (Match(min_age_s=10, min_resident=100), True),
+        (Match(min_age_s=100), False),
+        (Match(min_resident=1000), False),
+        (Match(), True),
+    ],
+)
+def test_every_key_must_match_and_one_entry_of_it(match: Match, holds: bool) -> None:
+    s = process(cmdline="shop --mode=eu", cgroup="/system.slice/shop-1.service", age_s=50.0,
+                resident_bytes=500)  # fmt: skip
+    assert matches(match, s) is holds
+
+
+@pytest.mark.parametrize(
+    ("match", "missing"),
+    [
+        (Match(name=("shop",)), "comm"),
+        (Match(exe=("/x",)), "exe"),
+        (Match(user=(0,)), "uid"),
+        (Match(cmdline=("~x",)), "cmdline"),
+        (Match(cgroup=("/x",)), "cgroup"),
+        (Match(container=("x",)), "cgroup"),
+        (Match(min_age_s=1), "age"),
+        (Match(min_resident=1), "resident"),
+    ],
+)
+def test_what_is_not_known_cannot_be_judged(match: Match, missing: str) -> None:
+    s = process(comm=None, exe=None, uid=None)
+    assert look(match, s) == (None, missing, ())
+    # a key that fails decides without it
+    assert matches(match._replace(unit=("other.service",)), s) is False
+
+
+def test_who_is_in_no_container_or_unit_is_known_to_be_in_none() -> None:
+    s = process(cgroup="/x", unit=None)
+    assert matches(Match(container=("x",)), s) is False
+    assert matches(Match(unit=("*",)), s) is False
+
+
+def test_a_unit_has_no_name_and_no_command_line() -> None:
+    s = unit("shop-1.service")
+    assert matches(Match(name=("*",)), s) is False
+    assert matches(Match(cmdline=("*",)), s) is False
+    assert matches(Match(cgroup=("*",)), s) is False
+    assert look(Match(unit=("shop-*",)), s).because == ("unit shop-1.service matches shop-*",)
+
+
+def test_a_cut_name_is_completed_by_the_executable() -> None:
+    cut = process("prometheus-node", "/usr/bin/prometheus-node-exporter")
+    assert matches(Match(name=("prometheus-node-exporter",)), cut)
+    assert matches(Match(name=("prometheus-node",)), cut)
+    # 15 bytes, but no beginning of the executable's name: an interpreter
+    other = process("fifteen-letters", "/usr/bin/python3.11")
+    assert matches(Match(name=("python3.11",)), other) is False
+    assert names(process("prometheus-node", None)) == (("prometheus-node",), False)
+    assert look(Match(name=("prometheus-node-exporter",)), process("prometheus-node", None)) == (
+        None, "exe", (),
+    )  # fmt: skip
+    # a short name is the whole name
+    assert matches(Match(name=("python3.11",)), process("worker", "/usr/bin/python3.11")) is False
+
+
+def rules(**selector: object) -> Rules:
+    return Rules(protect=Selector(**selector))  # type: ignore[arg-type]
+
+
+def test_a_protected_name_wants_a_trusted_executable() -> None:
+    by_name = rules(name=("sshd",))
+    assert protected(by_name, process("sshd", trusted=True)) == (
+        "name sshd is protected (protect.name sshd)"
+    )
+    assert protected(by_name, process("sshd", trusted=False)) is None
+    # who cannot be looked at is left alone
+    assert "not known" in str(protected(by_name, process("sshd")))
+    assert protected(rules(name_unverified=("sshd",)), process("sshd", trusted=False))
+
+
+def test_a_protected_executable_must_be_roots_too() -> None:
+    by_exe = rules(exe=("/usr/sbin/sshd",))
+    assert protected(by_exe, process("x", "/usr/sbin/sshd", trusted=True))
+    assert protected(by_exe, process("x", "/usr/sbin/sshd (deleted)", trusted=True))
+    assert protected(by_exe, process("x", "/usr/sbin/sshd", trusted=False)) is None
+    assert protected(by_exe, process("x", None)) is None
+
+
+def test_units_users_scores_and_the_first_processes_are_protected() -> None:
+    assert protected(rules(), process(pid=1)) == "it is PID 1"
+    assert protected(rules(), process(pid=2)) == "it is PID 2"
+    assert protected(rules(unit=("shop-*",)), process())
+    assert protected(rules(unit=("shop-*",)), unit("shop-2.service"))
+    assert protected(rules(user=(33,)), process())
+    assert protected(rules(user=(33,)), process(uid=None)) is None
+    assert protected(rules(), process(oom_score_adj=-900)) == "its oom_score_adj is -900"
+    assert protected(rules(), process(oom_score_adj=-899)) is None
+    assert protected(rules(), unit("a.service")) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ssh.service", "systemd-journald.service", "dbus.service", "getty@tty1.service",
+     "serial-getty@ttyS0.service", "docker.service", "containerd.service", "init.scope"],
+)  # fmt: skip
+def test_what_is_protected_from_the_start(name: str) -> None:
+    assert protected(default_rules(), unit(name))
+
+
+def test_a_name_below_a_delegated_subtree_protects_nobody() -> None:
+    forged = process("sshd", "/home/x/sshd", uid=1000, unit="user@1000.service",
+                     inner="postgresql.service", trusted=False)  # fmt: skip
+    assert protected(Rules(protect=Selector(unit=("postgresql*",), name=("sshd",))), forged) is None
+
+
+def test_weights() -> None:
+    both = Rules(prefer=Selector(unit=("shop-*",), name=("a",)), avoid=Selector(name=("redis",)))
+    assert weight(both, process()) == 1
+    assert weight(both, process("redis")) == -1  # avoid goes first
+    assert weight(Rules(), process(oom_score_adj=5)) == 1
+    assert weight(Rules(), process(oom_score_adj=-5)) == -1
+    assert weight(Rules(), process(oom_score_adj=-950)) == 0
+    assert weight(Rules(), process()) == 0
+    assert selects(Selector(user=(33,)), process()) == "user 33"
+    assert selects(Selector(container=("w*",)), process(container="web")) == "container w*"
+    assert selects(Selector(name=("x",)), process()) is None
+
+
+def test_the_rules_survive_json() -> None:
+    assert from_plain(to_plain(default_rules())) == default_rules()
+    assert from_plain({}) == default_rules()
+
+
+# ---- patterns -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["(a+)+", "(a*)*b", "(a|b)*", "(a?a?)*", "(x(y+)z){2,}", "(?:a+)+", "(a{1,3}){5}",
+     r"(\w+\s?)*x", "((ab)*c)+", "(a+?)+"],
+)  # fmt: skip
+def test_a_repeat_around_a_repeat_or_a_choice_is_refused(regex: str) -> None:
+    assert "around a repeat" in str(pattern.regex_flaw(regex))
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["java.*-jar", "(a|b)c", "(a+)b", "[*+(|]+x", r"\(a\+\)+", "(abc)+", "a{2,3}", "x{,}", "a{2",
+     "a{}", "(a+)?", "[]a]+b", "[^]a]+", r"[\]]+", "(?i)abc", r"\bfoo\b", "a?b?", "a++b", "^a$"],
+)  # fmt: skip
+def test_other_regexes_are_taken(regex: str) -> None:
+    assert pattern.regex_flaw(regex) is None
+
+
+def test_other_reasons_to_refuse_a_regex() -> None:
+    assert "not a regular expression" in str(pattern.regex_flaw("(a"))
+    for reference in (r"(a)\1", "(?P<x>a)(?P=x)", "(a)?(?(1)b|c)"):
+        assert "back-reference" in str(pattern.regex_flaw(reference))
+    assert pattern.regex_flaw("a*b*c*d*") is None
+    assert "more than 4" in str(pattern.regex_flaw("a*b*c*d*e+"))
+
+
+def test_a_regex_sees_no_more_than_its_share_of_a_command_line() -> None:
+    assert pattern.first_cmdline(("~needle",), "x" * 1010 + "needle") == "~needle"
+    assert pattern.first_cmdline(("~needle",), "x" * 1020 + "needle") is None
+    assert pattern.first_cmdline(("nothing", "x*"), "xyz") == "x*"
+
+
+def test_a_literal_matches_only_itself() -> None:
+    assert pattern.is_literal("shop-1.service")
+    assert not pattern.is_literal("shop-*.service")
+    assert not pattern.is_literal("~shop")
+
+
+@given(st.text(), st.text())
+def test_any_text_is_a_pattern_and_any_text_is_a_name(one: str, other: str) -> None:
+    assert pattern.hit("*", other)
+    pattern.hit(one, other)
+    pattern.regex_flaw(one)
