@@ -17,12 +17,13 @@ from watchdog.cli import args as common
 from watchdog.cli import explain_view
 from watchdog.facts import Event, KernelLine
 from watchdog.judge.diagnosis import oom_kill_event
-from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.oom_report.assemble import MARKS, Assembler, Report
 from watchdog.sense.kernel_log import KernelLog, KernelLogError
 
 LINE_MAX = 64 << 10
 SCREENS_MAX = 20
 JOURNAL_FILE = b"LPKSHHRH"
+_MARKS = tuple(mark.encode() for mark in MARKS)
 
 
 class UnreadableError(Exception):
@@ -131,17 +132,25 @@ class _Reader:
             file: Any = gzip.GzipFile(fileobj=raw) if head[:2] == b"\x1f\x8b" else raw
             if head == JOURNAL_FILE:
                 raise UnreadableError(f"{name}: a journal file; use --directory with its folder")
-            for number, line in enumerate(_lines(file, name)):
-                if number == 0 and _binary(line):
+            for number, block in enumerate(_blocks(file, name)):
+                if number == 0 and _binary(block):
                     raise UnreadableError(f"{self.source}: binary data, not a log")
-                text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-                self._take(assembler.feed(KernelLine(0.0, None, text)))
+                self._block(block, assembler)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             common.complain(f"{self.source}: the compressed data end in the middle")
         finally:
             if name != "-":
                 raw.close()
         self._finish(assembler)
+
+    def _block(self, block: bytes, assembler: Assembler) -> None:
+        """Whole lines. Most of a log has nothing to do with memory and is passed over unread."""
+        if assembler.idle and not any(mark in block for mark in _MARKS):
+            assembler.skip(block.count(b"\n"))
+            return
+        for line in block.removesuffix(b"\n").split(b"\n"):
+            text = line.decode("utf-8", "surrogateescape")
+            self._take(assembler.feed(KernelLine(0.0, None, text)))
 
     # -- this machine -----------------------------------------------------------------------------
 
@@ -236,10 +245,20 @@ def _wall(report: Report) -> float:
         return 0.0
 
 
-def _lines(file: Any, name: str) -> Iterator[bytes]:
+def _blocks(file: Any, name: str) -> Iterator[bytes]:
+    """The file in pieces that end with a line; a line without an end is cut at LINE_MAX."""
+    rest = b""
     try:
-        while line := file.readline(LINE_MAX):
-            yield line
+        while data := file.read1(LINE_MAX):
+            rest += data
+            cut = rest.rfind(b"\n") + 1
+            if cut == 0 and len(rest) >= LINE_MAX:
+                cut = len(rest)
+            if cut:
+                yield rest[:cut]
+                rest = rest[cut:]
+        if rest:
+            yield rest
     except IsADirectoryError as error:
         error.filename = name
         raise
@@ -247,8 +266,9 @@ def _lines(file: Any, name: str) -> Iterator[bytes]:
 
 def _binary(head: bytes) -> bool:
     """Whether the beginning is no text: a log may hold a few zeros after a crash, not many."""
-    odd = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
-    return odd * 8 > len(head[:4096])
+    odd = sum(byte < 9 or 13 < byte < 27 for byte in head)
+    high = sum(byte > 0x7F for byte in head)
+    return odd * 4 > len(head) or (odd * 50 > len(head) and high * 5 > len(head))
 
 
 def _boot_id() -> str | None:

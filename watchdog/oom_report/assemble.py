@@ -23,10 +23,10 @@ SEEN_MAX = 1024
 FORGED_MAX = 64
 
 # A line that holds none of these can neither open a report nor count as a kill.
-_MARKS = (
-    "oom-kill", "invoked oom", "ill process", "illed process", "ut of memory", "illed as a result",
-    "memory: usage", "] uid ", "pid ]", "pid  ]", "deadlocked on memory", "oom.group",
-    "imit reached of", "anual OOM", "callbacks suppr", "anic_on_oom", '"MESSAGE":[', '"MESSAGE": [',
+MARKS = (
+    "oom", "illed process", "ill process", "illed as a result", "ut of memory", "memory: usage",
+    "pid ]", "pid  ]", "anual OOM", "imit reached of", "deadlocked on memory", '"MESSAGE":[',
+    '"MESSAGE": [',
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Forged(NamedTuple):
 
 def interesting(line: str) -> bool:
     """Whether a line can matter while no report is open; quick, and never wrong about a report."""
-    return any(mark in line for mark in _MARKS)
+    return any(mark in line for mark in MARKS)
 
 
 class Assembler:
@@ -68,7 +68,7 @@ class Assembler:
         """One line; the reports that are over with it."""
         out = self.tick(line.t, line.up)
         self.number += 1
-        if self._draft is None and self._wrap.idle and not interesting(line.line):
+        if self.idle and not interesting(line.line):
             return out
         read = lines.read(line.line)
         seen = Seen(
@@ -90,6 +90,15 @@ class Assembler:
             self._held_seen = seen
         return out
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open, so that lines without any of MARKS need not be fed."""
+        return self._draft is None and self._wrap.idle
+
+    def skip(self, count: int) -> None:
+        """So many lines were passed over."""
+        self.number += count
+
     def tick(self, t: float, up: float | None) -> list[Report]:
         """Time has passed: what is over by quiet is over."""
         draft = self._draft
@@ -109,6 +118,10 @@ class Assembler:
                 out += self._take(whole, self._held_seen)
         self._held_seen = None
         return out + self._close()
+
+    def settle(self) -> list[Report]:
+        """The reader stops: what has its kill line is over, what has not is read again later."""
+        return self.flush() if self._draft is not None and self._draft.over else []
 
     def forged(self) -> list[Forged]:
         """The forgeries since the last call."""
