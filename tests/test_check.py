@@ -1,0 +1,306 @@
+"""`oom-watchdog check`: the verdict, what counts, and what it means for one process."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watchdog.cli import check, explain_rules
+from watchdog.facts import Entity, Subject
+from watchdog.policy.load import ConfigError
+from watchdog.policy.load import load as load_here
+from watchdog.policy.rules import Match, Policy, Rules, When, from_plain
+from watchdog.store import now as now_json
+
+SHIPPED = str(Path(__file__).parents[1] / "config" / "config.toml")
+SHOP = """
+[protect]
+name = ["sleep"]
+[unprotect]
+unit = ["docker.service"]
+[policies.sleepy]
+match = { name = "sleep*" }
+when = { leak = "confirmed" }
+for = "2min"
+do = ["log", "kill"]
+mode = "enforce"
+[policies.unit]
+match = { unit = "shop-*.service" }
+when = { leak = "confirmed", oom_kill = true }
+do = ["log", "restart-unit"]
+[policies.whose]
+match = { container = "web*" }
+when = { pressure = true }
+do = ["log"]
+[notify.ops]
+argv = ["/bin/true"]
+[run.dump]
+argv = ["/bin/true"]
+"""
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`check` with the loader in this process: a child costs a third of a second a test."""
+
+    def load(config: str | None, root: str | None) -> tuple[int, dict[str, Any] | None, list[str]]:
+        try:
+            loaded = load_here(config, root or "/")._asdict()
+        except ConfigError as error:
+            return 78, None, error.lines
+        return 0, json.loads(json.dumps(loaded)), []
+
+    monkeypatch.setattr(check, "load", load)
+
+    def call(*argv: str) -> tuple[int, str, str]:
+        status = check.main(list(argv))
+        caught = capsys.readouterr()
+        return status, caught.out, caught.err
+
+    return call
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    path = tmp_path / "shop.toml"
+    path.write_text(SHOP)
+    return str(path)
+
+
+def test_help_fits_the_smallest_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        check.main(["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert "example:" in lines[-1]
+
+
+def test_the_shipped_file_is_fine(run: Run) -> None:
+    assert run(SHIPPED) == (
+        0, "configuration is fine: no policies, guard observe; nothing will be killed\n", "",
+    )  # fmt: skip
+    status, out, _ = run("--json", SHIPPED)
+    assert (status, json.loads(out)["ok"]) == (0, True)
+
+
+def test_the_true_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main([SHIPPED, "--root", str(tmp_path)]) == 0
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[x]")
+    assert check.main([str(bad)]) == 78
+    assert capsys.readouterr().err == (
+        f"{bad}: x: unknown key\nconfiguration is refused: 1 problem\n"
+    )
+
+
+def test_an_installation_without_pydantic_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_PROGRAM", "raise SystemExit('No module named pydantic')")
+    assert check.load(None, None) == (
+        78, None, ["the loader does not run here: No module named pydantic"],
+    )  # fmt: skip
+    monkeypatch.setattr(check, "_PROGRAM", "raise SystemExit(3)")
+    assert check.load(None, None)[2] == ["the loader does not run here: exit status 3"]
+
+
+def test_a_refused_file(run: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[x]\n[y]")
+    status, out, err = run("--config", str(bad))
+    assert (status, out) == (78, "")
+    assert err.splitlines()[-1] == "configuration is refused: 2 problems"
+    status, out, err = run("--json", str(bad))
+    assert (status, err) == (78, "")
+    assert json.loads(out)["problems"] == [f"{bad}: x: unknown key", f"{bad}: y: unknown key"]
+    with pytest.raises(SystemExit) as caught:
+        check.main([str(bad), "--config", str(bad)])
+    assert caught.value.code == 2
+
+
+def test_show_is_toml_and_says_where_each_value_comes_from(run: Run, shop: str) -> None:
+    status, out, _ = run("--show", shop)
+    assert status == 0
+    *lines, last = out.splitlines()
+    assert last == (
+        "configuration is fine: 3 policies (1 enforce, 2 observe), guard observe, "
+        "1 notifier, 1 run hook"
+    )
+    assert 'mode = "observe"              # built-in' in lines
+    assert any(line.startswith('    "ssh.service",') and "built-in" in line for line in lines)
+    assert f"#   protect.unit docker.service    # {shop}" in lines
+    shown = tomllib.loads("\n".join(lines))
+    again = Path(shop).with_name("again.toml")
+    again.write_text("\n".join(lines) + '\n[unprotect]\nunit = "docker.service"\n')
+    assert from_plain(load_here(str(again)).rules) == from_plain(load_here(shop).rules)
+    assert shown["policies"]["unit"]["match"] == {"unit": "shop-*.service"}
+
+
+def test_the_summary_counts_modes() -> None:
+    def of(*modes: str, guard: str = "observe") -> str:
+        found = Rules(policies=tuple(Policy(str(i), mode=mode) for i, mode in enumerate(modes)))
+        return check.summary(found._replace(guard=found.guard._replace(mode=guard)))
+
+    assert of("observe") == (
+        "configuration is fine: 1 policy (observe), guard observe; nothing will be killed"
+    )
+    assert "3 policies (all observe)" in of(*["observe"] * 3)
+    assert of("enforce", "enforce", guard="enforce") == (
+        "configuration is fine: 2 policies (all enforce), guard enforce"
+    )
+
+
+def test_warnings_go_to_standard_error(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "w.toml"
+    path.write_text('[notify.a]\nurl = "mailto://x"')
+    assert run(str(path))[2] == (
+        f"warning: {path}: notify.a.url: not delivered by this version; argv = [PROGRAM] is\n"
+    )
+
+
+# ---- --explain --------------------------------------------------------------------------
+
+
+def test_explain_a_live_process(run: Run, shop: str, tmp_path: Path) -> None:
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        status, out, err = run("--explain", str(child.pid), "--state", str(tmp_path), shop)
+    finally:
+        child.kill()
+        child.wait()
+    assert status == 0
+    assert err == "no daemon runs: leaks and growth are not known\n"
+    lines = out.splitlines()
+    assert lines[0].startswith(f"sleep ({child.pid})")
+    if os.geteuid() == 0:
+        assert lines[1] == "  protected: name sleep is protected (protect.name sleep)"
+    assert "  policy sleepy (enforce): matches: name sleep matches sleep*" in lines
+    assert "    when leak: not known" in lines
+    assert "    for 2 min" in lines
+    assert "    then log, kill" in lines
+    assert "  policy unit: no: it is about units" in lines
+
+
+def test_explain_nobody(run: Run, shop: str, tmp_path: Path) -> None:
+    status, out, err = run("--explain", "no-such-thing", "--state", str(tmp_path), shop)
+    assert (status, out) == (1, "")
+    assert err.endswith('oom-watchdog: no process or unit "no-such-thing" is here\n')
+
+
+def rows(*subjects: Subject) -> Any:
+    return lambda: iter(subjects)
+
+
+def member(pid: int, comm: str, unit: str | None, **more: Any) -> Subject:
+    entity = Entity(pid, 5, comm, f"/usr/bin/{comm}", 33, unit)
+    return Subject(f"{pid}:5", entity, False, cgroup=f"/system.slice/{unit}", age_s=9.0,
+                   resident_bytes=pid << 20)._replace(**more)  # fmt: skip
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A daemon's view: one process of a unit is confirmed to leak, one policy waits."""
+    people = rows(
+        *(member(pid, "worker", "shop-1.service", trusted=False) for pid in range(10, 17)),
+        member(20, "sleep", None, trusted=False, oom_score_adj=300),
+        member(21, "sshd", "ssh.service", trusted=True),
+        *(member(pid, "many", None) for pid in range(100, 125)),
+    )
+    monkeypatch.setattr(explain_rules, "_processes", people)
+    leak = {"pid": 12, "start": 5, "unit": "shop-1.service", "level": "confirmed",
+            "rate_bytes_per_s": 1024, "exhausts_in_s": 600.0}  # fmt: skip
+    suspected = {"unit": "shop-1.service", "level": "suspected", "exhausts_in_s": None}
+    waiting = {"name": "unit", "waiting": ["unit:shop-1.service: cooldown, 3 min to go", "x: y"]}
+    data = {"leaks": [suspected, leak], "policies": [waiting], "up": 500.0}
+    seen = now_json.Now(data, 1.0, "now.json")
+    monkeypatch.setattr(now_json, "read_now", lambda folders: seen)
+    return tmp_path
+
+
+def test_explain_a_unit(run: Run, shop: str, live: Path) -> None:
+    status, out, err = run("--explain", "shop-1.service", shop)
+    assert (status, err) == (0, "")
+    first, *others = out.strip().split("\n\n")
+    assert len(others) == 5  # the largest few of its processes
+    assert first.splitlines() == [
+        "unit shop-1.service",
+        "  not protected: no entry of [protect] matches",
+        "  policy sleepy: no: it is about processes",
+        "  policy unit (observe): matches: unit shop-1.service matches shop-*.service",
+        "    when a leak is confirmed",
+        "    when the kernel has not killed it for lack of memory: waits",
+        "    now cooldown, 3 min to go",
+        "    then log, restart-unit (not in this version)",
+        "  policy whose: no: it is not matched",
+    ]
+
+
+def test_explain_a_name(run: Run, shop: str, live: Path) -> None:
+    out = run("--explain", "sleep", shop)[1]
+    assert "  not protected: name sleep is protected (protect.name sleep), but its executable is " \
+        "not root's alone, or it runs as a person" in out  # fmt: skip
+    assert "  weight: rather this one (its oom_score_adj is 300)" in out
+    assert "    when no leak is seen: waits" in out
+    assert "unit ssh.service is protected" in run("--explain", "sshd", shop)[1]
+    many = run("--explain", "many", shop)[1]
+    assert many.endswith("5 more; name a PID to see one of them\n")
+
+
+def test_explain_in_json(run: Run, shop: str, live: Path) -> None:
+    status, out, _ = run("--explain", "12", "--json", shop)
+    (answer,) = json.loads(out)
+    assert status == 0
+    assert answer["entity"]["pid"] == 12
+    assert [one["policy"] for one in answer["policies"]] == ["sleepy", "unit", "whose"]
+
+
+def test_an_old_or_unreadable_view_is_said(
+    run: Run, shop: str, live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(now_json, "read_now", lambda folders: now_json.Now({}, 1e6, "x"))
+    assert run("--explain", "12", shop)[2].startswith("the daemon's view is old")
+
+    def broken(folders: Any) -> None:
+        raise now_json.StoreError("now.json cannot be read: no")
+
+    monkeypatch.setattr(now_json, "read_now", broken)
+    assert run("--explain", "12", shop)[2] == (
+        "without the daemon's view: now.json cannot be read: no\n"
+    )
+
+
+def test_what_is_not_known_is_no_answer() -> None:
+    s = member(7, "x", None)._replace(entity=Entity(7, 5, "x"), cgroup=None)
+    one = Policy("p", Match(user=(0,)), When(leak="confirmed"), do=("log",))
+    assert explain_rules._policy(one, s, {})["because"] == ["cannot be judged: uid is not known"]
+
+
+def test_proc_is_read_as_the_daemon_reads_it(tmp_path: Path) -> None:
+    found = {s.entity.pid: s for s in explain_rules._processes()}
+    me = found[os.getpid()]
+    assert me.entity.uid == os.geteuid()
+    assert me.entity.exe == os.path.realpath(sys.executable)
+    assert me.cmdline
+    assert me.resident_bytes
+    assert me.resident_bytes > 1 << 20
+    assert me.age_s is not None
+    assert list(explain_rules._processes(str(tmp_path))) == []
+    # processes that are half gone, and one that may not be looked into
+    (tmp_path / "uptime").write_text("100.0 1.0")
+    (tmp_path / "5").mkdir()
+    (tmp_path / "6").mkdir()
+    stat = "6 (x) S 1 " + "0 " * 17 + "300 " + "0 " * 20
+    (tmp_path / "6/stat").write_text(stat)
+    (tmp_path / "6/statm").write_text("1 2 1")
+    (tmp_path / "6/cgroup").write_text("0::/system.slice/a.service\n")
+    (half,) = explain_rules._processes(str(tmp_path))
+    assert (half.key, half.entity.unit, half.entity.exe, half.trusted) == (
+        "6:300", "a.service", None, None,
+    )  # fmt: skip

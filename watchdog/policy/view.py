@@ -1,0 +1,136 @@
+"""Pure: the world as others see it: subjects for the policies, the guard's dossier, the leaks."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from watchdog.facts import (
+    COMM,
+    DOSSIER_ROWS_MAX,
+    RSS,
+    UNIT,
+    DossierRow,
+    Entity,
+    Ident,
+    Row,
+    Subject,
+)  # fmt: skip
+from watchdog.history.entities import Trend
+from watchdog.history.world import World, private_bytes, used_bytes
+from watchdog.judge.proven import excess_bytes
+from watchdog.policy.match import protected, weight
+from watchdog.policy.rules import Rules
+
+# Below this a process is no candidate for the guard and leaves its dossier.
+DOSSIER_LEAST_BYTES = 4 << 20
+_STAGES = ("none", "suspected", "confirmed")
+
+
+def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Iterator[Subject]:
+    """Every process and every unit with a cgroup of its own; `oom_killed`: subject key -> when."""
+    members: dict[str, list[Trend]] = {}
+    for ident, row in world.rows.items():
+        trend = world.trends[ident]
+        if row[UNIT]:
+            members.setdefault(row[UNIT], []).append(trend)
+        key = f"{ident[0]}:{ident[1]}"
+        who = world.who.get(ident)
+        yield _identified(world, ident)._replace(
+            age_s=world.age_s(ident, now),
+            resident_bytes=row[RSS],
+            growth_bytes_per_s=trend.recent_rate(),
+            leak=trend.stage,
+            exhausts_in_s=_exhausts_in(trend),
+            limit_share=_limit_share(world, who.cgroup if who else None),
+            oom_killed_up=oom_killed.get(key),
+            cause=trend.event,
+        )
+    for group in world.groups.values():
+        own = world.unit_trends.get(group.unit or "")
+        if group.unit is None or own is None:
+            continue
+        worst = max([own, *members.get(group.unit, [])], key=lambda one: _STAGES.index(one.stage))
+        yield Subject(
+            key=f"unit:{group.unit}",
+            entity=Entity(unit=group.unit),
+            is_unit=True,
+            cgroup=group.cgroup,
+            age_s=now - own.first_up,
+            resident_bytes=used_bytes(group),
+            growth_bytes_per_s=own.recent_rate(),
+            leak=worst.stage,
+            exhausts_in_s=_exhausts_in(worst),
+            limit_share=_limit_share(world, group.cgroup),
+            oom_killed_up=oom_killed.get(f"unit:{group.unit}"),
+            cause=worst.event,
+        )
+
+
+def dossier(world: World, rules: Rules) -> list[DossierRow]:
+    """The guard's view, the largest first: see facts.DossierRow."""
+    large = [
+        (private_bytes(row), ident, row)
+        for ident, row in world.rows.items()
+        if private_bytes(row) >= DOSSIER_LEAST_BYTES
+    ]
+    large.sort(reverse=True, key=lambda item: (item[0], item[1]))
+    del large[DOSSIER_ROWS_MAX:]
+    return [_dossier_row(world, rules, ident, row, size) for size, ident, row in large]
+
+
+def leaks(world: World) -> list[dict[str, Any]]:
+    """Who is suspected or confirmed at this moment, for now.json."""
+    found = [
+        {**world.entity(ident)._asdict(), **_standing(trend, world.rows[ident][RSS])}
+        for ident, trend in world.trends.items()
+        if trend.stage != "none"
+    ]
+    return found + [
+        {**Entity(unit=unit)._asdict(), **_standing(trend, trend.kib << 10)}
+        for unit, trend in world.unit_trends.items()
+        if trend.stage != "none"
+    ]
+
+
+def _identified(world: World, ident: Ident) -> Subject:
+    who = world.who.get(ident)
+    return Subject(
+        key=f"{ident[0]}:{ident[1]}",
+        entity=world.entity(ident),
+        is_unit=False,
+        cmdline=who.cmdline if who else None,
+        cgroup=who.cgroup if who else None,
+        trusted=who.trusted if who else None,
+        oom_score_adj=who.oom_score_adj if who else None,
+    )
+
+
+def _dossier_row(world: World, rules: Rules, ident: Ident, row: Row, size: int) -> DossierRow:
+    trend, subject = world.trends[ident], _identified(world, ident)
+    sure = trend.verdict.confidence if trend.verdict and trend.stage == "confirmed" else 0.0
+    return (
+        ident[0], ident[1], row[COMM], row[UNIT], trend.proven_kib << 10,
+        excess_bytes(trend.proven_kib, size >> 10), sure,
+        protected(rules, subject), weight(rules, subject),
+    )  # fmt: skip
+
+
+def _limit_share(world: World, cgroup: str | None) -> float | None:
+    shares = [used_bytes(group) / group.limit for group in world.chain(cgroup) if group.limit]
+    return max(shares, default=None)
+
+
+def _exhausts_in(trend: Trend) -> float | None:
+    return trend.verdict.exhausts_in_s if trend.verdict else None
+
+
+def _standing(trend: Trend, resident: int) -> dict[str, Any]:
+    found = trend.verdict
+    ends = _exhausts_in(trend)
+    return {
+        "level": trend.stage,
+        "rate_bytes_per_s": round(trend.rate),
+        "since": trend.since_t,
+        "confidence": found.confidence if found else None,
+        "exhausts_in_s": None if ends is None else round(ends, 1),
+        "resident_bytes": resident,
+    }
