@@ -589,3 +589,34 @@ def test_no_line_takes_long(text: str) -> None:
         assembler.feed(KernelLine(0.0, None, prefix + text))
         assembler.flush()
         assert time.perf_counter() - start < 0.5
+
+
+FOREIGN = [
+    "systemd-oomd[512]: Killed /user.slice/a.service due to memory pressure for /user.slice",
+    "earlyoom[611]: sending SIGTERM to process 1234 uid 1000 \"a\": badness 812, VmRSS 400 MiB",
+    "systemd[1]: a.service: A process of this unit has been killed by the OOM killer.",
+    "systemd[1]: a.service: Failed with result 'oom-kill'.",
+    "java[77]: java.lang.OutOfMemoryError: Java heap space, will kill process now",
+    "mysqld[99]: Out of memory (Needed 12345 bytes)", "app[3]: out of memory: killed as a result",
+    "kernel: [ 1.0] OOM killer enabled.", "kernel: python3: page allocation failure: order:4",
+    "kernel: Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF",
+    "kernel: lowmemorykiller: Killing 'a' (1234), adj 900,", "dockerd[5]: TaskOOM event",
+    "kernel: Mem-Info:", "kernel: active_anon:1 inactive_anon:2 isolated_anon:0",
+    "kernel: Call Trace:", "kernel:  mem_cgroup_out_of_memory+0x1/0x2", "kernel:  <TASK>",
+    "kernel: Would have killed process 12 (a). But continuing instead.",
+    "kernel: usb 1-1: Product: invoked oom-killer", "kernel: CPU: 1 PID: 7 Comm: a Not tainted 6.1",
+    "kernel: oom_reaper: unable to reap pid:12 (a)", "kernel: audit: exe=\"/usr/bin/oom-kill\"",
+    "kernel: [drm] process 7 (a) killed", "sshd[7]: pid ] uid ) memory: usage",
+    "kernel: Kernel panic - not syncing: VFS: Unable to mount root fs",
+    "kernel: oom_kill_process: 12 callbacks suppressed", "kernel: Node 0 DMA free:1kB min:1kB",
+]  # fmt: skip
+
+
+def test_ten_thousand_lines_of_others_are_no_report() -> None:
+    assembler = Assembler()
+    for number in range(10_000):
+        line = f"Nov 23 05:31:08 host {FOREIGN[number * 7 % len(FOREIGN)]}"
+        assert assembler.feed(KernelLine(0.0, None, line)) == []
+    assert assembler.flush() == []
+    assert assembler.forged() == []
+    assert assembler.unread == 0
