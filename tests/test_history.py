@@ -120,7 +120,11 @@ def test_another_executable_starts_a_trend_afresh():
 def test_headroom_is_the_tightest_limit_of_the_chain():
     world = World()
     world.take_host(Host(1.0, 1.0, mem_available=1000 * MIB, swap_free=24 * MIB))
-    for path, limit, anon in (("/a", 300, 100), ("/a/b.service", 500, 100), ("/a/b.service/c", None, 9)):
+    for path, limit, anon in (
+        ("/a", 300, 100),
+        ("/a/b.service", 500, 100),
+        ("/a/b.service/c", None, 9),
+    ):
         unit = "b.service" if path.endswith(".service") else None
         limit_bytes = limit * MIB if limit else None
         world.take_group(Group(1.0, 1.0, unit, path, anon=anon * MIB, limit=limit_bytes))

@@ -30,7 +30,7 @@ def watch(kib_at, seconds, interval=1.0, ending=None, limit_mib=None, start=10.0
         kib = int(kib_at(at))
         closed = trend.add(1000.0 + at, start + at, kib)
         left = Ending(max(0, limit_mib * MIB - kib) * 1024, "below it") if limit_mib else ending
-        change = step(trend, closed, start + at, at, left or FAR)
+        change = step(trend, closed, at, left or FAR)
         if change:
             changes.append((at, change))
         at += interval
@@ -116,7 +116,7 @@ def test_a_rise_that_stops_is_cleared_after_half_a_ring():
 
 
 def test_since_stays_the_same_while_it_lasts():
-    trend, changes = watch(lambda s: 12 * MIB + 2 * MIB * s, 200, limit_mib=512)
+    trend, _ = watch(lambda s: 12 * MIB + 2 * MIB * s, 200, limit_mib=512)
     assert trend.since_t == pytest.approx(1000.0, abs=10)
 
 
@@ -125,7 +125,7 @@ def test_a_first_rise_strong_enough_is_confirmed_at_once():
     trend.passes = [99] * len(LEVELS)
     for second in range(120):
         trend.add(second, second, 2 * MIB * second)
-    change = step(trend, [0], 120.0, 90000.0, near(100))
+    change = step(trend, [0], 90000.0, near(100))
     assert change.kind == "leak.confirmed"
 
 
@@ -135,8 +135,16 @@ def test_a_first_rise_strong_enough_is_confirmed_at_once():
         ([1] * 5, "too little seen"),
         ([100000] * 20, "no rise to speak of"),
         ([0] * 7 + [50000] * 13, "no rise from third to third"),
-        ([i * 10 for i in range(10)] + [90000 + i * 10 for i in range(10)] + [180000 + i * 10 for i in range(10)], "one or two steps"),
-        ([i * 3000 - (60000 if i in (25, 26) else 0) for i in range(30)], "third to third|falls back"),
+        (
+            [i * 10 for i in range(10)]
+            + [90000 + i * 10 for i in range(10)]
+            + [180000 + i * 10 for i in range(10)],
+            "one or two steps",
+        ),
+        (
+            [i * 3000 - (60000 if i in (25, 26) else 0) for i in range(30)],
+            "third to third|falls back",
+        ),
         ([int(90000 * (1 - math.exp(-i / 6))) for i in range(30)], "levels off"),
     ],
 )

@@ -57,7 +57,8 @@ def test_shares_and_rates():
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (212.44 * (1 << 20), "212 MiB"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"),
+     (212.44 * (1 << 20), "212 MiB"),
      (99.9 * (1 << 20), "99.9 MiB"), (5 << 40, "5.0 TiB"), (-2048, "-2.0 KiB")],
 )  # fmt: skip
 def test_sizes_in_three_figures(count, text):
@@ -80,7 +81,12 @@ def test_rates_by_second_hour_or_day():
 
 
 def test_shares_in_words():
-    assert [words.share(part) for part in (0, 0.005, 0.05, 0.5)] == ["0 %", "0.5 %", "5.0 %", "50 %"]
+    assert [words.share(part) for part in (0, 0.005, 0.05, 0.5)] == [
+        "0 %",
+        "0.5 %",
+        "5.0 %",
+        "50 %",
+    ]
 
 
 def test_counts_have_their_plural():

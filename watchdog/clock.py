@@ -62,6 +62,6 @@ class JumpClock:
         """Set the wall clock, as an administrator or NTP does; boottime does not notice."""
         self.offset += seconds
 
-    def wait(self, fds: Mapping[int, int], timeout_s: float | None) -> dict[int, int]:
+    def wait(self, fds: Mapping[int, int], timeout_s: float | None) -> dict[int, int]:  # noqa: ARG002
         self.jump(timeout_s or 0.0)
         return {}

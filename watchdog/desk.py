@@ -75,19 +75,18 @@ class Desk:
             self.journal.send(flat)
         if self.out is not None:
             text = json.dumps(flat) if self.as_json else terminal.line(flat, self.out.isatty())
-            self._print(text + "\n")
+            self._print(self.out.fileno(), text + "\n")
 
-    def _print(self, text: str) -> None:
+    def _print(self, fd: int, text: str) -> None:
         """Write a line unless its reader has stopped reading: the loop must not wait for it."""
-        assert self.out is not None
         poller = select.poll()
-        poller.register(self.out.fileno(), select.POLLOUT)
+        poller.register(fd, select.POLLOUT)
         ready = poller.poll(0)
         if not ready or not ready[0][1] & select.POLLOUT:
             self.unsaid += 1
             return
         try:
-            os.write(self.out.fileno(), text.encode("utf-8", "backslashreplace"))
+            os.write(fd, text.encode("utf-8", "backslashreplace"))
         except OSError:
             self.unsaid += 1
 
@@ -142,6 +141,4 @@ class Desk:
             self._done(order, *hook.outcome(child))
 
     def _done(self, order: Order, outcome: str, detail: str) -> None:
-        self.feed_back(
-            Outcome(self.clock.wall(), self.clock.boottime(), order.id, outcome, detail)
-        )
+        self.feed_back(Outcome(self.clock.wall(), self.clock.boottime(), order.id, outcome, detail))

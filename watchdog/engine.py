@@ -4,29 +4,41 @@ history remembers, judge decides what is true, policy decides what is to be done
 room only lets them meet: it knows the order in which a fact passes through them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from watchdog import words
 from watchdog.facts import (
-    DOSSIER_ROWS_MAX, COMM, RSS, UNIT,
-    DossierRow, Entity, EntityRecord, Event, Fact, Group, Host, Ident, KernelLine, Order, Outcome,
-    Row, Said, Subject, Sweep, Tick, Who,
+    RSS,
+    UNIT,
+    DossierRow,
+    Entity,
+    EntityRecord,
+    Event,
+    Fact,
+    Group,
+    Host,
+    Ident,
+    KernelLine,
+    Order,
+    Outcome,
+    Said,
+    Sweep,
+    Tick,
+    Who,
 )  # fmt: skip
 from watchdog.history import entities
 from watchdog.history.entities import Trend
-from watchdog.history.world import World, private_bytes, used_bytes
+from watchdog.history.world import World, used_bytes
 from watchdog.judge import stage
 from watchdog.judge.diagnosis import Growth, oom_kill_event
-from watchdog.judge.proven import excess_bytes, prove
+from watchdog.judge.proven import prove
 from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.policy import view
 from watchdog.policy.decide import Decider
-from watchdog.policy.match import protected, weight
 from watchdog.policy.rules import Rules
 
 PENDING_ORDERS_MAX = 1000
-# Below this a process is no candidate for the guard and leaves its dossier.
-DOSSIER_LEAST_BYTES = 4 << 20
 FORGED = {
     "facility": "a program wrote this record into the kernel log; it is no kill of the kernel's",
     "place": "the text stands inside another record of the kernel's, a name that somebody gave",
@@ -46,6 +58,7 @@ class Engine:
         self.decider = Decider(rules, kept)
         self.boot_id: str | None = None
         self.healthy = True
+        self.pressed: bool | None = None  # the guard's word; None in a trace without it
         self.oom_killed: dict[str, float] = {}  # unit or "pid:start" -> when (our now)
         self.pending: dict[str, Order] = {}
         self.waiting: dict[Ident, EntityRecord] = {}
@@ -79,6 +92,10 @@ class Engine:
     def finish(self) -> list[Event | Order]:
         """The recording ends: tell the report that was still open."""
         return self._oom_kills(self.oom.flush())
+
+    def settle(self) -> list[Event | Order]:
+        """The daemon stops: tell the report whose kill line was seen."""
+        return self._oom_kills(self.oom.settle())
 
     # ---- facts -------------------------------------------------------------------------------
 
@@ -117,7 +134,7 @@ class Engine:
             return []
         entity = Entity(unit=unit)
         ending = self._ending(group.cgroup, trend)
-        change = stage.step(trend, closed, now, now - trend.first_up, ending)
+        change = stage.step(trend, closed, now - trend.first_up, ending)
         return self._leak(change, trend, f"unit:{unit}", entity, used_bytes(group), group.t)
 
     def _sweep(self, sweep: Sweep) -> list[Event | Order]:
@@ -133,9 +150,8 @@ class Engine:
             prove(trend, levels, self.healthy)
             who = world.who.get(ident)
             cgroup = who.cgroup if who else None
-            change = stage.step(
-                trend, levels, now, world.age_s(ident, now), self._ending(cgroup, trend)
-            )
+            ending = self._ending(cgroup, trend)
+            change = stage.step(trend, levels, world.age_s(ident, now), ending)
             if change:
                 row = world.rows[ident]
                 out += self._leak(
@@ -153,6 +169,8 @@ class Engine:
         return out + self._decide(sweep.t, sweep.up)
 
     def _said(self, said: Said) -> list[Event | Order]:
+        if said.kind in ("pressure.begun", "pressure.ended"):
+            self.pressed = said.kind == "pressure.begun"
         return [self._event(said.kind, said.identity, said.t, said.up, said.because, said.body)]
 
     # ---- leaks -------------------------------------------------------------------------------
@@ -198,9 +216,9 @@ class Engine:
             cause = self._cause_of(body) if ours else None
             if ours:
                 self._remember_kill(body, report.up if report.up is not None else report.t)
+            boot = report.boot_id
             out.append(
-                self._event("oom.kill", identity, report.t, report.up, because, body, cause,
-                            report.boot_id)  # fmt: skip
+                self._event("oom.kill", identity, report.t, report.up, because, body, cause, boot)
             )
         for forged in self.oom.forged():
             identity = str(forged.usec) if forged.usec is not None else f"{forged.t:.3f}"
@@ -245,7 +263,8 @@ class Engine:
     def _decide(self, t: float, up: float | None) -> list[Event | Order]:
         if not self.rules.policies:
             return []
-        orders = self.decider.step(t, up, self.boot_id, None, self._subjects(t if up is None else up))
+        subjects = view.subjects(self.world, self.oom_killed, t if up is None else up)
+        orders = self.decider.step(t, up, self.boot_id, self.pressed, subjects)
         out: list[Event | Order] = []
         for order in orders:
             if order.outcome is not None:
@@ -262,9 +281,7 @@ class Engine:
         self.decider.settle(order, outcome.outcome)
         return [self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)]
 
-    def _action(
-        self, order: Order, outcome: str, detail: str, t: float, up: float | None
-    ) -> Event:
+    def _action(self, order: Order, outcome: str, detail: str, t: float, up: float | None) -> Event:
         entity = order.subject.entity
         body = {
             **entity._asdict(),
@@ -274,101 +291,11 @@ class Engine:
         because = order.because + ((detail,) if detail else ())
         return self._event("policy.action", order.id, t, up, because, body, order.cause)
 
-    def _subjects(self, now: float) -> Iterator[Subject]:
-        world = self.world
-        for ident, row in world.rows.items():
-            who, trend = world.who.get(ident), world.trends[ident]
-            key = f"{ident[0]}:{ident[1]}"
-            yield Subject(
-                key=key,
-                entity=world.entity(ident),
-                is_unit=False,
-                cmdline=who.cmdline if who else None,
-                cgroup=who.cgroup if who else None,
-                trusted=who.trusted if who else None,
-                oom_score_adj=who.oom_score_adj if who else None,
-                age_s=world.age_s(ident, now),
-                resident_bytes=row[RSS],
-                growth_bytes_per_s=trend.recent_rate(),
-                leak=trend.stage,
-                exhausts_in_s=trend.verdict.exhausts_in_s if trend.verdict else None,
-                limit_share=self._limit_share(who.cgroup if who else None),
-                oom_killed_up=self.oom_killed.get(key),
-                cause=trend.event,
-            )
-        for group in world.groups.values():
-            trend = world.unit_trends.get(group.unit or "")
-            if group.unit is None or trend is None:
-                continue
-            stages = [trend, *self._members(group.unit)]
-            worst = max(stages, key=lambda one: ("none", "suspected", "confirmed").index(one.stage))
-            yield Subject(
-                key=f"unit:{group.unit}",
-                entity=Entity(unit=group.unit),
-                is_unit=True,
-                cgroup=group.cgroup,
-                age_s=now - trend.first_up,
-                resident_bytes=used_bytes(group),
-                growth_bytes_per_s=trend.recent_rate(),
-                leak=worst.stage,
-                exhausts_in_s=worst.verdict.exhausts_in_s if worst.verdict else None,
-                limit_share=self._limit_share(group.cgroup),
-                oom_killed_up=self.oom_killed.get(f"unit:{group.unit}"),
-                cause=worst.event,
-            )
-
-    def _members(self, unit: str) -> list[Trend]:
-        rows = self.world.rows
-        return [self.world.trends[ident] for ident, row in rows.items() if row[UNIT] == unit]
-
-    def _limit_share(self, cgroup: str | None) -> float | None:
-        shares = [
-            used_bytes(group) / group.limit for group in self.world.chain(cgroup) if group.limit
-        ]
-        return max(shares, default=None)
-
     # ---- what others ask of it ---------------------------------------------------------------
 
     def dossier(self) -> list[DossierRow]:
         """The guard's view, the largest first: see facts.DossierRow."""
-        world = self.world
-        large = [
-            (private_bytes(row), ident, row)
-            for ident, row in world.rows.items()
-            if private_bytes(row) >= DOSSIER_LEAST_BYTES
-        ]
-        large.sort(reverse=True, key=lambda item: (item[0], item[1]))
-        return [self._dossier_row(ident, row, size) for size, ident, row in large[:DOSSIER_ROWS_MAX]]
-
-    def _dossier_row(self, ident: Ident, row: Row, size: int) -> DossierRow:
-        trend, who = self.world.trends[ident], self.world.who.get(ident)
-        subject = Subject(
-            key=f"{ident[0]}:{ident[1]}", entity=self.world.entity(ident), is_unit=False,
-            cmdline=who.cmdline if who else None, cgroup=who.cgroup if who else None,
-            trusted=who.trusted if who else None,
-            oom_score_adj=who.oom_score_adj if who else None,
-        )  # fmt: skip
-        confidence = trend.verdict.confidence if trend.verdict else 0.0
-        return (
-            ident[0], ident[1], row[COMM], row[UNIT], trend.proven_kib << 10,
-            excess_bytes(trend.proven_kib, size >> 10),
-            confidence if trend.stage == "confirmed" else 0.0,
-            protected(self.rules, subject), weight(self.rules, subject),
-        )  # fmt: skip
-
-    def leaks(self) -> list[dict[str, Any]]:
-        """Who is suspected or confirmed at this moment, for now.json."""
-        world = self.world
-        found: list[dict[str, Any]] = []
-        for ident, trend in world.trends.items():
-            if trend.stage != "none":
-                found.append({**world.entity(ident)._asdict(), **_standing(trend),
-                              "resident_bytes": world.rows[ident][RSS]})  # fmt: skip
-        for unit, trend in world.unit_trends.items():
-            if trend.stage != "none":
-                found.append({**Entity(unit=unit)._asdict(), **_standing(trend),
-                              "resident_bytes": trend.kib << 10})  # fmt: skip
-        return found
+        return view.dossier(self.world, self.rules)
 
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""
@@ -423,17 +350,6 @@ class Engine:
         boot = boot_id or self.boot_id
         event_id = f"{kind}-{(boot or 'unknown')[:8]}-{identity}"
         return Event(kind, event_id, cause, t, up, boot, self.host, because, body)
-
-
-def _standing(trend: Trend) -> dict[str, Any]:
-    found = trend.verdict
-    return {
-        "level": trend.stage,
-        "rate_bytes_per_s": round(trend.rate),
-        "since": trend.since_t,
-        "confidence": found.confidence if found else None,
-        "exhausts_in_s": _tenths(found.exhausts_in_s) if found else None,
-    }
 
 
 def _tenths(seconds: float | None) -> float | None:

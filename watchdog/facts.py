@@ -8,12 +8,19 @@ importing ``dataclasses`` costs 0.9 MiB more and each object twice the time.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 # Hot rows are plain tuples, the same in memory and in the trace:
 # (pid, start_ticks, comm, rss_bytes, shared_bytes, swap_bytes, unit, shmem_bytes)
 Row = tuple[int, int, str, int, int, int | None, str | None, int | None]
-PID, START, COMM, RSS, SHARED, SWAP, UNIT, SHMEM = range(8)
+PID: Final = 0
+START: Final = 1
+COMM: Final = 2
+RSS: Final = 3
+SHARED: Final = 4
+SWAP: Final = 5
+UNIT: Final = 6
+SHMEM: Final = 7
 
 Ident = tuple[int, int]  # (pid, start_ticks): with the boot id, one process for ever
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from watchdog import words
 
+
 class Stat(NamedTuple):
     """The fields of /proc/PID/stat that identify; never its rss, which kernels misreport."""
 

@@ -51,13 +51,15 @@ def fact(text: str | bytes) -> Fact | Header | None:
     kind = value["type"]
     if kind == "trace":
         host = value.get("host")
-        return Header(words.safe(host) if isinstance(host, str) else None, value.get("acted") is True)
+        whose = words.safe(host) if isinstance(host, str) else None
+        return Header(whose, value.get("acted") is True)
     if kind not in _READERS:
         return None
     t, up = value.get("t"), value.get("up")
     if not _is_number(t) or not (up is None or _is_number(up)):
         raise TraceError('expected "t" in Unix seconds')
-    return _READERS[kind](value)
+    found: Fact = _READERS[kind](value)
+    return found
 
 
 def _line(value: Mapping[str, Any]) -> str:
@@ -90,7 +92,8 @@ def _row(raw: Any) -> Row:
         and (shmem is None or type(shmem) is int)
     ):
         raise TraceError("expected rows of [pid, start, comm, rss, shared, swap, unit]")
-    return (pid, start, words.safe(comm), rss, shared, swap, words.safe(unit) if unit else None, shmem)
+    unit = words.safe(unit) if unit else None
+    return (pid, start, words.safe(comm), rss, shared, swap, unit, shmem)
 
 
 def _plain(kind: type[Any], numbers: frozenset[str], texts: frozenset[str]) -> Any:

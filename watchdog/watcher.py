@@ -16,19 +16,19 @@ import sys
 from typing import Any, NamedTuple, TextIO
 
 from watchdog import __version__, trace, wire, words
-from watchdog.catchup import CatchUp
 from watchdog.child import Child, Children
 from watchdog.clock import Clock, RealClock
 from watchdog.desk import Desk
 from watchdog.engine import Engine
-from watchdog.facts import Event, Fact, KernelLine, Outcome, Said, Sweep, Tick
+from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Said, Sweep, Tick
+from watchdog.kernel_source import KernelSource
+from watchdog.policy import view
 from watchdog.policy.guard_when import guard_plain
 from watchdog.policy.rules import Rules, from_plain
-from watchdog.sense.kernel_log import KernelLog, KernelLogError
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
-from watchdog.store.place import DATABASE, now_dir
+from watchdog.store.place import DATABASE, StoreError, now_dir
 from watchdog.tell import journal
 
 BEAT_S = 5.0
@@ -81,15 +81,13 @@ class Watcher:
         self.store = Store(os.path.join(opts.state, DATABASE), self.rules.store.max_bytes)
         kept = self.store.load_kept()
         self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
+        self.engine.pressed = False  # until the guard says otherwise
         self.senses = Senses(clock, self.rules.watch.interval_s)
         self.desk = Desk(
             clock, self.rules, self.children, self.store, self._journal(), self._terminal(),
             opts.json, self._feed_back,
         )  # fmt: skip
-        self.kernel_log: KernelLog | None = None
-        self.kmsg_seq = -1
-        self.catch_up = CatchUp(self.children, kept, self.senses.host.boot_id)
-        self._open_kernel_log()
+        self.log = KernelSource(self.children, kept, self.senses.host.boot_id)
         started = clock.boottime()
         self.started_t = clock.wall()
         self.next_beat = started
@@ -114,7 +112,7 @@ class Watcher:
         self._sense()
         self._say_started()
         self._check_store()
-        self.catch_up.start(self.rules.kernel_log.source)
+        self._open_kernel_log()
         self._persist(urgent=True)
         self._send(("ready", self._status()))
         while not self.stopping:
@@ -141,6 +139,8 @@ class Watcher:
 
     def _stop(self) -> None:
         ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
+        self._take(self.engine.settle(), {})
+        self.log.settled(self.engine.oom.idle)
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
         self._persist(urgent=False)
         self.store.flush(0.5)
@@ -156,9 +156,7 @@ class Watcher:
         up = self.clock.boottime()
         fds = {self.opts.wire: select.POLLIN, self.store.answers_fd: select.POLLIN}
         fds.update(self.children.fds())
-        # The ring of the kernel log waits while older lines are read from the journal.
-        if self.kernel_log and not self.catch_up.busy:
-            fds[self.kernel_log.fd] = select.POLLIN
+        fds.update(self.log.fds())
         due = [self.senses.next_up, self.next_beat, self.next_suspects]
         due += [self.tick_at] if self.tick_at is not None else []
         deadline = self.children.next_deadline()
@@ -168,11 +166,7 @@ class Watcher:
             self._hear()
         self.children.turn(self.clock.boottime())
         self.desk.hooks_over()
-        for fact in self.catch_up.facts(self.clock):
-            self._feed(fact)
-            self._tick_soon()
-        if self.kernel_log and self.kernel_log.fd in ready:
-            self._read_kernel_log(self.kernel_log)
+        self._read_kernel_log()
         self._reloaded()
         self._sense()
         self._on_time()
@@ -183,6 +177,7 @@ class Watcher:
         if self.tick_at is not None and up >= self.tick_at:
             self.tick_at = None
             self._feed(Tick(self.clock.wall(), up))
+            self.log.settled(self.engine.oom.idle)
         if up >= self.next_beat:
             self.next_beat = up + BEAT_S
             self._send(("beat", up))
@@ -211,8 +206,11 @@ class Watcher:
     def _feed(self, fact: Fact) -> None:
         if self.record and not (isinstance(fact, Said) and fact.kind.startswith("watchdog.")):
             self.record.write(trace.line(fact) + "\n")
-        kept = self._cursors() if isinstance(fact, KernelLine | Tick) else {}
-        for item in self.engine.feed(fact):
+        kept = self.log.cursors() if isinstance(fact, KernelLine | Tick) else {}
+        self._take(self.engine.feed(fact), kept)
+
+    def _take(self, out: list[Event | Order], kept: dict[str, str]) -> None:
+        for item in out:
             if isinstance(item, Event):
                 self.desk.take(item, kept)
                 if item.kind.startswith("leak."):
@@ -274,7 +272,7 @@ class Watcher:
             self._say("watchdog.config_rejected", [*because, "the former configuration stays"], {})
             return
         self.rules = from_plain(document["rules"])
-        _keep_rules(self.opts.rules, child.output)
+        _keep_rules(self.opts.rules, bytes(child.output))
         self.engine.set_rules(self.rules)
         self.desk.rules = self.rules
         self.senses.interval_s = self.rules.watch.interval_s
@@ -290,44 +288,32 @@ class Watcher:
     # ---- the kernel log ----------------------------------------------------------------------
 
     def _open_kernel_log(self) -> None:
-        if self.rules.kernel_log.source not in ("auto", "kmsg"):
-            return
-        try:
-            if self.catch_up.kmsg_seq is None:
-                # The first start ever: what is in the ring happened before anybody asked.
-                self.kernel_log = KernelLog(after_seq=-1)
-                while records := self.kernel_log.read():
-                    self.kmsg_seq = records[-1].seq
-            else:
-                self.kmsg_seq = self.catch_up.kmsg_seq
-                self.kernel_log = KernelLog(after_seq=self.kmsg_seq)
-        except KernelLogError as error:
-            self.degraded["kernel_log"] = str(error)
-            self._say("watchdog.degraded", [str(error)], {"what": "kernel_log"})
+        problem = self.log.open(self.rules.kernel_log.source)
+        if problem:
+            self.degraded["kernel_log"] = problem
+            self._say("watchdog.degraded", [problem], {"what": "kernel_log"})
 
-    def _read_kernel_log(self, log: KernelLog) -> None:
-        t, up = self.clock.wall(), self.clock.boottime()
-        for record in log.read():
-            self.kmsg_seq = record.seq
-            self._feed(KernelLine(t, up, record.line))
-        self._tick_soon()
-        if log.lost:
+    def _read_kernel_log(self) -> None:
+        for fact in self.log.facts(self.clock):
+            self._feed(fact)
+            self.log.settled(self.engine.oom.idle)
+            self.tick_at = self.clock.boottime() + QUIET_S
+        if self.log.problem and "journal" not in self.degraded:
+            self.degraded["journal"] = self.log.problem
             self._say("watchdog.degraded",
-                      [f"the kernel log overran: {words.count(log.lost, 'record')} lost"],
-                      {"what": "kernel_log_overrun", "lost": log.lost})  # fmt: skip
-            log.lost = 0
-
-    def _tick_soon(self) -> None:
-        self.tick_at = self.clock.boottime() + QUIET_S
-
-    def _cursors(self) -> dict[str, str]:
-        return self.catch_up.cursors(self.kmsg_seq)
+                      [self.log.problem, "kills while the daemon was down are told only as far "
+                       "as /dev/kmsg still holds them"], {"what": "journal"})  # fmt: skip
+        lost = self.log.take_lost()
+        if lost:
+            self._say("watchdog.degraded",
+                      [f"the kernel log overran: {words.count(lost, 'record')} lost"],
+                      {"what": "kernel_log_overrun", "lost": lost})  # fmt: skip
 
     # ---- the store, now.json -----------------------------------------------------------------
 
     def _persist(self, urgent: bool) -> None:
         self.store.put_entities(self.engine.dump(urgent))
-        self.store.put_kept(self._cursors())
+        self.store.put_kept(self.log.cursors())
         if not urgent:
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 
@@ -337,7 +323,7 @@ class Watcher:
         if failed and "store" not in self.degraded:
             self.degraded["store"] = failed
             self._say("watchdog.degraded", [failed, "going on from memory"], {"what": "store"})
-        elif not failed and self.degraded.pop("store", None):
+        elif not failed and self.degraded.pop("store", ""):
             self._say("watchdog.recovered", ["the store works again"], {"what": "store"})
         if self.store.dropped > self.engine.counts.get("dropped", 0):
             dropped = self.store.dropped
@@ -361,7 +347,7 @@ class Watcher:
             "processes": len(self.engine.world.rows),
             "units": len(self.engine.world.unit_trends),
             "watching": self.closely,
-            "leaks": self.engine.leaks(),
+            "leaks": view.leaks(self.engine.world),
             "oom_kills": {"since_start": self.desk.oom_kills, "last": self.desk.last_oom_kill},
             "policies": [
                 {"name": policy.name, "mode": policy.mode,
@@ -373,7 +359,7 @@ class Watcher:
         }  # fmt: skip
         try:
             now.write_now(now_dir(self.opts.state), document)
-        except now.StoreError as error:
+        except StoreError as error:
             if "now" not in self.degraded:
                 self.degraded["now"] = str(error)
                 self._say("watchdog.degraded", [str(error)], {"what": "now"})
@@ -433,8 +419,6 @@ def main(argv: list[str]) -> int:
     opts = options(argv)
     os.set_blocking(opts.wire, False)
     return Watcher(opts, RealClock()).run()
-
-
 
 
 if __name__ == "__main__":

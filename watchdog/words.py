@@ -61,19 +61,19 @@ def parse_rate(text: str) -> float:
 
 
 def size(count: float) -> str:
-    """"1.4 GiB": three figures at the most."""
+    """Three figures at the most: "1.4 GiB"."""
     sign, rest = ("-", -count) if count < 0 else ("", count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
         if rest < 1023.5:
             break
-        rest /= 1024
-    else:
-        unit = "TiB"
-    return f"{sign}{rest:.0f} {unit}" if unit == "B" or rest >= 99.95 else f"{sign}{rest:.1f} {unit}"
+        rest, unit = rest / 1024, larger
+    figure = f"{rest:.0f}" if unit == "B" or rest >= 99.95 else f"{rest:.1f}"
+    return f"{sign}{figure} {unit}"
 
 
 def duration(seconds: float) -> str:
-    """"2 h 5 min": the two largest units that are not zero."""
+    """The two largest units that are not zero: "2 h 5 min"."""
     if seconds < 0.9995:
         return f"{max(0.0, seconds) * 1000:.0f} ms"
     if seconds < 9.95:
@@ -90,7 +90,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(bytes_per_s: float) -> str:
-    """"2.0 MiB/s", or by the hour or the day where a second is too short to say anything."""
+    """As "2.0 MiB/s", or by the hour or the day where a second is too short to say anything."""
     if abs(bytes_per_s) >= 100 * 1024:
         return size(bytes_per_s) + "/s"
     if abs(bytes_per_s) * 3600 >= 1024 * 1024:
@@ -99,12 +99,12 @@ def rate(bytes_per_s: float) -> str:
 
 
 def share(part: float) -> str:
-    """"5 %" from 0.05."""
+    """The text "5 %" for 0.05."""
     return f"{part * 100:.0f} %" if part >= 0.0995 or part == 0 else f"{part * 100:.1f} %"
 
 
 def count(number: int, noun: str) -> str:
-    """"1 process", "2 processes"."""
+    """With its plural: "1 process", "2 processes"."""
     if number == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":

@@ -13,7 +13,7 @@ from typing import IO
 from watchdog import trace, words
 from watchdog.cli import args as common
 from watchdog.clock import RealClock
-from watchdog.facts import Fact, KernelLine
+from watchdog.facts import Fact, KernelLine, Who
 from watchdog.sense.kernel_log import KernelLog, KernelLogError
 from watchdog.sense.senses import Senses
 
@@ -57,7 +57,7 @@ def _open(name: str) -> IO[str]:
     if name == "-":
         return os.fdopen(os.dup(1), "w")
     if name.endswith(".gz"):
-        return gzip.open(name, "wt", encoding="ascii")  # type: ignore[return-value]
+        return gzip.open(name, "wt", encoding="ascii")
     return open(name, "w", encoding="ascii")
 
 
@@ -70,7 +70,7 @@ def _record(out: IO[str], length: float | None, interval: float, with_cmdline: b
     out.write(trace.header_line(socket.gethostname(), acted=False) + "\n")
 
     def write(fact: Fact) -> None:
-        if not with_cmdline and hasattr(fact, "cmdline"):
+        if isinstance(fact, Who) and not with_cmdline:
             fact = fact._replace(cmdline=None)
         out.write(trace.line(fact) + "\n")
 
@@ -108,5 +108,5 @@ class _StopSignals:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.now = True

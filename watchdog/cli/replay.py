@@ -78,6 +78,7 @@ class Replay:
         """The events that follow from one fact."""
         if isinstance(fact, trace.Header):
             self.engine.host, self.acted = fact.host, fact.acted
+            self.engine.pressed = False if fact.acted else None  # then the guard's word is in it
             return
         if isinstance(fact, Sweep):
             self.rows += len(fact.rows)

@@ -25,8 +25,8 @@ class Trend:
 
     __slots__ = (
         "base_kib", "confirmed_t", "episode", "event", "fails", "first_t", "first_up", "kib",
-        "last_t", "last_up", "level", "passes", "peak_kib", "proven_kib", "rate", "rings", "since_t",
-        "stage", "verdict",
+        "last_t", "last_up", "level", "passes", "peak_kib", "proven_kib", "rate", "rings",
+        "since_t", "stage", "verdict",
     )  # fmt: skip
 
     def __init__(self, t: float, up: float) -> None:

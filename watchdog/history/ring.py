@@ -44,8 +44,7 @@ class Ring:
         """Take a value; True if that closed a bucket. A value from the past is ignored."""
         bucket = int(up) // level.bucket_s
         if bucket == self.bucket:
-            if kib < self.floor:
-                self.floor = kib
+            self.floor = min(self.floor, kib)
             return False
         if bucket < self.bucket:
             return False

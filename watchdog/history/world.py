@@ -1,12 +1,24 @@
-"""Pure: the machine as the facts so far tell it: who is there, where, how large, with what limit."""
+"""Pure: the machine as the facts so far tell it: who is there, how large, with what limit."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from watchdog import procfs
 from watchdog.facts import (
-    COMM, PID, RSS, SHARED, START, SWAP, UNIT,
-    Entity, Group, Host, Ident, Row, Sweep, Who,
+    COMM,
+    PID,
+    RSS,
+    SHARED,
+    START,
+    SWAP,
+    UNIT,
+    Entity,
+    Group,
+    Host,
+    Ident,
+    Row,
+    Sweep,
+    Who,
 )  # fmt: skip
 from watchdog.history.entities import Trend
 
@@ -98,7 +110,7 @@ class World:
     def forget(self, ident: Ident) -> None:
         """A process is gone."""
         for table in (self.rows, self.who, self.trends):
-            table.pop(ident, None)  # type: ignore[attr-defined]
+            table.pop(ident, None)
         if self.by_pid.get(ident[0]) == ident:
             del self.by_pid[ident[0]]
 
@@ -160,7 +172,9 @@ class World:
             left = max(0, group.limit - used_bytes(group))
             if best is None or left < best.bytes:
                 place = procfs.place(group.cgroup)
-                best = Headroom(left, f"below the limit of {group.unit or place.unit or group.cgroup}")
+                best = Headroom(
+                    left, f"below the limit of {group.unit or place.unit or group.cgroup}"
+                )
         return best
 
     def host_left(self) -> int | None:

@@ -9,6 +9,7 @@ seen, so that a long extrapolation needs long evidence.
 Sources: H. B. Mann 1945 and M. G. Kendall 1955 (tau, variance); P. K. Sen 1968 (slope).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,9 +77,7 @@ class Verdict(NamedTuple):
     because: tuple[str, ...]
 
 
-def growth(
-    ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate
-) -> Growth | str:
+def growth(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) -> Growth | str:
     """The rise in these floors (KiB, oldest first), or in a few words why it is none."""
     n = len(floors)
     if n < gate.suspect_n:
@@ -92,7 +91,7 @@ def growth(
     low, middle, high = min(floors[:third]), min(floors[third:-third]), min(floors[-third:])
     if not low < middle < high:
         return "no rise from third to third"
-    steps = sorted((b - a for a, b in zip(floors, floors[1:], strict=False)), reverse=True)
+    steps = sorted((b - a for a, b in itertools.pairwise(floors)), reverse=True)
     if (floors[-1] - floors[0]) - steps[0] - steps[1] < 0.3 * rise:
         return "one or two steps, level between"
     if _drawdown(floors) > 0.35 * rise:
@@ -110,8 +109,8 @@ def growth(
     kib_to_rate = 1024 / bucket_s
     middle_slope = slopes[len(slopes) // 2]
     half = n // 2
-    late = _pairs(ages[half:], floors[half:])[1] if n - half >= 4 else slopes
-    slope = min(middle_slope, late[len(late) // 2])
+    of_late = _pairs(ages[half:], floors[half:])[1]
+    slope = min(middle_slope, of_late[len(of_late) // 2])
     spread = _sen_spread(n)
     lowest = slopes[max(0, int((len(slopes) - spread) / 2))]
     highest = slopes[min(len(slopes) - 1, int((len(slopes) + spread) / 2))]
@@ -217,7 +216,7 @@ def _median(values: Sequence[int]) -> float:
 
 def _split(values: Sequence[int], parts: int) -> list[Sequence[int]]:
     edges = [len(values) * i // parts for i in range(parts + 1)]
-    return [values[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [values[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def _drawdown(values: Sequence[int]) -> int:

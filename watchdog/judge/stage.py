@@ -48,7 +48,7 @@ def rising(trend: Trend, index: int) -> Growth | str:
     return found
 
 
-def step(trend: Trend, closed: list[int], now: float, age_s: float, ending: Ending) -> Change | None:
+def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Change | None:
     """Look at the levels that closed a bucket; the change of stage that follows, if any."""
     best: Verdict | None = None
     for index in closed:

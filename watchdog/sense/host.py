@@ -11,9 +11,7 @@ class HostFiles:
 
     def __init__(self, root: str = "/proc") -> None:
         self._root = root
-        self._fds = {
-            name: self._open(name) for name in ("meminfo", "pressure/memory", "vmstat")
-        }
+        self._fds = {name: self._open(name) for name in ("meminfo", "pressure/memory", "vmstat")}
         self.boot_id = self._text("sys/kernel/random/boot_id")
         self.btime = procfs.parse_counters(self._slurp("stat")).get("btime")
 

@@ -192,7 +192,7 @@ class Processes:
         resident, shared = memory[0] * self.page, memory[1] * self.page
         if resident == row[RSS] and shared == row[SHARED]:
             return row
-        seen.row = (*row[:RSS], resident, shared, *row[SHARED + 1 :])
+        seen.row = (*row[:3], resident, shared, *row[5:])
         return seen.row
 
     def _choose_hot(self, up: float) -> None:
@@ -239,4 +239,3 @@ class Processes:
 
 def _private(row: Row | None) -> int:
     return row[RSS] - row[SHARED] if row else 0
-
