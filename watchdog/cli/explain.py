@@ -161,9 +161,10 @@ class _Reader:
                 return self._kmsg()
             except KernelLogError as error:
                 try:
-                    return self._journal("current", None)
+                    self._journal("current", None)
                 except UnreadableError as other:
                     raise UnreadableError(f"{error}; {other}") from None
+                return common.complain(f"{error}; read the journal instead")
         return self._journal(boot, directory)
 
     def _kmsg(self) -> None:
