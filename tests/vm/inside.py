@@ -153,6 +153,7 @@ def test_starts_under_systemd() -> None:
     for pid in (guard, watcher):
         assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "-950"
     assert len(events("watchdog.started")) == 1
+    print(sh("systemd-analyze", "--no-pager", "security", SERVICE).strip().splitlines()[-1])
 
 
 def test_leak_is_suspected() -> None:
@@ -180,6 +181,7 @@ def test_watcher_killed() -> None:
     os.kill(watcher, signal.SIGKILL)
     other = wait("another watcher", 30, lambda: [
         pid for pid in [watcher_of(guard)] if pid and pid != watcher])  # fmt: skip
+    wait("the new watcher at work", 30, lambda: len(events("watchdog.started")) == 2)
     assert main_pid() == guard
     print(f"watcher {watcher} killed, {other[0]} started by guard {guard}")
 
