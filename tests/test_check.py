@@ -17,6 +17,7 @@ from watchdog.policy.load import ConfigError
 from watchdog.policy.load import load as load_here
 from watchdog.policy.rules import Match, Policy, Rules, When, from_plain
 from watchdog.store import now as now_json
+from watchdog.store.place import StoreError
 
 SHIPPED = str(Path(__file__).parents[1] / "config" / "config.toml")
 SHOP = """
@@ -268,7 +269,7 @@ def test_an_old_or_unreadable_view_is_said(
     assert run("--explain", "12", shop)[2].startswith("the daemon's view is old")
 
     def broken(folders: Any) -> None:
-        raise now_json.StoreError("now.json cannot be read: no")
+        raise StoreError("now.json cannot be read: no")
 
     monkeypatch.setattr(now_json, "read_now", broken)
     assert run("--explain", "12", shop)[2] == (

@@ -1,6 +1,7 @@
 """When memory is short: begin, end, swap, stall."""
 
 import marshal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 
-def host(up: float, available: int, **more: int | None) -> Host:
+def host(up: float, available: int, **more: Any) -> Host:
     base = Host(t=1.7e9 + up, up=up, mem_total=GIB, mem_available=available, swap_total=0,
                 swap_free=0, psi_full_us=0)  # fmt: skip
     return base._replace(**more)

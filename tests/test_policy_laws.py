@@ -1,0 +1,167 @@
+"""Laws of the policies, over any sequence of events, restarts and clock steps."""
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchdog.facts import Entity, Order, Subject
+from watchdog.policy.decide import Decider
+from watchdog.policy.rules import Match, Policy, Rules, Selector, When
+
+T0 = 1.7e9
+MIB = 1 << 20
+
+
+def policy(name: str = "p", **more: Any) -> Policy:
+    base = Policy(name, Match(name=("shop",)), When(leak="confirmed"), do=("log", "kill"),
+                  mode="enforce", cooldown_s=600.0)  # fmt: skip
+    return base._replace(**more)
+
+
+def rules(*policies: Policy, **more: Any) -> Rules:
+    return Rules(policies=policies, protect=Selector(), **more)
+
+
+def process(
+    pid: int = 7, comm: str = "shop", leak: str | None = "confirmed", **more: Any
+) -> Subject:
+    entity = Entity(pid, 1, comm, f"/opt/{comm}", 33, more.pop("unit", "shop.service"))
+    return Subject(f"{pid}:1", entity, False, leak=leak, trusted=False, age_s=100.0,
+                   resident_bytes=more.pop("resident", 100 * MIB))._replace(**more)  # fmt: skip
+
+
+def unit(name: str = "shop.service", leak: str = "confirmed", **more: Any) -> Subject:
+    return Subject(f"unit:{name}", Entity(unit=name), True, leak=leak)._replace(**more)
+
+
+class World:
+    """A decider and a clock; `see` is a step, answered as (what, outcome) pairs."""
+
+    def __init__(self, of: Rules, up: float = 1000.0, boot: str | None = "b1") -> None:
+        self.rules, self.up, self.boot, self.t = of, up, boot, T0
+        self.decider = Decider(of)
+        self.orders: list[Order] = []
+
+    def step(self, *subjects: Subject, after: float = 10.0, **more: Any) -> list[Order]:
+        self.up += after
+        self.t += after
+        pressure = more.get("pressure")
+        found = self.decider.step(self.t, self.up, self.boot, pressure, subjects)
+        self.orders += found
+        return found
+
+    def see(self, *subjects: Subject, **more: Any) -> list[tuple[str, str | None]]:
+        return [(one.do, one.outcome) for one in self.step(*subjects, **more)]
+
+    def restart(self, of: Rules | None = None) -> None:
+        self.rules = of or self.rules
+        self.decider = Decider(self.rules, json.loads(json.dumps(self.decider.kept())))
+
+
+COOLDOWN, TIMES, PER = 100.0, 3, 400.0
+NAMES = ("shop", "sshd", "db")
+LAWS = Rules(
+    policies=(
+        policy("a", match=Match(name=("*",)), cooldown_s=COOLDOWN, budget=(TIMES, PER)),
+        policy("b", match=Match(name=("shop",)), for_s=20.0, do=("log", "terminate", "run:x"),
+               cooldown_s=COOLDOWN, budget=(TIMES, PER)),
+        policy("c", match=Match(unit=("u*",)), per="unit", do=("kill",), cooldown_s=COOLDOWN,
+               budget=(TIMES, PER)),
+        policy("d", match=Match(name=("shop",)), mode="observe", cooldown_s=COOLDOWN,
+               budget=(TIMES, PER)),
+    ),
+    protect=Selector(name_unverified=("sshd",), unit=("u2",)),
+)  # fmt: skip
+
+subjects = st.lists(
+    st.tuples(st.integers(3, 6), st.sampled_from(NAMES), st.sampled_from(("u1", "u2")),
+              st.sampled_from(("none", "confirmed"))),
+    max_size=4, unique_by=lambda one: one[0],
+)  # fmt: skip
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("step"), st.floats(0.5, 150), subjects),
+        st.tuples(st.just("restart"), st.just(0.0), st.just([])),
+        st.tuples(st.just("wall"), st.floats(-5000, 5000), st.just([])),
+        st.tuples(st.just("failed"), st.just(0.0), st.just([])),
+    ),
+    max_size=40,
+)
+
+
+def build(rows: list[tuple[int, str, str, str]]) -> list[Subject]:
+    found = [process(pid, comm, leak, unit=name) for pid, comm, name, leak in rows]
+    return found + [unit(name, "confirmed") for name in sorted({row[2] for row in rows})]
+
+
+@settings(max_examples=200, deadline=None)
+@given(events, st.booleans())
+def test_laws(steps: list[tuple[str, float, Any]], fail: bool) -> None:
+    """Nothing protected is ordered killed; budgets and cooldowns hold; nothing is decided twice."""
+    world = World(LAWS)
+    carried: list[tuple[float, Order]] = []
+    ids: set[str] = set()
+    failed: set[str] = set()
+    for kind, amount, rows in steps:
+        if kind == "restart":
+            world.restart()
+        elif kind == "wall":
+            world.t += amount
+        elif kind == "failed" and fail and carried:
+            world.decider.settle(carried[-1][1], "failed")
+            failed.add(carried[-1][1].incident)
+        elif kind == "step":
+            present = build(rows)
+            for order in world.step(*present, after=amount):
+                assert order.id not in ids
+                ids.add(order.id)
+                assert order.because
+                assert order.subject in present
+                entity = order.subject.entity
+                if order.do in ("kill", "terminate") and order.outcome in (None, "would"):
+                    assert entity.comm != "sshd"
+                    assert entity.unit != "u2"
+                    assert order.subject.entity.pid is not None
+                if order.policy != "c":
+                    assert order.subject.leak == "confirmed"
+                assert (order.mode == "observe") is (order.policy == "d")
+                if order.outcome in (None, "would") and order.do in ("kill", "terminate"):
+                    carried.append((world.up, order))
+    for name in "abcd":
+        times = [up for up, order in carried if order.policy == name]
+        for first, last in zip(times, times[TIMES:], strict=False):
+            assert last - first >= PER
+        by_subject: dict[str, tuple[float, Order]] = {}
+        for up, order in carried:
+            key = order.incident.rpartition("-")[0]
+            if order.policy != name:
+                continue
+            before = by_subject.get(key)
+            if before and before[1].incident not in failed:
+                assert up - before[0] >= COOLDOWN
+            by_subject[key] = (up, order)
+
+
+@settings(max_examples=100, deadline=None)
+@given(events)
+def test_a_restart_between_any_two_steps_changes_nothing(
+    steps: list[tuple[str, float, Any]],
+) -> None:
+    plain, restarted = World(LAWS), World(LAWS)
+    for kind, amount, rows in steps:
+        if kind == "step":
+            amount = min(amount, 60.0)
+            restarted.restart()
+            # Everybody is always there: who is gone while nobody looks is remembered longer.
+            everybody = {pid: (pid, "shop", "u1", "none") for pid in range(3, 7)}
+            always = [(7, "db", "u1", "none"), (8, "db", "u2", "none")]
+            present = build([*(everybody | {row[0]: row for row in rows}).values(), *always])
+            found = plain.step(*present, after=amount)
+            # which policy waits for another's action (10 s) is not kept
+            if amount >= 10:
+                assert restarted.step(*present, after=amount) == found
+            else:
+                restarted.step(*present, after=amount)
+                restarted.decider = Decider(LAWS, plain.decider.kept())
