@@ -149,8 +149,8 @@ def test_what_is_new_is_called_new() -> None:
     assert found.chosen is not None
     assert "so new" in found.chosen.because[0]
     quiet = process(1, 300, 0)
-    assert any("has not proven yet" in text
-               for one in rank([DATABASE, quiet], 25 * MIB).ranked for text in one.because)  # fmt: skip
+    told = [text for one in rank([DATABASE, quiet], 25 * MIB).ranked for text in one.because]
+    assert any("has not proven yet" in text for text in told)
 
 
 def test_the_avoided_and_the_excessless_are_told_as_such() -> None:
@@ -163,12 +163,12 @@ def test_the_avoided_and_the_excessless_are_told_as_such() -> None:
                for text in one.because)  # fmt: skip
 
 
+SIZES = st.integers(0, 300).map(lambda n: n * MIB)
 CANDIDATES = st.builds(
     Candidate,
     pid=st.integers(3, 60), start=st.integers(1, 4), comm=st.just("x"), uid=st.none(),
     unit=st.sampled_from([None, "a.service", "b.service", "user@1.service"]),
-    use=st.integers(0, 300).map(lambda n: n * MIB), frees=st.integers(0, 300).map(lambda n: n * MIB),
-    proven=st.integers(0, 300).map(lambda n: n * MIB), grew=st.integers(-50, 200).map(lambda n: n * MIB),
+    use=SIZES, frees=SIZES, proven=SIZES, grew=st.integers(-50, 200).map(lambda n: n * MIB),
     leak=st.sampled_from([0.0, 0.0, 0.4, 0.9]), protected=st.sampled_from([None, None, "no"]),
     weight=st.integers(-1, 1), known=st.booleans(),
 )  # fmt: skip

@@ -30,7 +30,7 @@ def wait(children: Children, child: Child, limit_s: float = 5.0) -> Child:
 
 
 def test_stdin_goes_in_output_and_status_come_out() -> None:
-    code = "import sys; d=sys.stdin.read(); print(d.upper()); print('oh', file=sys.stderr); sys.exit(3)"
+    code = "import sys; print(sys.stdin.read().upper()); print('oh', file=sys.stderr); sys.exit(3)"
     done = run_once(python(code), b"abc")
     assert (bytes(done.output), bytes(done.errors)) == (b"ABC\n", b"oh\n")
     assert (done.status, done.signal, done.timed_out, done.cut) == (3, None, False, False)
@@ -49,7 +49,8 @@ def test_a_child_that_does_not_read_its_stdin_ends_well() -> None:
 
 def test_the_deadline_ends_it_and_what_it_started() -> None:
     code = (
-        "import os, time\nif os.fork() == 0: time.sleep(60)\nprint('up', flush=True); time.sleep(60)"
+        "import os, time\nif os.fork() == 0: time.sleep(60)\n"
+        "print('up', flush=True); time.sleep(60)"
     )
     began = time.monotonic()
     done = run_once(python(code), timeout=0.4)

@@ -11,7 +11,7 @@ from watchdog import __version__, words
 
 COMMANDS = {
     "run": "the daemon in the foreground",
-    "check": "validate the configuration, show it, explain what it means for a process",
+    "check": "validate the configuration, and explain what it means for a process",
     "status": "what the daemon sees now",
     "top": "the same as a live table",
     "memory": "where the memory is",
@@ -35,7 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return _main(argv)
+        try:
+            status = _main(argv)
+        except SystemExit as end:  # argparse's way out
+            if not isinstance(end.code, int):
+                raise
+            status = end.code
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
         # Python flushes once more at exit, and would complain
         with contextlib.suppress(OSError, ValueError):
@@ -58,7 +65,7 @@ def _main(argv: list[str]) -> int:
     known = available()
     if command not in known:
         what = "option" if command.startswith("-") else "command"
-        near = words.nearest(command, known)
+        near = words.nearest(command, [*known, "--help", "--version"])
         print(f"oom-watchdog: unknown {what} {words.safe(command)}{near}"
               " (see oom-watchdog --help)", file=sys.stderr)  # fmt: skip
         return USAGE

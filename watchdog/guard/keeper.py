@@ -105,9 +105,10 @@ class Keeper:
             self._again(now, why)
         elif self.end_at is not None:
             if now >= self.end_at:
+                self.ended_for = self.ended_for or "the watcher hung up and did not end"
                 self.process.end()
         elif self.fd is None:
-            self._end(now, "the watcher no longer listens")
+            self._end(now, "")  # it is about to end, and how says more
         elif now - self.last_beat > BEAT_LATE_S:
             self._end(now, f"no sign of life from the watcher for {words.duration(BEAT_LATE_S)}")
             self.process.end()

@@ -53,6 +53,7 @@ class Options(NamedTuple):
     for_s: float | None = None
     root: str = "/proc"
     enforce_lock: str = ENFORCE_LOCK
+    answer_s: float = ANSWER_S
     program: str | None = None
     tail: tuple[str, ...] = ()
 
@@ -69,8 +70,8 @@ def options(argv: Sequence[str]) -> Options:
         name, value = flag.removeprefix("--").replace("-", "_"), rest.pop(0)
         if name in ("rules", "settings", "lock"):
             found[name] = int(value)
-        elif name == "for":
-            found["for_s"] = float(value)
+        elif name in ("for", "answer"):
+            found[name + "_s"] = float(value)
         else:
             found[name] = value
     return Options(**found)
@@ -303,7 +304,7 @@ class Guard:
         if kind == "guard.action":
             who = f"{body['comm']} (PID {body['pid']})" if body["pid"] else "nobody"
             line = f"guard: {body['do']} {who}: {body['outcome']}: {'; '.join(because)}"
-            self.unanswered.append((up + ANSWER_S, report, line))
+            self.unanswered.append((up + self.opts.answer_s, report, line))
 
     def _trouble(self, sentence: str) -> None:
         up = self.clock.boottime()

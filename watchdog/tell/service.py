@@ -56,6 +56,12 @@ class Service:
         """The end begins."""
         return self._send("STOPPING=1")
 
+    def close(self) -> None:
+        """Let go of the socket."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
     def _send(self, message: str, status: str = "") -> bool:
         if self._socket is None:
             return False
