@@ -29,7 +29,7 @@ UNIT_KEYS = frozenset({"unit", "cgroup", "container"})
 PASSING_KEYS = frozenset({"min_age", "min_resident"})
 
 UidOf = Callable[[str], int | str]
-ProgramFlaw = Callable[[str, bool], str | None]
+ProgramFlaw = Callable[[str], str | None]
 UserFlaw = Callable[[str], str | None]
 
 
@@ -126,7 +126,7 @@ class _Composer:
         if len(table) != 1:
             self.refuse(at, "expected exactly one of url, url_credential, argv, found "
                         + (" and ".join(sorted(table)) or "none"))  # fmt: skip
-        if "argv" in table and (flaw := self.program_flaw(table["argv"][0], False)):
+        if "argv" in table and (flaw := self.program_flaw(table["argv"][0])):
             self.refuse(f"{at}.argv", flaw)
         for key in ("url", "url_credential"):
             if key in table:
@@ -140,7 +140,7 @@ class _Composer:
         argv = table.get("argv")
         if not argv:
             self.refuse(f"{at}.argv", 'missing; expected ["/path/of/program", ...]')
-        elif flaw := self.program_flaw(argv[0], True):
+        elif flaw := self.program_flaw(argv[0]):
             self.refuse(f"{at}.argv", flaw)
         if table.get("user") and (flaw := self.user_flaw(table["user"])):
             self.refuse(f"{at}.user", flaw)

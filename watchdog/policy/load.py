@@ -365,18 +365,18 @@ def _file_flaw(path: str, root: str, euid: int) -> str | None:
     return _flaw(path, {0, euid}, root, sticky=True)
 
 
-def _program_flaw(euid: int) -> Callable[[str, bool], str | None]:
-    """For argv[0]: must stand with its whole path, be there, and be nobody else's.
+def _program_flaw(euid: int) -> Callable[[str], str | None]:
+    """For argv[0]: must stand with its whole path, be there, and (for root) be nobody else's.
 
-    A `strict` one may not lie in a folder that others can write, not even in a sticky one.
+    Not even a sticky folder will do. The daemon asks the same again each time it runs one.
     """
 
-    def flaw(path: str, strict: bool) -> str | None:
+    def flaw(path: str) -> str | None:
         if not path.startswith("/"):
             return f"expected an absolute path first, found {quantity.shown(path)}"
         if not os.path.isfile(path):
             return f"no such program: {words.safe(path)}"
-        found = _flaw(path, {0} if strict else {0, euid}, sticky=not strict)
+        found = _flaw(path, {0}) if euid == 0 else None
         if found:
             return f"{words.safe(path)} is not for root alone to change: {found}"
         return None if os.access(path, os.X_OK) else f"{words.safe(path)} cannot be executed"
