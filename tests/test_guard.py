@@ -272,6 +272,7 @@ def test_the_budget_ends_it(world: World) -> None:
     world.gone(11)
     for _ in range(60):
         world.tick()
+    assert world.told.pop()[0] == "watchdog.degraded"
     assert world.outcomes() == [(11, "terminate", "done"), (10, "terminate", "budget")]
     assert len(world.signals) == 1
     budget = Budget()

@@ -143,6 +143,7 @@ def test_a_refusal_is_said(
     def refuse(error: OSError) -> object:
         def send(*_: object) -> None:
             raise error
+
         return send
 
     start = start_of(sleeper.pid)

@@ -62,7 +62,7 @@ def lock_memory() -> str | None:
         if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0:
             return None
         reason = os.strerror(ctypes.get_errno())
-    except (ImportError, OSError, AttributeError) as error:
+    except (ImportError, OSError, AttributeError, MemoryError) as error:
         reason = str(error)
     return f"the guard's memory can be swapped out: mlockall: {reason} (CAP_IPC_LOCK is needed)"
 

@@ -198,6 +198,12 @@ class Incident:
         elif not scene.budget.left(scene.pressure.rules.budget, up):
             self.latched = True
             self._tell(blame, blame.chosen, sig, mode, "budget", "", up, host)
+            times, per_s = scene.pressure.rules.budget
+            spent = f"{times} in {words.duration(per_s)} are used up: the kernel decides now"
+            scene.told(
+                "watchdog.degraded", f"budget-{self.id}", (f"the guard's budget: {spent}",),
+                {"what": "budget"},
+            )  # fmt: skip
         else:
             self._act(blame, blame.chosen, sig, up, host)
 
@@ -297,4 +303,3 @@ class Incident:
 def entity(one: Candidate) -> dict[str, Any]:
     """The candidate as events name it; what the guard does not read is null."""
     return Entity(one.pid, one.start, one.comm, None, one.uid, one.unit)._asdict()
-

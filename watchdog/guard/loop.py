@@ -236,6 +236,12 @@ class Guard:
 
     def _take_rules(self, plain: dict[str, Any]) -> None:
         rules = guard_from_plain(plain)
+        if rules.kill == "unit" and self.pressure.rules.kill != "unit":
+            self._tell(
+                "watchdog.degraded", "kill-unit",
+                ('guard.kill = "unit" is not available yet: the process alone is ended',),
+                {"what": "kill"},
+            )  # fmt: skip
         self.pressure.rules = rules
         self.policies_enforce = bool(plain.get("enforces", self.policies_enforce))
         wanted = rules.mode == "enforce" or self.policies_enforce

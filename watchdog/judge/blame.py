@@ -143,9 +143,7 @@ def rank(
     """
     everybody = list(candidates)
     total = sum(one.excess for one in everybody)
-    groups = [
-        group for group in _groups(everybody) if group.frees >= max(FREES_LEAST, need // 4)
-    ]
+    groups = [group for group in _groups(everybody) if group.frees >= max(FREES_LEAST, need // 4)]
     if not groups:
         return Blame(None, (), "nobody", (_nobody(everybody),))
     if by == "size":
