@@ -90,7 +90,7 @@ class Keeper:
 
     def turn(self, now: float) -> list[wire.Message]:
         """Hear it, look after it; its messages but for the beats. Never waits."""
-        found = self._hear(now)
+        found = self.listen(now)
         self._deliver()
         if self.process is None:
             if self.start_at is not None and now >= self.start_at:
@@ -192,7 +192,8 @@ class Keeper:
                 return sent_at is not None and self.beats > sent_at
         return True
 
-    def _hear(self, now: float) -> list[wire.Message]:
+    def listen(self, now: float) -> list[wire.Message]:
+        """Only hear it: what may be done between a decision and its signal. Never forks."""
         if self.fd is None:
             return []
         try:

@@ -30,6 +30,7 @@ from watchdog.guard.keeper import Keeper
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
 from watchdog.sense.fast import Eyes
 from watchdog.tell.service import Service
+from watchdog.wire import Message
 
 FILL_RATE = 6 << 30  # bytes a second
 SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
@@ -88,7 +89,7 @@ class Guard:
         self.began = clock.boottime()
         self.pressure = Pressure(GuardRules())
         self.scene = Scene(self.eyes, self.pressure, self._tell)
-        self.scene.before_signal = self._hear
+        self.scene.before_signal = self._last_word
         self.incident: Incident | None = None
         self.policies_enforce = False
         self.enforce_fd: int | None = None
@@ -260,8 +261,16 @@ class Guard:
 
     # ---- the watcher -------------------------------------------------------------------------
 
+    def _last_word(self) -> None:
+        self._take(self.keeper.listen(self.clock.boottime()))
+
     def _hear(self) -> None:
-        for message in self.keeper.turn(self.clock.boottime()):
+        self._take(self.keeper.turn(self.clock.boottime()))
+        process = self.keeper.process
+        self.scene.ours = (process.pid,) if process else ()
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
             kind = message[0]
             if kind == "dossier":
                 self.scene.take_dossier(message[1], message[2])
@@ -276,8 +285,6 @@ class Guard:
                     self.reload_wanted = not self.keeper.send(("reload",))
             elif kind == "status":
                 self.service.status(str(message[1]))
-        process = self.keeper.process
-        self.scene.ours = (process.pid,) if process else ()
 
     def _reloaded(self) -> None:
         if self.reloading_since is not None:
