@@ -139,7 +139,7 @@ def test_a_unit_has_a_trend_of_its_own_and_is_forgotten():
     world = World()
     world.take_group(Group(1.0, 1.0, "b.service", "/b.service", anon=MIB, kernel=MIB))
     assert world.unit_trends["b.service"].kib == 2048
-    assert world.forget_groups(before=2.0) == ["b.service"]
+    assert [unit for unit, _ in world.forget_groups(before=2.0)] == ["b.service"]
     assert not world.groups and not world.unit_trends
 
 

@@ -63,6 +63,7 @@ class Engine:
         self.pending: dict[str, Order] = {}
         self.waiting: dict[Ident, EntityRecord] = {}
         self.waiting_units: dict[str, EntityRecord] = {}
+        self.units_due: dict[str, tuple[Group, list[int]]] = {}
         self.counts: dict[str, int] = {}
 
     def set_rules(self, rules: Rules) -> None:
@@ -114,28 +115,36 @@ class Engine:
 
     def _group(self, group: Group) -> list[Event | Order]:
         closed = self.world.take_group(group)
-        unit = group.unit
-        if unit is None:
+        if group.unit is None:
             return []
-        record = self.waiting_units.pop(unit, None)
-        trend = self.world.unit_trends[unit]
+        record = self.waiting_units.pop(group.unit, None)
         if record:
-            trend = self._resume(record, trend)
-            self.world.unit_trends[unit] = trend
-        if not closed:
+            fresh = self.world.unit_trends[group.unit]
+            self.world.unit_trends[group.unit] = self._resume(record, fresh)
+        if closed:
+            self.units_due[group.unit] = (group, closed)
+        return []
+
+    def _units(self) -> list[Event | Order]:
+        """Judge the units that closed a bucket; after their processes, which are named first."""
+        if not self.units_due:
             return []
-        now = trend.last_up
-        prove(trend, closed, self.healthy)
-        # A process that is named already speaks for its unit.
-        if trend.stage == "none" and any(
-            row[UNIT] == unit and self.world.trends[ident].stage != "none"
-            for ident, row in self.world.rows.items()
-        ):
-            return []
-        entity = Entity(unit=unit)
-        ending = self._ending(group.cgroup, trend)
-        change = stage.step(trend, closed, now - trend.first_up, ending)
-        return self._leak(change, trend, f"unit:{unit}", entity, used_bytes(group), group.t)
+        world = self.world
+        named = {
+            row[UNIT] for ident, row in world.rows.items() if world.trends[ident].stage != "none"
+        }
+        out: list[Event | Order] = []
+        for unit, (group, closed) in sorted(self.units_due.items()):
+            trend = world.unit_trends[unit]
+            prove(trend, closed, self.healthy)
+            if trend.stage == "none" and unit in named:
+                continue  # a process that is named already speaks for its unit
+            ending = self._ending(group.cgroup, trend)
+            change = stage.step(trend, closed, trend.last_up - trend.first_up, ending)
+            key, entity = f"unit:{unit}", Entity(unit=unit)
+            out += self._leak(change, trend, key, entity, used_bytes(group), group.t)
+        self.units_due.clear()
+        return out
 
     def _sweep(self, sweep: Sweep) -> list[Event | Order]:
         world = self.world
@@ -164,8 +173,9 @@ class Engine:
                 change = stage.clear(trend, "the process is gone")
                 out += self._leak(change, trend, key, world.entity(ident), None, sweep.t)
             world.forget(ident)
+        out += self._units()
         if sweep.census:
-            self._forget(now)
+            out += self._forget(sweep.t, now)
         return out + self._decide(sweep.t, sweep.up)
 
     def _said(self, said: Said) -> list[Event | Order]:
@@ -337,10 +347,15 @@ class Engine:
         kept.add(fresh.last_t, fresh.last_up, fresh.kib)
         return kept
 
-    def _forget(self, now: float) -> None:
-        self.world.forget_groups(now - GROUP_UNSEEN_S)
+    def _forget(self, t: float, now: float) -> list[Event | Order]:
+        out: list[Event | Order] = []
+        for unit, trend in self.world.forget_groups(now - GROUP_UNSEEN_S):
+            if trend.stage != "none":
+                change = stage.clear(trend, "the unit is gone")
+                out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
         # An hour is longer than any rule looks back at an OOM kill.
         self.oom_killed = {k: at for k, at in self.oom_killed.items() if now - at < 3600}
+        return out
 
     def _event(
         self, kind: str, identity: str, t: float, up: float | None,

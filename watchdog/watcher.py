@@ -147,6 +147,7 @@ class Watcher:
         self.desk.answers()
         self.store.close(0.3)
         self.senses.close()
+        now.remove_now(now_dir(self.opts.state))
         if self.record:
             self.record.close()
 

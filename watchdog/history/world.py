@@ -114,13 +114,15 @@ class World:
         if self.by_pid.get(ident[0]) == ident:
             del self.by_pid[ident[0]]
 
-    def forget_groups(self, before: float) -> list[str]:
+    def forget_groups(self, before: float) -> list[tuple[str, Trend]]:
         """Drop the cgroups not seen since `before` (our now); the units that went with them."""
         old = [path for path, group in self.groups.items() if _now(group) < before]
         for path in old:
             del self.groups[path]
-        units = [unit for unit, trend in self.unit_trends.items() if trend.last_up < before]
-        for unit in units:
+        units = [
+            (unit, trend) for unit, trend in self.unit_trends.items() if trend.last_up < before
+        ]
+        for unit, _ in units:
             del self.unit_trends[unit]
         return units
 

@@ -69,6 +69,12 @@ def write_now(folder: str, data: Mapping[str, Any]) -> None:
         raise StoreError(f"{words.safe(path)} cannot be written: {reason(error)}") from None
 
 
+def remove_now(folder: str) -> None:
+    """The daemon has stopped: nothing is seen now. A file that is not there is fine."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, NAME))
+
+
 def read_now(
     folders: Iterable[str], boot_id: str | None = None, up: float | None = None
 ) -> Now | None:

@@ -1,0 +1,331 @@
+"""The engine: facts in, events and orders out; the same live, replayed, split and shuffled."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchdog import trace
+from watchdog.engine import Engine
+from watchdog.facts import (
+    Event,
+    Group,
+    Host,
+    KernelLine,
+    Order,
+    Outcome,
+    Said,
+    Sweep,
+    Tick,
+    Who,
+)  # fmt: skip
+from watchdog.policy.rules import Match, Policy, Rules, Selector, When, default_rules
+
+MIB = 1 << 20
+T0, UP0 = 1_700_000_000.0, 5000.0
+BOOT = "b0000000-1111"
+KILL = (
+    "6,10,5200000000,-;leaky invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, "
+    "oom_score_adj=0",
+    "6,11,5200000100,-;memory: usage 524288kB, limit 524288kB, failcnt 9",
+    "6,12,5200000200,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,"
+    "mems_allowed=0,oom_memcg=/shop,task_memcg=/shop,task=leaky,pid=7,uid=0",
+    "3,13,5200000300,-;Memory cgroup out of memory: Killed process 7 (leaky) total-vm:530000kB, "
+    "anon-rss:520000kB, file-rss:1000kB, shmem-rss:0kB, UID:0 pgtables:1000kB oom_score_adj:0",
+)
+
+
+def row(pid, mib, comm="leaky", unit="shop.service", start=None):
+    return (pid, start or pid * 100, comm, int(mib * MIB), 0, None, unit, None)
+
+
+def host(at, available=20000, **more):
+    return Host(
+        T0 + at, UP0 + at, BOOT, T0 - UP0, 24000 * MIB, available * MIB, 0, 0, 0, 0, 0
+    )._replace(**more)
+
+
+def world(seconds, sizes, interval=1.0, limit=512, start=0.0):
+    """The facts of a machine whose processes have sizes(second) -> [rows]."""
+    at = start
+    facts = []
+    while at < start + seconds:
+        facts.append(host(at))
+        if at == start:
+            facts += [
+                Who(
+                    T0 + at,
+                    UP0 + at,
+                    one[0],
+                    one[1],
+                    1,
+                    0,
+                    "/usr/bin/leaky",
+                    "/shop",
+                    None,
+                    None,
+                    0,
+                )
+                for one in sizes(at)
+            ]
+        used = sum(one[3] for one in sizes(at))
+        facts.append(
+            Group(T0 + at, UP0 + at, "shop.service", "/shop", anon=used, limit=limit * MIB)
+        )
+        facts.append(Sweep(T0 + at, UP0 + at, tuple(sizes(at)), census=at % 30 == 0))
+        at += interval
+    return facts
+
+
+def leaking(second):
+    return [row(7, 12 + 2 * second), row(8, 40, comm="calm")]
+
+
+def feed(engine, facts):
+    return [item for fact in facts for item in engine.feed(fact)]
+
+
+def told(out):
+    return [item.kind for item in out if isinstance(item, Event)]
+
+
+def test_a_leak_that_ends_in_an_oom_kill_is_one_story():
+    engine = Engine(default_rules(), "box")
+    out = feed(engine, world(130, leaking))
+    out += feed(engine, [KernelLine(T0 + 130, UP0 + 130, line) for line in KILL])
+    out += feed(engine, [Tick(T0 + 132, UP0 + 132)])
+    gone = Sweep(T0 + 133, UP0 + 133, (row(8, 40, comm="calm"),), census=True)
+    out += feed(engine, [gone])
+    assert told(out) == ["leak.suspected", "leak.confirmed", "oom.kill", "leak.cleared"]
+    suspected, confirmed, kill, cleared = out
+    assert confirmed.cause == suspected.id and kill.cause == confirmed.id
+    assert cleared.cause == confirmed.id
+    assert kill.body["verdict"] == "leak" and kill.body["unit"] == "shop.service"
+    assert kill.body["victim"]["pid"] == 7 and kill.body["limit_bytes"] == 512 * MIB
+    assert confirmed.body["pid"] == 7 and confirmed.body["exe"] == "/usr/bin/leaky"
+    assert {event.host for event in out} == {"box"} and all(event.because for event in out)
+    assert all(event.id.startswith(f"{event.kind}-b0000000-") for event in out)
+    assert engine.world.rows == {(8, 800): row(8, 40, comm="calm")}
+
+
+def test_the_same_facts_give_the_same_events_byte_for_byte():
+    facts = world(130, leaking) + [KernelLine(T0 + 131, UP0 + 131, line) for line in KILL]
+    one, two = Engine(default_rules(), "box"), Engine(default_rules(), "box")
+    live = feed(one, facts) + one.finish()
+    replayed = feed(two, [trace.fact(trace.line(fact)) for fact in facts]) + two.finish()
+    assert [event.flat() for event in live] == [event.flat() for event in replayed]
+    assert told(live)[-1] == "oom.kill"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(20, 125))
+def test_a_restart_in_the_middle_changes_nothing(cut):
+    facts = world(128, leaking)
+    whole = [event.id for event in feed(Engine(default_rules(), "box"), facts)]
+    first, second = Engine(default_rules(), "box"), Engine(default_rules(), "box")
+    at = next(i for i, fact in enumerate(facts) if fact.t >= T0 + cut)
+    out = feed(first, facts[:at])
+    records = first.dump()
+    second.load(reversed(records))
+    whos = [fact for fact in facts if isinstance(fact, Who)]
+    out += feed(second, whos + facts[at:])
+    assert [event.id for event in out] == whole
+    # `since` of an episode that went on is what it was
+    assert len({event.body["since"] for event in out}) == 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_order_of_processes_changes_nothing(seed):
+    order = random.Random(seed)
+
+    def shuffled(second):
+        rows = [row(7, 12 + 2 * second), *(row(pid, 30, comm="calm") for pid in range(20, 40))]
+        order.shuffle(rows)
+        return rows
+
+    def plain(second):
+        return [row(7, 12 + 2 * second), *(row(pid, 30, comm="calm") for pid in range(20, 40))]
+
+    one = feed(Engine(default_rules(), None), world(100, plain, limit=1500))
+    two = feed(Engine(default_rules(), None), world(100, shuffled, limit=1500))
+    assert [event.flat() for event in one] == [event.flat() for event in two]
+
+
+def test_a_unit_whose_workers_are_recycled_leaks_as_a_unit():
+    def recycled(second):
+        worker = 100 + int(second // 10)
+        return [row(worker, 12 + 2 * second)]
+
+    out = feed(Engine(default_rules(), None), world(130, recycled))
+    assert told(out) == ["leak.suspected", "leak.confirmed"]
+    assert out[0].body["scope"] == "unit" and out[0].body["unit"] == "shop.service"
+    assert out[0].body["pid"] is None
+
+
+def test_a_unit_that_is_gone_is_cleared():
+    def recycled(second):
+        return [row(100 + int(second // 10), 12 + 2 * second)]
+
+    engine = Engine(default_rules(), None)
+    feed(engine, world(130, recycled))
+    out = feed(engine, [Sweep(T0 + 400, UP0 + 400, (), census=True)])
+    assert told(out) == ["leak.cleared"] and out[0].because == ("the unit is gone",)
+
+
+def test_a_unit_is_not_named_beside_its_process():
+    out = feed(Engine(default_rules(), None), world(130, leaking))
+    assert {event.body["scope"] for event in out} == {"process"}
+
+
+def test_a_kill_of_another_boot_knows_nothing_of_todays_processes():
+    engine = Engine(default_rules(), None)
+    feed(engine, world(5, leaking))
+    out = (
+        feed(engine, [KernelLine(1.0, 2.0, line, "other-boot") for line in KILL]) + engine.finish()
+    )
+    assert told(out) == ["oom.kill"]
+    assert out[0].boot_id == "other-boot" and out[0].id == "oom.kill-other-bo-5200000300-7"
+    assert out[0].body["exe"] is None and out[0].cause is None
+
+
+def test_a_forged_kill_is_told_as_one():
+    engine = Engine(default_rules(), None)
+    forged = KILL[3].replace("3,13", "11,13")
+    out = feed(engine, [KernelLine(T0, UP0, forged), Tick(T0 + 9, UP0 + 9)])
+    assert told(out) == ["oom.forged"]
+
+
+def test_stopping_tells_what_has_its_kill_line_and_leaves_the_rest():
+    engine = Engine(default_rules(), None)
+    assert feed(engine, [KernelLine(T0, UP0, line) for line in KILL]) == []
+    assert told(engine.settle()) == ["oom.kill"]
+    feed(engine, [KernelLine(T0, UP0, line) for line in KILL[:2]])
+    assert engine.settle() == [] and not engine.oom.idle
+
+
+def policy(**more):
+    base = Policy("watch-shop", Match(unit=("shop.service",)), When(leak="confirmed"), do=("log",))
+    return base._replace(**more)
+
+
+def test_a_policy_in_observe_logs_and_says_what_it_would_have_done():
+    rules = Rules(policies=(policy(do=("log", "terminate"), per="process"),))
+    engine = Engine(rules, None)
+    out = feed(engine, world(130, leaking))
+    orders = [item for item in out if isinstance(item, Order)]
+    assert [(order.do, order.mode, order.outcome) for order in orders] == [("log", "observe", None)]
+    actions = [item for item in out if isinstance(item, Event) and item.kind == "policy.action"]
+    assert [(event.body["do"], event.body["outcome"]) for event in actions] == [
+        ("terminate", "would")
+    ]
+    assert actions[0].cause.startswith("leak.confirmed")
+    done = engine.feed(Outcome(T0 + 131, UP0 + 131, orders[0].id, "done", "said"))
+    assert done[0].body["outcome"] == "done" and done[0].because[-1] == "said"
+    assert engine.feed(Outcome(T0 + 131, UP0 + 131, orders[0].id, "done", "again")) == []
+
+
+def test_enforce_orders_a_termination_once():
+    rules = Rules(policies=(policy(do=("terminate",), mode="enforce", per="process"),))
+    out = feed(Engine(rules, None), world(160, leaking))
+    orders = [item for item in out if isinstance(item, Order)]
+    assert [(order.do, order.subject.entity.pid) for order in orders] == [("terminate", 7)]
+
+
+def test_a_policy_on_a_unit_sees_its_worst_member():
+    rules = Rules(policies=(policy(per="unit"),))
+    out = feed(Engine(rules, None), world(130, leaking))
+    assert [item.subject.entity.unit for item in out if isinstance(item, Order)] == ["shop.service"]
+
+
+def test_a_policy_on_oom_kill_and_on_pressure():
+    rules = Rules(policies=(
+        policy(name="killed", when=When(oom_kill=True), per="process"),
+        policy(name="tight", when=When(pressure=True), per="unit"),
+    ))  # fmt: skip
+    engine = Engine(rules, None)
+    feed(engine, world(2, leaking))
+    feed(engine, [KernelLine(T0 + 2, UP0 + 2, line) for line in KILL])
+    feed(engine, [Said(T0 + 3, UP0 + 3, "pressure.begun", "x", ("short",), {"scope": "host"})])
+    out = feed(engine, world(2, leaking, start=4.0))
+    assert {order.policy for order in out if isinstance(order, Order)} == {"killed", "tight"}
+    ended = feed(
+        engine, [Said(T0 + 9, UP0 + 9, "pressure.ended", "x", ("well",), {"scope": "host"})]
+    )
+    assert told(ended) == ["pressure.ended"] and engine.pressed is False
+
+
+def test_other_rules_take_over_at_once():
+    engine = Engine(default_rules(), None)
+    feed(engine, world(130, leaking))
+    engine.set_rules(Rules(policies=(policy(per="process"),)))
+    out = feed(engine, world(2, leaking, start=130.0))
+    assert [item.do for item in out if isinstance(item, Order)] == ["log"]
+
+
+def test_the_dossier_has_the_largest_first_and_says_who_is_protected():
+    rules = Rules(protect=Selector(unit=("db.service",)), avoid=Selector(unit=("shop.service",)))
+    engine = Engine(rules, None)
+
+    def rows(second):
+        return [*leaking(second), row(9, 400, "db", "db.service"), row(10, 2, "tiny")]
+
+    feed(engine, world(130, rows, limit=4096))
+    dossier = engine.dossier()
+    assert [line[0] for line in dossier] == [9, 7, 8]
+    assert dossier[0][7] and "db.service" in dossier[0][7]
+    assert dossier[1][7] is None and dossier[1][8] == -1
+    assert dossier[1][5] > 200 * MIB
+
+
+def test_many_processes_leave_a_bounded_dossier():
+    engine = Engine(default_rules(), None)
+    engine.feed(Sweep(T0, UP0, tuple(row(pid, 50) for pid in range(1, 700)), census=True))
+    assert len(engine.dossier()) == 512
+
+
+def test_stall_or_little_memory_is_not_healthy():
+    engine = Engine(default_rules(), None)
+    feed(engine, [host(0), host(10)])
+    assert engine.healthy
+    engine.feed(host(20, available=100))
+    assert not engine.healthy
+    feed(engine, [host(30), host(40, psi_full_us=9_000_000)])
+    assert not engine.healthy
+
+
+def test_what_is_gone_is_forgotten():
+    engine = Engine(default_rules(), None)
+    feed(engine, world(31, leaking))
+    feed(engine, [Sweep(T0 + 300, UP0 + 300, (), census=True)])
+    tables = engine.world
+    assert not (tables.rows or tables.who or tables.trends or tables.groups or tables.unit_trends)
+
+
+def test_a_month_leaves_the_tables_as_small_as_a_day():
+    engine = Engine(default_rules(), None)
+    chance = random.Random(5)
+
+    def sizes():
+        def held(table):
+            return len(table)
+
+        world_ = engine.world
+        return [held(t) for t in (world_.rows, world_.who, world_.trends, world_.groups,
+                                  world_.by_pid, engine.pending, engine.oom_killed)]  # fmt: skip
+
+    marks = []
+    for step in range(2000):  # 2000 censuses, each process lives a few of them
+        at = step * 1296.0
+        rows = tuple(row(pid, 20, start=step // 3 + pid) for pid in range(10, 30))
+        engine.feed(host(at))
+        for one in rows:
+            engine.feed(Who(T0 + at, UP0 + at, one[0], one[1], exe="/bin/x"))
+        engine.feed(Group(T0 + at, UP0 + at, f"u{step}.service", f"/u{step}.service", anon=MIB))
+        engine.feed(Sweep(T0 + at, UP0 + at, rows, census=True))
+        if chance.random() < 0.2:
+            feed(engine, [KernelLine(T0 + at, UP0 + at, line) for line in KILL])
+        if step in (100, 1999):
+            marks.append(sizes())
+    assert marks[1] == pytest.approx(marks[0], abs=5)
