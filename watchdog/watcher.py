@@ -348,6 +348,7 @@ class Watcher:
             "processes": len(self.engine.world.rows),
             "units": len(self.engine.world.unit_trends),
             "watching": self.closely,
+            "pressure": self.engine.pressed,
             "leaks": view.leaks(self.engine.world),
             "oom_kills": {"since_start": self.desk.oom_kills, "last": self.desk.last_oom_kill},
             "policies": [
