@@ -23,8 +23,7 @@ from watchdog.engine import Engine
 from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Said, Sweep, Tick
 from watchdog.kernel_source import KernelSource
 from watchdog.policy import view
-from watchdog.policy.guard_when import guard_plain
-from watchdog.policy.rules import Rules, from_plain
+from watchdog.policy.rules import Rules, enforces, from_plain, guard_settings, observing
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
@@ -38,6 +37,7 @@ PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
 RETRY_STORE_S = 60.0
 LOAD_DEADLINE_S = 10.0
+GRANT_S = 2.0
 
 
 class Options(NamedTuple):
@@ -75,6 +75,7 @@ class Watcher:
         self.host = words.safe(socket.gethostname())
         self.degraded: dict[str, str] = {}
         self.stopping = False
+        self.granted: bool | None = None
         self.record: TextIO | None = None
         self.children = Children()
         self.loader: Child | None = None
@@ -103,12 +104,13 @@ class Watcher:
         """Until the guard says stop, or is gone; the exit status."""
         if self.opts.record:
             self._start_recording(self.opts.record)
-        self._send(("rules", guard_plain(self.rules)))
-        boot = self.senses.host.boot_id or ""
-        self.engine.load(self.store.load_entities(boot))
+        self.engine.boot_id = self.senses.host.boot_id
+        self.engine.load(self.store.load_entities(self.engine.boot_id or ""))
         for flat in self.store.untold():
             self.desk.tell(flat)
             self.store.mark_told([flat["id"]])
+        self._send(("rules", guard_settings(self.rules)))
+        self._await_grant()
         self._sense()
         self._say_started()
         self._check_store()
@@ -236,9 +238,32 @@ class Watcher:
                 self.stopping = True
             elif message[0] == "reload":
                 self._reload()
+            elif message[0] == "enforce":
+                self.granted = bool(message[1])
+                if not self.granted and enforces(self.rules):
+                    self._hold_back(message[2] or "the lock for enforcing is not to be had")
             elif message[0] == "report":
                 _, t, up, kind, identity, because, body = message
                 self._feed(Said(t, up, kind, identity, tuple(because), body))
+
+    def _await_grant(self) -> None:
+        """Nothing is enforced before the guard has said that it holds the machine's lock."""
+        self.granted = None
+        until = self.clock.boottime() + GRANT_S
+        while enforces(self.rules) and self.granted is None and not self.stopping:
+            left = until - self.clock.boottime()
+            if left <= 0:
+                self._hold_back("the guard did not answer")
+                return
+            if self.clock.wait({self.opts.wire: select.POLLIN}, left):
+                self._hear()
+
+    def _hold_back(self, reason: str) -> None:
+        """Somebody else enforces on this machine: our policies go on in observe."""
+        self.rules = self.desk.rules = observing(self.rules)
+        self.engine.set_rules(self.rules)
+        self.degraded["enforce"] = f"policies only observe: {reason}"
+        self._say("watchdog.degraded", [self.degraded["enforce"]], {"what": "enforce"})
 
     def _guard_gone(self) -> None:
         self._say("watchdog.degraded", ["the guard is gone: stopping, to be started again"],
@@ -276,9 +301,11 @@ class Watcher:
         _keep_rules(self.opts.rules, bytes(child.output))
         self.engine.set_rules(self.rules)
         self.desk.rules = self.rules
+        self.degraded.pop("enforce", None)
         self.senses.interval_s = self.rules.watch.interval_s
         self.senses.next_up = self.clock.boottime()
-        self._send(("rules", guard_plain(self.rules)))
+        self._send(("rules", guard_settings(self.rules)))
+        self._await_grant()
         policies = words.count(len(self.rules.policies), "policy")
         self._say("watchdog.reloaded", [f"{policies}, guard {self.rules.guard.mode}"], {})
 

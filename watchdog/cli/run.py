@@ -9,13 +9,12 @@ import marshal
 import os
 import sys
 from argparse import SUPPRESS
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from watchdog import words
 from watchdog.child import run_once
 from watchdog.cli import args as common
-from watchdog.policy.guard_when import guard_plain
-from watchdog.policy.rules import Rules, from_plain
+from watchdog.policy.rules import from_plain, guard_settings
 from watchdog.store import place
 
 LOAD_S = 30.0
@@ -61,7 +60,7 @@ def _main(argv: list[str]) -> int:
     tail += ["--json"] if options.json else []
     return become_guard(
         rules_fd=memory_file("rules", raw),
-        settings_fd=memory_file("settings", marshal.dumps(settings(rules))),
+        settings_fd=memory_file("settings", marshal.dumps(guard_settings(rules))),
         lock_fd=lock, for_s=options.for_s, extra=options.guard_option, tail=tail,
     )  # fmt: skip
 
@@ -79,12 +78,6 @@ def load(config: str | None) -> bytes:
     if child.status not in (common.USAGE, common.CONFIGURATION) or not said:
         common.complain(f"the configuration cannot be read: the loader {child.failure()}")
     raise SystemExit(child.status if child.status == common.USAGE else common.CONFIGURATION)
-
-
-def settings(rules: Rules) -> dict[str, Any]:
-    """What the guard needs of the rules before a watcher has said a word."""
-    enforces = any(policy.mode == "enforce" for policy in rules.policies)
-    return guard_plain(rules) | {"enforces": enforces}
 
 
 def memory_file(name: str, content: bytes) -> int:
