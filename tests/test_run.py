@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from watchdog.cli import main as entry
-from watchdog.cli import run
 
 DUMMY = Path(__file__).parent / "fixtures" / "dummy_watcher.py"
 COMMAND = [sys.executable, "-I", "-m", "watchdog"]
@@ -207,9 +206,9 @@ def test_a_wrong_argument_is_one_line_and_2(argv: list[str], tmp_path: Path) -> 
 
 
 def test_the_guard_knows_from_the_first_moment_whether_a_policy_enforces() -> None:
-    from watchdog.policy.rules import Policy, default_rules
+    from watchdog.policy.rules import Policy, default_rules, guard_settings
 
     rules = default_rules()
-    assert run.settings(rules)["enforces"] is False
+    assert guard_settings(rules)["enforces"] is False
     acting = rules._replace(policies=(Policy("x", mode="enforce"),))
-    assert run.settings(acting)["enforces"] is True
+    assert guard_settings(acting)["enforces"] is True

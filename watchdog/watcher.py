@@ -16,14 +16,15 @@ import sys
 from typing import Any, NamedTuple, TextIO
 
 from watchdog import __version__, trace, wire, words
-from watchdog.child import Child, Children
+from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
 from watchdog.desk import Desk
 from watchdog.engine import Engine
 from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Said, Sweep, Tick
+from watchdog.handover import Handover, RejectedError
 from watchdog.kernel_source import KernelSource
 from watchdog.policy import view
-from watchdog.policy.rules import Rules, enforces, from_plain, guard_settings, observing
+from watchdog.policy.rules import Rules, enforces, guard_settings, observing
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
@@ -36,7 +37,6 @@ QUIET_S = 1.1
 PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
 RETRY_STORE_S = 60.0
-LOAD_DEADLINE_S = 10.0
 GRANT_S = 2.0
 
 
@@ -71,14 +71,14 @@ class Watcher:
     def __init__(self, opts: Options, clock: Clock) -> None:
         self.opts = opts
         self.clock = clock
-        self.rules = _rules_of(opts.rules)
+        self.children = Children()
+        self.handover = Handover(opts.rules, opts.config, self.children)
+        self.rules = self.handover.rules
         self.host = words.safe(socket.gethostname())
         self.degraded: dict[str, str] = {}
         self.stopping = False
         self.granted: bool | None = None
         self.record: TextIO | None = None
-        self.children = Children()
-        self.loader: Child | None = None
         self.store = Store(os.path.join(opts.state, DATABASE), self.rules.store.max_bytes)
         kept = self.store.load_kept()
         self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
@@ -237,7 +237,7 @@ class Watcher:
             if message[0] == "stop":
                 self.stopping = True
             elif message[0] == "reload":
-                self._reload()
+                self.handover.reload()
             elif message[0] == "enforce":
                 self.granted = bool(message[1])
                 if not self.granted and enforces(self.rules):
@@ -260,8 +260,7 @@ class Watcher:
 
     def _hold_back(self, reason: str) -> None:
         """Somebody else enforces on this machine: our policies go on in observe."""
-        self.rules = self.desk.rules = observing(self.rules)
-        self.engine.set_rules(self.rules)
+        self._take_rules(observing(self.rules))
         self.degraded["enforce"] = f"policies only observe: {reason}"
         self._say("watchdog.degraded", [self.degraded["enforce"]], {"what": "enforce"})
 
@@ -279,35 +278,27 @@ class Watcher:
 
     # ---- configuration -----------------------------------------------------------------------
 
-    def _reload(self) -> None:
-        if self.loader is not None:
-            return
-        argv = [sys.executable, "-I", "-m", "watchdog.policy.load"]
-        argv += ["--config", self.opts.config] if self.opts.config else []
-        self.loader = self.children.start(argv, b"", LOAD_DEADLINE_S, max_output=4 << 20)
-
     def _reloaded(self) -> None:
-        child = self.loader
-        if child is None or not child.done:
+        try:
+            rules = self.handover.reloaded()
+        except RejectedError as error:
+            because = [*error.lines, "the former configuration stays"]
+            self._say("watchdog.config_rejected", because, {})
             return
-        self.loader = None
-        document = _object(child.output.decode("utf-8", "replace")) if child.status == 0 else None
-        if document is None:
-            problems = child.errors.decode("utf-8", "replace").strip().splitlines()
-            because = [words.safe(line) for line in problems[:10]] or ["the loader failed"]
-            self._say("watchdog.config_rejected", [*because, "the former configuration stays"], {})
+        if rules is None:
             return
-        self.rules = from_plain(document["rules"])
-        _keep_rules(self.opts.rules, bytes(child.output))
-        self.engine.set_rules(self.rules)
-        self.desk.rules = self.rules
         self.degraded.pop("enforce", None)
-        self.senses.interval_s = self.rules.watch.interval_s
+        self._take_rules(rules)
+        self.senses.interval_s = rules.watch.interval_s
         self.senses.next_up = self.clock.boottime()
-        self._send(("rules", guard_settings(self.rules)))
+        self._send(("rules", guard_settings(rules)))
         self._await_grant()
-        policies = words.count(len(self.rules.policies), "policy")
-        self._say("watchdog.reloaded", [f"{policies}, guard {self.rules.guard.mode}"], {})
+        policies = words.count(len(rules.policies), "policy")
+        self._say("watchdog.reloaded", [f"{policies}, guard {rules.guard.mode}"], {})
+
+    def _take_rules(self, rules: Rules) -> None:
+        self.rules = self.desk.rules = rules
+        self.engine.set_rules(rules)
 
     def _mode(self) -> str:
         modes = [self.rules.guard.mode, *(policy.mode for policy in self.rules.policies)]
@@ -420,17 +411,6 @@ class Watcher:
         if not os.environ.get("JOURNAL_STREAM") or self.opts.json:
             return sys.stdout
         return None
-
-
-def _rules_of(fd: int) -> Rules:
-    """The last good rules, from the memory file that the processes share."""
-    raw = os.pread(fd, os.fstat(fd).st_size, 0)
-    return from_plain(json.loads(raw)["rules"])
-
-
-def _keep_rules(fd: int, raw: bytes) -> None:
-    os.pwrite(fd, raw, 0)
-    os.ftruncate(fd, len(raw))
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
