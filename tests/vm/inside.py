@@ -4,6 +4,7 @@ Installs the wheel beside it as a service, lets a unit leak until the kernel kil
 processes of the daemon on the way, and looks for what was promised in the real journal.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -95,9 +96,10 @@ def children(pid: int) -> list[int]:
 
 
 def watcher_of(guard: int) -> int | None:
-    for pid in children(guard):
-        if b"watchdog.watcher" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
+    with contextlib.suppress(OSError):  # a child of another kind may just have ended
+        for pid in children(guard):
+            if b"watchdog.watcher" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
     return None
 
 
