@@ -43,6 +43,9 @@ FORGED = {
     "facility": "a program wrote this record into the kernel log; it is no kill of the kernel's",
     "place": "the text stands inside another record of the kernel's, a name that somebody gave",
 }
+# Who holds less begins anew after a restart; most processes of a server hold less, and writing all
+# of them every five minutes would be most of what we write.
+KEPT_LEAST_KIB = 1024
 # A cgroup that no census has read for this long is gone.
 GROUP_UNSEEN_S = 180.0
 
@@ -310,15 +313,12 @@ class Engine:
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""
         boot = self.boot_id or ""
-        found = [
-            trend.dump(f"{ident[0]}:{ident[1]}", boot)
-            for ident, trend in self.world.trends.items()
-            if trend.stage != "none" or not urgent
-        ]
-        return found + [
-            trend.dump(f"unit:{unit}", boot)
-            for unit, trend in self.world.unit_trends.items()
-            if trend.stage != "none" or not urgent
+        keyed = [(f"{ident[0]}:{ident[1]}", one) for ident, one in self.world.trends.items()]
+        keyed += [(f"unit:{unit}", one) for unit, one in self.world.unit_trends.items()]
+        return [
+            trend.dump(key, boot)
+            for key, trend in keyed
+            if trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
         ]
 
     def load(self, records: Iterable[EntityRecord]) -> None:
