@@ -67,6 +67,8 @@ def test_what_has_ended_is_gone(sleeper: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("pid", [-1, 0, 1, 2, os.getpid(), os.getppid()])
 def test_these_are_never_signalled(pid: int) -> None:
+    if pid == 2 and not os.path.exists("/proc/2"):
+        pytest.skip("no kernel threads in this PID namespace")
     start = start_of(pid) if pid > 0 else 0
     for sig in (0, signal.SIGKILL):
         outcome, detail = kill(pid, start, sig)
@@ -162,8 +164,9 @@ def test_a_refusal_is_said(
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user's process")
 def test_without_the_right_it_says_so_for_real(sleeper: subprocess.Popen[bytes]) -> None:
     code = (
-        "import os, sys\nsys.path.insert(0, sys.argv[1]); os.setresuid(65534, 65534, 65534)\n"
-        "from watchdog.act.kill import kill\n"
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from watchdog.act.kill import kill\n"  # before: nobody may not read a checkout of root's
+        "os.setresuid(65534, 65534, 65534)\n"
         "print(kill(int(sys.argv[2]), int(sys.argv[3]), 15)[0])"
     )
     top = str(Path(__file__).parents[1])

@@ -4,6 +4,7 @@
 and `follow_events` open a connection of their own that can only read.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -101,6 +102,7 @@ def open_reader(path: str) -> sqlite3.Connection:
     if not os.path.exists(path):
         raise FileNotFoundError(path)
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    db: sqlite3.Connection | None = None
     try:
         db = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True, timeout=5)
         try:
@@ -117,6 +119,8 @@ def open_reader(path: str) -> sqlite3.Connection:
         why = reason(error)
         if not os.access(path, os.R_OK):
             why = "permission denied (try as root)"
+        if db is not None:
+            db.close()
         raise StoreError(f"the history {words.safe(path)} cannot be read: {why}") from None
     return db
 
@@ -128,21 +132,23 @@ def read_events(
 
     Raises StoreError (one line), or FileNotFoundError where no history was ever written.
     """
-    for _, event in _select(open_reader(path), wanted, 0, last):
-        yield event
+    with contextlib.closing(open_reader(path)) as db:
+        for _, event in _select(db, wanted, 0, last):
+            yield event
 
 
 def follow_events(
     path: str, wanted: Wanted = ANY, last: int | None = None
 ) -> Iterator[dict[str, Any] | None]:
     """Like `read_events`, and goes on: None whenever there is nothing new (the caller waits)."""
-    db, after = open_reader(path), 0
-    while True:
-        for seq, event in _select(db, wanted, after, last):
-            after = seq
-            yield event
-        last = None
-        yield None
+    after = 0
+    with contextlib.closing(open_reader(path)) as db:
+        while True:
+            for seq, event in _select(db, wanted, after, last):
+                after = seq
+                yield event
+            last = None
+            yield None
 
 
 _SELECT = """SELECT seq, json FROM event WHERE seq > :after
