@@ -20,6 +20,7 @@ from watchdog.facts import (
     Tick,
     Who,
 )  # fmt: skip
+from watchdog.history import entities
 from watchdog.policy.rules import Match, Policy, Rules, Selector, When, default_rules
 
 MIB = 1 << 20
@@ -329,3 +330,17 @@ def test_a_month_leaves_the_tables_as_small_as_a_day():
         if step in (100, 1999):
             marks.append(sizes())
     assert marks[1] == pytest.approx(marks[0], abs=5)
+
+
+def test_a_dump_names_who_it_is_and_gives_the_sizes_back():
+    engine = Engine(default_rules(), None)
+    feed(engine, world(130, leaking))
+    kept = {record.key: entities.sizes(record) for record in engine.dump()}
+    assert kept["7:700"].comm == "leaky" and kept["7:700"].unit == "shop.service"
+    assert kept["unit:shop.service"].unit == "shop.service"
+    points = kept["7:700"].points
+    assert [up for _, up, _ in points] == sorted({up for _, up, _ in points})
+    # a bucket holds its smallest value: that of its first second
+    assert all(kib == int((12 + 2 * (up - 5 - UP0)) * 1024) for _, up, kib in points)
+    assert points[0][0] == T0 + points[0][1] - UP0
+    assert entities.sizes(engine.dump()[0]._replace(blob=b"")) is None

@@ -283,3 +283,16 @@ def test_record_and_replay_meet(tmp_path):
             path.mkdir()
         status, _, said = tell("replay", str(path))
         assert status == 2 and expected in said and "Traceback" not in said
+
+
+def test_a_store_is_replayed_without_its_daemon(daemon, tmp_path):
+    running = daemon()
+    time.sleep(6)
+    running.stop()
+    state = str(tmp_path / "state")
+    status, out, said = tell("replay", "--state", state)
+    assert (
+        status == 1 and out == "" and "rows over" in said and not said.startswith("0 events in 0")
+    )
+    assert tell("replay", "--state", str(tmp_path / "none"))[0] == 2
+    assert tell("replay")[0] == 2 and tell("replay", "x", "--state", state)[0] == 2

@@ -9,6 +9,7 @@ from typing import Any
 
 from watchdog import words
 from watchdog.facts import (
+    COMM,
     RSS,
     UNIT,
     DossierRow,
@@ -313,11 +314,14 @@ class Engine:
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""
         boot = self.boot_id or ""
-        keyed = [(f"{ident[0]}:{ident[1]}", one) for ident, one in self.world.trends.items()]
-        keyed += [(f"unit:{unit}", one) for unit, one in self.world.unit_trends.items()]
+        keyed: list[tuple[str, str | None, str | None, Trend]] = [
+            (f"{ident[0]}:{ident[1]}", row[COMM], row[UNIT], self.world.trends[ident])
+            for ident, row in self.world.rows.items()
+        ]
+        keyed += [(f"unit:{u}", None, u, trend) for u, trend in self.world.unit_trends.items()]
         return [
-            trend.dump(key, boot)
-            for key, trend in keyed
+            trend.dump(key, boot, comm, unit)
+            for key, comm, unit, trend in keyed
             if trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
         ]
 

@@ -1,17 +1,23 @@
 """`oom-watchdog replay`: the true judge and the true policies over a recording."""
 
+import contextlib
 import gzip
 import json
+import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from watchdog import trace, words
 from watchdog.cli import args as common
 from watchdog.engine import Engine
-from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Sweep
+from watchdog.facts import Event, Fact, Group, KernelLine, Order, Outcome, Row, Sweep
+from watchdog.history import entities
 from watchdog.policy.rules import Rules
+from watchdog.store.entities import read_entities
+from watchdog.store.events import open_reader
+from watchdog.store.place import DATABASE, StoreError
 from watchdog.tell import terminal
 
 BROKEN_SHOWN = 5
@@ -63,6 +69,37 @@ def facts(lines: Lines) -> Iterator[Fact | trace.Header]:
             yield fact
 
 
+def kept(state: str, since: float | None) -> Iterator[Fact]:
+    """The sizes that a store remembers of the latest boot, as facts in the order of time.
+
+    They are bucket floors, and no limits or host readings are kept with them. Raises StoreError,
+    and FileNotFoundError where there is no store.
+    """
+    path = os.path.join(state, DATABASE)
+    if not os.path.exists(path):
+        raise FileNotFoundError(2, "no history there", path)
+    rows: dict[tuple[float, float], list[Row]] = {}
+    timed: list[tuple[float, Fact]] = []
+    with contextlib.closing(open_reader(path)) as db:
+        for record in read_entities(db):
+            found = entities.sizes(record)
+            pid, _, start = record.key.partition(":")
+            for t, up, kib in found.points if found else ():
+                if found is None or (since is not None and t < since):
+                    continue
+                if pid == "unit":
+                    group = Group(round(t, 3), up, found.unit, f"/{found.unit}", anon=kib << 10)
+                    timed.append((up, group))
+                else:
+                    row = (int(pid), int(start), found.comm, kib << 10, 0, None, found.unit, None)
+                    rows.setdefault((up, round(t)), []).append(row)
+    for (up, t), together in rows.items():
+        timed.append((up, Sweep(t, up, tuple(sorted(together)), census=False)))
+    timed.sort(key=lambda item: item[0])  # stable: a unit comes before its processes
+    for _, fact in timed:
+        yield fact
+
+
 class Replay:
     """Feeds an engine; answers its orders where the recording holds no outcomes of its own."""
 
@@ -87,8 +124,10 @@ class Replay:
             self.last_t = fact.t
         yield from self._answer(self.engine.feed(fact), fact.t, fact.up)
 
-    def finish(self) -> Iterator[Event]:
-        """The events that waited for more."""
+    def run(self, source: Iterable[Fact | trace.Header]) -> Iterator[Event]:
+        """All events of a recording, the last report in it included."""
+        for fact in source:
+            yield from self.feed(fact)
         yield from self._answer(self.engine.finish(), self.last_t, None)
 
     def _answer(self, out: list[Event | Order], t: float, up: float | None) -> Iterator[Event]:
@@ -109,38 +148,49 @@ def main(argv: list[str]) -> int:
         "and the rest is read.",
         "oom-watchdog replay examples/leak.jsonl.gz",
     )
-    parser.add_argument("trace", metavar="TRACE", help='JSON Lines, gzip or plain; "-": stdin')
+    parser.add_argument(
+        "trace", metavar="TRACE", nargs="?", help='JSON Lines, gzip or plain; "-": stdin'
+    )
+    parser.add_argument(
+        "--since", metavar="TIME", type=common.when, help="with --state: only from then on"
+    )
     options = parser.parse_args(argv)
+    if (options.trace is None) == (options.state is None):
+        parser.error("expected a TRACE, or --state DIR for what a daemon's store remembers")
     rules = common.load_rules(options.config, shipped_defaults=True)
-    lines = Lines(options.trace)
     replay = Replay(rules)
+    lines = Lines(options.trace or "")
     told = 0
     try:
-        for fact in facts(lines):
-            for event in replay.feed(fact):
-                told += 1
-                _print(event, options.json)
-        for event in replay.finish():
+        source = facts(lines) if options.trace else kept(options.state, options.since)
+        for event in replay.run(source):
             told += 1
             _print(event, options.json)
+    except StoreError as error:
+        common.complain(str(error))
+        return common.USAGE
     except OSError as error:
-        return common.unreadable(options.trace, error)
+        return common.unreadable(options.trace or options.state, error)
+    return _sum_up(replay, lines, told, options.json)
+
+
+def _sum_up(replay: Replay, lines: Lines, told: int, as_json: bool) -> int:
     for line in lines.broken:
         print(line, file=sys.stderr)
     if lines.broken_count > len(lines.broken):
         print(f"{lines.name}: {lines.broken_count} lines in all could not be read", file=sys.stderr)
     if replay.first_t is None and told == 0 and lines.broken_count:
-        print(f"{options.trace}: no line of a trace in it", file=sys.stderr)
-        return 2
+        print(f"{lines.name}: no line of a trace in it", file=sys.stderr)
+        return common.USAGE
     for line in replay.engine.decider.unjudged():
         print(line, file=sys.stderr)
-    if not options.json:
+    if not as_json:
         span = words.duration(max(0.0, replay.last_t - (replay.first_t or 0.0)))
         print(
             f"{words.count(told, 'event')} in {words.count(replay.rows, 'row')} over {span}",
             file=sys.stderr,
         )
-    return 0 if told else 1
+    return 0 if told else common.NOTHING
 
 
 def _print(event: Event, as_json: bool) -> None:

@@ -6,7 +6,7 @@ CLOCK_BOOTTIME, so a trend goes on where it was when the daemon starts again on 
 
 import json
 from array import array
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchdog.facts import EntityRecord
 from watchdog.history.ring import LEVELS, MISSING, Ring
@@ -93,7 +93,9 @@ class Trend:
                 return known[0] * 1024
         return self.kib * 1024
 
-    def dump(self, key: str, boot_id: str) -> EntityRecord:
+    def dump(
+        self, key: str, boot_id: str, comm: str | None = None, unit: str | None = None
+    ) -> EntityRecord:
         """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words."""
         rings = [ring or Ring() for ring in self.rings]
         head = {
@@ -102,7 +104,7 @@ class Trend:
             "episode": self.episode, "level": self.level, "base_kib": self.base_kib,
             "peak_kib": self.peak_kib,
             "passes": self.passes, "fails": self.fails, "rate": self.rate,
-            "proven_kib": self.proven_kib, "event": self.event,
+            "proven_kib": self.proven_kib, "event": self.event, "comm": comm, "unit": unit,
             "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
         }  # fmt: skip
         blob = json.dumps(head, separators=(",", ":")).encode() + b"\n"
@@ -132,6 +134,35 @@ def load(record: EntityRecord) -> Trend | None:
     except (KeyError, ValueError, TypeError, IndexError):
         return None
     return trend
+
+
+class Sizes(NamedTuple):
+    """What a record remembers of one entity: its names, and (t, up, KiB), the oldest first."""
+
+    comm: str
+    unit: str | None
+    points: list[tuple[float, float, int]]
+
+
+def sizes(record: EntityRecord) -> Sizes | None:
+    """The sizes of a kept trend, each time from the finest ring that reaches back to it."""
+    trend = load(record)
+    if trend is None:
+        return None
+    head = json.loads(record.blob.partition(b"\n")[0])
+    points: list[tuple[float, float, int]] = []
+    finer = float("inf")
+    for level, ring in zip(LEVELS, trend.rings, strict=True):
+        if ring is None or not ring.values:
+            continue
+        first = ring.bucket - len(ring.values)
+        for i, kib in enumerate(ring.values):
+            up = float((first + i + 1) * level.bucket_s)
+            if kib != MISSING and up < finer:
+                points.append((trend.last_t - trend.last_up + up, up, kib))
+        finer = min(finer, float((first + 1) * level.bucket_s))
+    points.sort()
+    return Sizes(head.get("comm") or "?", head.get("unit"), points)
 
 
 def _words(raw: bytes) -> "array[int]":

@@ -1,7 +1,7 @@
 """The trends of entities in the store, so that a restart on the same boot goes on with them."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from watchdog.facts import EntityRecord
 
@@ -30,3 +30,14 @@ def load(db: sqlite3.Connection, boot_id: str) -> list[EntityRecord]:
         (boot_id, DEAD_AFTER_S, LOAD_MAX),
     )
     return [EntityRecord(*row) for row in rows.fetchall()]
+
+
+def read_entities(db: sqlite3.Connection) -> Iterator[EntityRecord]:
+    """All trends of the latest boot, for a reader."""
+    yield from map(
+        EntityRecord._make,
+        db.execute(
+            "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity WHERE boot_id ="
+            " (SELECT boot_id FROM entity ORDER BY last_t DESC LIMIT 1) ORDER BY key"
+        ),
+    )
