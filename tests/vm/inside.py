@@ -31,6 +31,14 @@ match = { unit = "shop-*.service" }
 when = { leak = "confirmed" }
 do = ["log", "restart-unit"]
 """
+ENFORCE = """
+[policies.hog]
+match = { unit = "shop-hog.service" }
+when = { resident_above = "50MiB" }
+do = ["terminate"]
+per = "process"
+mode = "enforce"
+"""
 LEAK_UNIT = f"""
 [Service]
 ExecStart=/usr/bin/python3 {Path.cwd()}/leak.py {RATE}
@@ -277,8 +285,26 @@ def test_nothing_is_told_twice() -> None:
     assert not twice, twice
 
 
+def test_a_policy_enforces_inside_the_sandbox() -> None:
+    """The lock for enforcing, the capabilities and the system-call filter let a signal through."""
+    path = Path("/etc/oom-watchdog/config.toml")
+    path.write_text(CONFIG + ENFORCE)
+    sh("systemctl", "reload", SERVICE)
+    wait("the new rules", 30, lambda: events("watchdog.reloaded"))
+    sh("systemd-run", "--quiet", "--unit=shop-hog", "/usr/bin/python3",
+       str(Path.cwd() / "leak.py"), str(10 * MIB))  # fmt: skip
+    action = wait("the action", 60, lambda: [
+        event for event in events("policy.action") if event["policy"] == "hog"])[0]  # fmt: skip
+    assert (action["outcome"], action["mode"]) == ("done", "enforce"), action
+    wait("its end", 20, lambda: show("shop-hog.service", "ActiveState") != "active")
+    assert not [event for event in events("watchdog.degraded") if event.get("what") == "enforce"]
+    print(sh("journalctl", "--no-pager", "-u", "shop-hog.service"))
+    path.write_text(CONFIG)
+
+
 def test_bad_configuration_is_refused() -> None:
     """A reload of nonsense keeps the old rules, and says so."""
+    before = len(events("watchdog.reloaded"))
     path = Path("/etc/oom-watchdog/config.toml")
     path.write_text("[guard]\nmode = 'kill everybody'\n")
     pid = main_pid()
@@ -288,7 +314,7 @@ def test_bad_configuration_is_refused() -> None:
     assert main_pid() == pid
     path.write_text(CONFIG)
     sh("systemctl", "reload", SERVICE)
-    wait("watchdog.reloaded", 20, lambda: events("watchdog.reloaded"))
+    wait("watchdog.reloaded", 20, lambda: len(events("watchdog.reloaded")) > before)
 
 
 def test_stops_within_a_second() -> None:
