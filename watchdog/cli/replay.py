@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import Any
 
 from watchdog import trace, words
 from watchdog.cli import args as common
@@ -33,22 +33,19 @@ class Lines:
         self.broken_count = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        file = self._open()
-        try:
-            for raw in file:
-                self.number += 1
-                if raw.strip():
-                    yield raw
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            self.complain("the compressed data end in the middle")
-        finally:
-            if file is not sys.stdin.buffer:
-                file.close()
-
-    def _open(self) -> IO[bytes]:
-        raw: Any = sys.stdin.buffer if self.name == "-" else open(self.name, "rb")  # noqa: SIM115
-        packed = raw.peek(2)[:2] == b"\x1f\x8b"
-        return gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[return-value]
+        with contextlib.ExitStack() as stack:
+            raw: Any = sys.stdin.buffer
+            if self.name != "-":
+                raw = stack.enter_context(open(self.name, "rb"))
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            file = stack.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
+            try:
+                for line in file:
+                    self.number += 1
+                    if line.strip():
+                        yield line
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                self.complain("the compressed data end in the middle")
 
     def complain(self, what: str) -> None:
         """Count a line that could not be read; the first few are told by number."""
@@ -195,4 +192,9 @@ def _sum_up(replay: Replay, lines: Lines, told: int, as_json: bool) -> int:
 
 def _print(event: Event, as_json: bool) -> None:
     flat = event.flat()
-    print(json.dumps(flat) if as_json else terminal.line(flat, sys.stdout.isatty()))
+    if as_json:
+        print(json.dumps(flat))
+        return
+    print(terminal.line(flat, sys.stdout.isatty()))
+    for reason in event.because:
+        print(f"         {words.safe(reason)}")
