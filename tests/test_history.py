@@ -160,3 +160,11 @@ def test_age_counts_from_the_start_of_the_process(host, age):
 def test_levels_cover_five_minutes_to_a_week():
     assert LEVELS[0].bucket_s * LEVELS[0].slots == 300
     assert LEVELS[-1].bucket_s * LEVELS[-1].slots == 7 * 86400
+
+
+def test_a_size_that_no_ring_can_hold_counts_as_the_largest_that_it_can():
+    trend = Trend(0.0, 0.0)
+    for up in (0.0, 5.0, 10.0):
+        trend.add(up, up, 1 << 40)
+    assert list(trend.rings[0].values) == [MISSING - 1] * 2
+    assert entities.load(trend.dump("1:2", "boot")).kib == MISSING - 1

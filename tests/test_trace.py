@@ -90,3 +90,21 @@ def test_names_in_a_foreign_trace_are_made_safe():
 def test_no_line_can_do_more_than_be_refused(value, kind, key):
     with contextlib.suppress(trace.TraceError):
         trace.fact(json.dumps({"type": kind, "t": 1.0, "pid": 1, "start": 1, key: value}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"procs","t":NaN,"rows":[]}',
+        '{"type":"sweep","t":1e999,"rows":[]}',
+        '{"type":"tick","t":1,"up":-Infinity}',
+        '{"type":"procs","t":%s,"rows":[]}' % ("9" * 400),
+        '{"type":"procs","t":1,"rows":[[1,%s,"a",1,1]]}' % ("9" * 30),
+        '{"type":"procs","t":1,"rows":[[1,2,"a",1,1,%s]]}' % ("9" * 30),
+        '{"type":"group","t":1,"cgroup":"/x","anon":1.5}',
+        '{"type":"host","t":1,"mem_available":NaN}',
+    ],
+)
+def test_numbers_that_no_machine_has_are_refused(text):
+    with pytest.raises(trace.TraceError):
+        trace.fact(text)

@@ -14,6 +14,8 @@ from watchdog.facts import Fact, Group, Host, KernelLine, Outcome, Row, Said, Sw
 
 VERSION = 1
 _NUMBER = (int, float)
+# What no size, count or time exceeds; json also reads NaN, Infinity and integers of any length.
+_LIMIT = 1 << 63
 
 
 class Header(NamedTuple):
@@ -68,7 +70,11 @@ def _line(value: Mapping[str, Any]) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, _NUMBER) and not isinstance(value, bool)
+    return isinstance(value, _NUMBER) and not isinstance(value, bool) and -_LIMIT < value < _LIMIT
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and -_LIMIT < value < _LIMIT
 
 
 def _sweep(value: dict[str, Any]) -> Sweep:
@@ -85,11 +91,11 @@ def _row(raw: Any) -> Row:
     except (TypeError, ValueError):
         raise TraceError("expected rows of [pid, start, comm, rss, shared, swap, unit]") from None
     if not (
-        type(pid) is type(start) is type(rss) is type(shared) is int
+        all(map(_is_count, (pid, start, rss, shared)))
         and isinstance(comm, str)
-        and (swap is None or type(swap) is int)
+        and (swap is None or _is_count(swap))
         and (unit is None or isinstance(unit, str))
-        and (shmem is None or type(shmem) is int)
+        and (shmem is None or _is_count(shmem))
     ):
         raise TraceError("expected rows of [pid, start, comm, rss, shared, swap, unit]")
     unit = words.safe(unit) if unit else None
@@ -105,9 +111,8 @@ def _plain(kind: type[Any], numbers: frozenset[str], texts: frozenset[str]) -> A
             part = value.get(key)
             if part is None:
                 continue
-            if (key in numbers and not _is_number(part)) or (
-                key in texts and not isinstance(part, str)
-            ):
+            fits = _is_number if key in _TIMES else _is_count
+            if (key in numbers and not fits(part)) or (key in texts and not isinstance(part, str)):
                 raise TraceError(f'expected another type of "{key}"')
             found[key] = words.safe(part) if key in texts and key != "line" else part
         missing = [key for key in _REQUIRED.get(kind, ()) if key not in found]
@@ -121,6 +126,7 @@ def _plain(kind: type[Any], numbers: frozenset[str], texts: frozenset[str]) -> A
     return read
 
 
+_TIMES = frozenset({"t", "up", "btime"})
 _REQUIRED: dict[type[Any], tuple[str, ...]] = {
     Who: ("pid", "start"),
     KernelLine: ("line",),

@@ -50,6 +50,7 @@ class Trend:
 
     def add(self, t: float, up: float, kib: int) -> list[int]:
         """Take a value; the indices of the levels at which it closed a bucket."""
+        kib = min(kib, MISSING - 1)  # a ring counts to 4 TiB, and says no more of what is larger
         self.last_t, self.last_up, self.kib = t, up, kib
         closed = []
         for index, level in enumerate(LEVELS):
