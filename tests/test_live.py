@@ -76,13 +76,13 @@ class Daemon:
         os.set_blocking(self.process.stdout.fileno(), False)
         self.lines, self.rest = [], b""
 
-    def until(self, kind, seconds=10):
-        """Read lines until an event of that kind came."""
+    def until(self, kind, seconds=10, pid=None):
+        """Read lines until an event of that kind came (about `pid`: others may die meanwhile)."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.read()
             for event in self.lines:
-                if event["event"] == kind:
+                if event["event"] == kind and pid in (None, event.get("pid")):
                     return event
             time.sleep(0.02)
         raise AssertionError(f"no {kind} within {seconds} s: {self.lines}")
@@ -133,10 +133,11 @@ def tell(*argv):
     return done.returncode, done.stdout, done.stderr
 
 
-def stored(folder, kind):
+def stored(folder, kind, pid):
     status, out, _ = tell("events", "--state", str(folder / "state"), "--json", "--kind", kind)
     assert status in (0, 1)
-    return [json.loads(line) for line in out.splitlines()]
+    found = [json.loads(line) for line in out.splitlines()]
+    return [event for event in found if event["pid"] == pid]
 
 
 def watcher_of(daemon):
@@ -150,14 +151,14 @@ def test_an_oom_kill_is_told_within_two_seconds_and_replayed_the_same(
     trace = tmp_path / "trace.jsonl"
     running = daemon("--record", str(trace))
     pid = kill()
-    event = running.until("oom.kill", 2)
+    event = running.until("oom.kill", 2, pid)
     victim = event["victim"]
     assert (victim["pid"], victim["uid"]) == (pid, 0) and victim["comm"].startswith("python")
     assert event["scope"] == "memcg" and "omw-test" in event["cgroup"]
     assert event["limit_bytes"] == 32 * MIB and victim["anon_bytes"] > 20 * MIB
     valid_event(event)
     assert running.stop() < 1.5
-    assert [one["id"] for one in stored(tmp_path, "oom.kill")] == [event["id"]]
+    assert [one["id"] for one in stored(tmp_path, "oom.kill", pid)] == [event["id"]]
 
     status, out, problems = tell("replay", "--json", str(trace))
     assert status == 0 and "could not be read" not in problems
@@ -172,13 +173,14 @@ def test_a_kill_while_nobody_looked_is_told_once_after_the_restart(daemon, kill,
     time.sleep(0.5)  # the watcher sees the end of file and goes
     pid = kill()
     second = daemon()
-    assert second.until("oom.kill")["victim"]["pid"] == pid
+    second.until("oom.kill", pid=pid)
     second.stop()
     third = daemon()
     time.sleep(1.5)
     third.stop()
     told = [e for one in (first, second, third) for e in one.lines if e["event"] == "oom.kill"]
-    assert len(told) == 1 and len(stored(tmp_path, "oom.kill")) == 1
+    assert [e["pid"] for e in told].count(pid) == 1
+    assert len(stored(tmp_path, "oom.kill", pid)) == 1
 
 
 def test_a_killed_watcher_is_started_again_and_tells_what_comes(daemon, kill):
@@ -187,7 +189,7 @@ def test_a_killed_watcher_is_started_again_and_tells_what_comes(daemon, kill):
     os.kill(before, signal.SIGKILL)
     running.until("watchdog.degraded")
     pid = kill()
-    assert running.until("oom.kill")["victim"]["pid"] == pid
+    running.until("oom.kill", pid=pid)
     assert watcher_of(running) != before
     running.stop()
 
