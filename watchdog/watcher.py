@@ -7,6 +7,7 @@ guard over a socket pair; end of file there means that the guard is gone, and it
         [--config FILE] [--json] [--record FILE]
 """
 
+import contextlib
 import json
 import os
 import select
@@ -102,13 +103,13 @@ class Watcher:
 
     def run(self) -> int:
         """Until the guard says stop, or is gone; the exit status."""
-        if self.opts.record:
-            self._start_recording(self.opts.record)
         self.engine.boot_id = self.senses.host.boot_id
         self.engine.load(self.store.load_entities(self.engine.boot_id or ""))
         for flat in self.store.untold():
             self.desk.tell(flat)
             self.store.mark_told([flat["id"]])
+        if self.opts.record:
+            self._start_recording(self.opts.record)
         self._send(("rules", guard_settings(self.rules)))
         self._await_grant()
         self._sense()
@@ -151,7 +152,8 @@ class Watcher:
         self.senses.close()
         now.remove_now(now_dir(self.opts.state))
         if self.record:
-            self.record.close()
+            with contextlib.suppress(OSError):
+                self.record.close()
 
     # ---- the loop ----------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Watcher:
 
     def _feed(self, fact: Fact) -> None:
         if self.record and not (isinstance(fact, Said) and fact.kind.startswith("watchdog.")):
-            self.record.write(trace.line(fact) + "\n")
+            self._write_down(trace.line(fact))
         kept = self.log.cursors() if isinstance(fact, KernelLine | Tick) else {}
         self._take(self.engine.feed(fact), kept)
 
@@ -250,10 +252,12 @@ class Watcher:
         """Nothing is enforced before the guard has said that it holds the machine's lock."""
         self.granted = None
         until = self.clock.boottime() + GRANT_S
-        while enforces(self.rules) and self.granted is None and not self.stopping:
+        armed = enforces(self.rules)
+        while (armed or self._guard_armed()) and self.granted is None and not self.stopping:
             left = until - self.clock.boottime()
             if left <= 0:
-                self._hold_back("the guard did not answer")
+                if armed:
+                    self._hold_back("the guard did not answer")
                 return
             if self.clock.wait({self.opts.wire: select.POLLIN}, left):
                 self._hear()
@@ -294,15 +298,21 @@ class Watcher:
         self._send(("rules", guard_settings(rules)))
         self._await_grant()
         policies = words.count(len(rules.policies), "policy")
-        self._say("watchdog.reloaded", [f"{policies}, guard {rules.guard.mode}"], {})
+        self._say("watchdog.reloaded", [f"{policies}, guard {self._guard_mode()}"], {})
 
     def _take_rules(self, rules: Rules) -> None:
         self.rules = self.desk.rules = rules
         self.engine.set_rules(rules)
 
     def _mode(self) -> str:
-        modes = [self.rules.guard.mode, *(policy.mode for policy in self.rules.policies)]
-        return "enforce" if "enforce" in modes else "observe"
+        return "enforce" if enforces(self.rules) or self._guard_mode() == "enforce" else "observe"
+
+    def _guard_armed(self) -> bool:
+        return self.rules.guard.mode == "enforce"
+
+    def _guard_mode(self) -> str:
+        """What the guard does, which only observes where it was not granted the machine's lock."""
+        return "observe" if self._guard_armed() and not self.granted else self.rules.guard.mode
 
     # ---- the kernel log ----------------------------------------------------------------------
 
@@ -374,7 +384,7 @@ class Watcher:
                  "waiting": waiting.get(policy.name, [])}
                 for policy in self.rules.policies
             ],
-            "guard": {"mode": self.rules.guard.mode, "state": "watching"},
+            "guard": {"mode": self._guard_mode(), "state": "watching"},
             "degraded": list(self.degraded.values()),
         }  # fmt: skip
         try:
@@ -388,20 +398,38 @@ class Watcher:
 
     def _say(self, kind: str, because: list[str], body: dict[str, Any]) -> None:
         up = self.clock.boottime()
-        self._feed(Said(self.clock.wall(), up, kind, f"{up:.3f}", tuple(because), body))
+        what = f"{body['what']}-" if "what" in body else ""  # two may be said in one millisecond
+        self._feed(Said(self.clock.wall(), up, kind, f"{what}{up:.3f}", tuple(because), body))
 
     def _status(self) -> str:
         rows = len(self.engine.world.rows)
         return f"watching {words.count(rows, 'process')}, {self._mode()}"
 
     def _start_recording(self, path: str) -> None:
+        """Go on in the file: a watcher before us, that ended, may have begun it (`run` empties)."""
         try:
-            self.record = open(path, "w", encoding="ascii", buffering=1)  # noqa: SIM115
-            self.record.write(trace.header_line(self.host, acted=True) + "\n")
+            self.record = open(path, "a", encoding="ascii", buffering=1)  # noqa: SIM115
         except OSError as error:
-            self._say("watchdog.degraded",
-                      [f"cannot record into {words.safe(path)}: {error.strerror}"],
-                      {"what": "record"})  # fmt: skip
+            self._stop_recording(error)
+            return
+        self._write_down(trace.header_line(self.host, acted=True))
+
+    def _write_down(self, line: str) -> None:
+        try:
+            if self.record:
+                self.record.write(line + "\n")
+        except OSError as error:
+            self._stop_recording(error)
+
+    def _stop_recording(self, error: OSError) -> None:
+        """Say it once and go on without: a recording with holes in it would judge wrongly."""
+        record, self.record = self.record, None
+        if record:
+            with contextlib.suppress(OSError):
+                record.close()
+        why = f"cannot record into {words.safe(self.opts.record or '')}: {error.strerror}"
+        self.degraded["record"] = why
+        self._say("watchdog.degraded", [why], {"what": "record"})
 
     def _journal(self) -> journal.Journal | None:
         return journal.Journal() if os.path.exists(journal.SOCKET) else None

@@ -18,6 +18,7 @@ from watchdog.policy.rules import from_plain, guard_settings
 from watchdog.store import place
 
 LOAD_S = 30.0
+_RECORD = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +52,7 @@ def _main(argv: list[str]) -> int:
         pass  # the watcher says so, and goes on from memory
     if options.record:
         try:
-            os.close(os.open(options.record, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            os.close(os.open(options.record, _RECORD, 0o640))
         except OSError as error:
             return common.unreadable(options.record, error)
     tail = ["--state", state]

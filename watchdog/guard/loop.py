@@ -196,7 +196,7 @@ class Guard:
         missing = [armour.ask_to_be_spared(), armour.lock_memory()]
         because = tuple(text for text in missing if text)
         if because:
-            self._tell("watchdog.degraded", "armour", because, {"what": "armour"})
+            self._tell("watchdog.degraded", f"armour-{self.began:.3f}", because, {"what": "armour"})
 
     def _rehearse(self) -> None:
         """Walk through an incident once, but for the telling: all that it needs is in memory."""
@@ -239,7 +239,7 @@ class Guard:
         rules = guard_from_plain(plain)
         if rules.kill == "unit" and self.pressure.rules.kill != "unit":
             self._tell(
-                "watchdog.degraded", "kill-unit",
+                "watchdog.degraded", f"kill-unit-{self.clock.boottime():.3f}",
                 ('guard.kill = "unit" is not available yet: the process alone is ended',),
                 {"what": "kill"},
             )  # fmt: skip
@@ -254,7 +254,7 @@ class Guard:
             self.enforce_fd, refused = _flock(self.opts.enforce_lock)
             if refused and refused != self.refused_lock:
                 self._tell(
-                    "watchdog.degraded", "enforce-lock",
+                    "watchdog.degraded", f"enforce-lock-{self.clock.boottime():.3f}",
                     (refused, "only observing: nothing will be killed"), {"what": "enforce"},
                 )  # fmt: skip
             self.refused_lock = refused
