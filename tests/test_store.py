@@ -468,3 +468,18 @@ def test_a_signal_never_lands_in_the_writers_thread(path: str) -> None:
 def test_encode_takes_the_first_unit_and_pid_that_are_told() -> None:
     row = events.encode(event(1, victim={"pid": 3, "unit": "a.service"}, unit=None))
     assert (row.unit, row.pid) == ("a.service", 3)
+
+
+def test_small_values_are_written_only_when_they_change(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "history.db"))
+    log = tmp_path / "history.db-wal"
+    store.put_kept({"cursor": "1"})
+    store.flush()
+    size = log.stat().st_size
+    store.put_kept({"cursor": "1"})
+    store.flush()
+    assert log.stat().st_size == size
+    store.put_kept({"cursor": "2"})
+    store.flush()
+    assert log.stat().st_size > size and store.load_kept() == {"cursor": "2"}
+    store.close()

@@ -76,6 +76,7 @@ class Store:
         self._done: dict[int, list[str] | None] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._seen: dict[str, None] = {}
+        self._kept: dict[str, str] = {}
         self._closing = False
         self._db: sqlite3.Connection | None = None
         self._backlog: deque[Event] = deque()
@@ -145,8 +146,12 @@ class Store:
         return fits
 
     def put_kept(self, values: Mapping[str, str]) -> bool:
-        """Write small values by key."""
-        return not values or self._put(_Job(1, kept=dict(values)), len(values))
+        """Write small values by key, where they are others than the last time."""
+        changed = {key: value for key, value in values.items() if self._kept.get(key) != value}
+        if not changed:
+            return True
+        self._kept.update(changed)
+        return self._put(_Job(1, kept=changed), len(changed))
 
     def retry(self) -> None:
         """Try a failed store again; once a minute is enough. `failed` tells how it went."""
