@@ -398,3 +398,17 @@ def test_ten_refusals_are_enough(world: World) -> None:
         world.tick()
     assert len(world.told) == 10
     assert world.signals == []
+
+
+def test_rules_that_only_observe_hold_back_the_second_signal_too(world: World) -> None:
+    enforcing(world)
+    squeeze(world)
+    assert world.signals == [(11, signal.SIGTERM)]
+    # A reload between SIGTERM and SIGKILL: the machine's lock is given back with it.
+    world.scene.enforcing = lambda: False
+    world.mode = "observe"
+    world.answers = [("ask", "")]
+    for _ in range(40):
+        world.tick()
+    assert world.signals == [(11, signal.SIGTERM)]
+    assert (11, "kill", "protected") in world.outcomes()

@@ -24,7 +24,20 @@ from watchdog.tell import terminal
 from watchdog.tell.journal import Journal
 
 NOTIFY_S = 30.0
+# A store that has not answered for so long hangs: what it was given is told without it.
+ANSWER_S = 2.0
+# What a pipe that poll() calls writable takes without waiting; a longer write would wait.
+PIPE_BUF = select.PIPE_BUF
 SIGNALS = {"terminate": 15, "kill": 9}
+
+
+class _Put:
+    """An event that the store was given, until it answers; `told` where that took too long."""
+
+    __slots__ = ("at", "flat", "told")
+
+    def __init__(self, flat: dict[str, Any], at: float) -> None:
+        self.flat, self.at, self.told = flat, at, False
 
 
 class Desk:
@@ -44,7 +57,8 @@ class Desk:
         self.as_json = as_json
         self.feed_back = feed_back
         self.hooks: list[tuple[Order, Child]] = []
-        self.waiting: deque[dict[str, Any]] = deque()  # one for each answer that is to come
+        self.waiting: deque[_Put] = deque()  # one for each answer that is to come
+        self.unwritten = b""  # the rest of a line that standard output has not taken yet
         self.last_oom_kill: dict[str, Any] | None = None
         self.oom_kills = 0
         self.unsaid = 0  # lines that standard output did not take
@@ -53,18 +67,31 @@ class Desk:
 
     def take(self, event: Event, kept: dict[str, str]) -> None:
         """Store an event together with the cursors that led to it; told when it is known as new."""
-        self.waiting.append(event.flat())
+        self.waiting.append(_Put(event.flat(), self.clock.boottime()))
         self.store.put_events([event], kept)
 
     def answers(self) -> None:
-        """Tell what the store says is new."""
+        """Tell what the store says is new, and what it has said nothing about for too long."""
         told = []
         for _, new in self.store.answers():
-            flat = self.waiting.popleft()  # one answer for each event that was put, in order
-            if flat["id"] in new:
-                self.tell(flat)
-                told.append(flat["id"])
+            put = self.waiting.popleft()  # one answer for each event that was put, in order
+            if put.flat["id"] in new:
+                if not put.told:
+                    self.tell(put.flat)
+                told.append(put.flat["id"])
         self.store.mark_told(told)
+        late = self.clock.boottime() - ANSWER_S
+        for put in self.waiting:
+            if put.at > late:
+                break
+            if not put.told:
+                put.told = True
+                self.tell(put.flat)
+        self._write()
+
+    def deadline(self) -> float | None:
+        """When `answers` has to be called although the store is silent; None: not at all."""
+        return next((put.at + ANSWER_S for put in self.waiting if not put.told), None)
 
     def tell(self, flat: dict[str, Any]) -> None:
         """To the journal, and to standard output."""
@@ -75,20 +102,37 @@ class Desk:
             self.journal.send(flat)
         if self.out is not None:
             text = json.dumps(flat) if self.as_json else terminal.line(flat, self.out.isatty())
-            self._print(self.out.fileno(), text + "\n")
+            self._print(text + "\n")
 
-    def _print(self, fd: int, text: str) -> None:
-        """Write a line unless its reader has stopped reading: the loop must not wait for it."""
-        poller = select.poll()
-        poller.register(fd, select.POLLOUT)
-        ready = poller.poll(0)
-        if not ready or not ready[0][1] & select.POLLOUT:
+    def _print(self, text: str) -> None:
+        """Write a line, or drop it where the one before is still to be read."""
+        self._write()
+        if self.unwritten:
             self.unsaid += 1
             return
-        try:
-            os.write(fd, text.encode("utf-8", "backslashreplace"))
-        except OSError:
-            self.unsaid += 1
+        self.unwritten = text.encode("utf-8", "backslashreplace")
+        self._write()
+
+    def _write(self) -> None:
+        """As much as can be written at once: the loop must not wait for a reader that stopped."""
+        if self.out is None:
+            return
+        fd = self.out.fileno()
+        poller = select.poll()
+        poller.register(fd, select.POLLOUT)
+        while self.unwritten:
+            ready = poller.poll(0)
+            if not ready:
+                return
+            try:
+                if not ready[0][1] & select.POLLOUT:
+                    raise BrokenPipeError
+                written = os.write(fd, self.unwritten[:PIPE_BUF])
+            except OSError:
+                self.unsaid += 1
+                self.unwritten = b""
+                return
+            self.unwritten = self.unwritten[written:]
 
     # ---- orders ------------------------------------------------------------------------------
 

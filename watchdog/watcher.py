@@ -164,8 +164,8 @@ class Watcher:
         fds.update(self.log.fds())
         due = [self.senses.next_up, self.next_beat, self.next_suspects]
         due += [self.tick_at] if self.tick_at is not None else []
-        deadline = self.children.next_deadline()
-        due += [deadline] if deadline is not None else []
+        deadlines = (self.children.next_deadline(), self.desk.deadline())
+        due += [deadline for deadline in deadlines if deadline is not None]
         ready = self.clock.wait(fds, max(0.0, min(due) - up))
         if self.opts.wire in ready:
             self._hear()

@@ -80,6 +80,7 @@ class Scene:
         self.earlier: Look | None = None
         self.recent: Look | None = None
         self.before_signal: Callable[[], None] = lambda: None
+        self.enforcing: Callable[[], bool] = lambda: True
 
     def take_dossier(self, up: float, rows: Sequence[DossierRow]) -> None:
         """The watcher's latest word on everybody who matters."""
@@ -224,7 +225,9 @@ class Incident:
         scene = self.scene
 
         def still_protected() -> str | None:
-            scene.before_signal()  # what the watcher has said since
+            scene.before_signal()  # what the watcher has said since, new rules too
+            if not scene.enforcing():
+                return "the guard only observes now"
             row = scene.dossier.get((one.pid, one.start))
             return row[7] if row else None
 

@@ -90,6 +90,7 @@ class Guard:
         self.pressure = Pressure(GuardRules())
         self.scene = Scene(self.eyes, self.pressure, self._tell)
         self.scene.before_signal = self._last_word
+        self.scene.enforcing = lambda: self._mode() == "enforce"
         self.incident: Incident | None = None
         self.policies_enforce = False
         self.enforce_fd: int | None = None

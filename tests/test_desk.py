@@ -1,0 +1,96 @@
+"""The desk: an event is told once, neither a disk nor a reader that hangs holds it up."""
+
+import json
+import os
+import time
+
+import pytest
+
+from watchdog.clock import RealClock
+from watchdog.desk import Desk
+from watchdog.facts import Event
+from watchdog.policy.rules import default_rules
+from watchdog.store.db import Store
+
+
+class Late(RealClock):
+    """A clock that can be set forward."""
+
+    ahead = 0.0
+
+    def boottime(self):
+        return super().boottime() + self.ahead
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A desk whose standard output is a pipe: (desk, its clock, its store, the reading end)."""
+    clock, store = Late(), Store(str(tmp_path / "history.db"))
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    with os.fdopen(write, "w") as out:
+        yield Desk(clock, default_rules(), None, store, None, out, True, print), clock, store, read
+    os.close(read)
+    store.close()
+
+
+def event(name, because=("why",)):
+    return Event("watchdog.degraded", name, None, 1.0, 1.0, "boot", "box", because, {})
+
+
+def lines(read):
+    found = b""
+    try:
+        while piece := os.read(read, 65536):
+            found += piece
+    except BlockingIOError:
+        pass
+    return [json.loads(line)["id"] for line in found.splitlines()]
+
+
+def test_what_a_hanging_disk_was_given_is_told_once_and_without_it(made):
+    desk, clock, store, read = made
+    store._ask(lambda db: time.sleep(1.5), None, 0.05)  # the disk answers nobody for a while
+    desk.take(event("a"), {})
+    desk.answers()
+    assert lines(read) == []
+    assert desk.deadline() is not None
+    clock.ahead = 2.5
+    desk.answers()
+    assert lines(read) == ["a"]
+    assert desk.deadline() is None
+    store.flush()
+    desk.answers()
+    assert lines(read) == []
+    assert not desk.waiting
+    store.flush()
+    assert store.untold() == []
+
+
+def test_a_reader_that_stops_holds_nobody_up_and_gets_whole_lines(made):
+    desk, _, _, read = made
+    for number in range(12):
+        desk.tell(event(f"e{number}", ("x" * 9000,)).flat())
+    assert desk.unsaid
+    first = os.read(read, 4096)
+    desk.answers()
+    rest = b""
+    for _ in range(3):
+        while True:
+            try:
+                rest += os.read(read, 65536)
+            except BlockingIOError:
+                break
+        desk.answers()
+    told = [json.loads(line)["id"] for line in (first + rest).splitlines()]
+    assert told == [f"e{number}" for number in range(12 - desk.unsaid)]
+    desk.tell(event("later").flat())
+    assert lines(read) == ["later"]
+
+
+def test_a_reader_that_has_gone_costs_lines_and_nothing_else(made):
+    desk, _, _, read = made
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), read)
+    desk.tell(event("a").flat())
+    assert desk.unsaid == 1
