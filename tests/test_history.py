@@ -1,5 +1,7 @@
 """Rings, trends and the world: what is remembered, and that it goes on after a restart."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,3 +170,19 @@ def test_a_size_that_no_ring_can_hold_counts_as_the_largest_that_it_can():
         trend.add(up, up, 1 << 40)
     assert list(trend.rings[0].values) == [MISSING - 1] * 2
     assert entities.load(trend.dump("1:2", "boot")).kib == MISSING - 1
+
+
+NUMBERS = ("kib", "episode", "level", "peak_kib", "proven_kib", "fails", "rate", "since_t")
+
+
+@pytest.mark.parametrize("field", [*NUMBERS, "stage", "passes", "rings", "event"])
+@pytest.mark.parametrize("bad", [[7], {"a": 1}, [[]] * 5, [["a", 1, 2]] * 5, True])
+def test_a_kept_trend_with_a_field_of_another_kind_is_no_trend(field, bad):
+    trend = Trend(0.0, 0.0)
+    for up in range(0, 100, 5):
+        trend.add(up, up, 1000 + up)
+    record = trend.dump("1:2", "boot")
+    assert entities.load(record) is not None
+    head, _, rest = record.blob.partition(b"\n")
+    broken = json.dumps(json.loads(head) | {field: bad}).encode()
+    assert entities.load(record._replace(blob=broken + b"\n" + rest)) is None

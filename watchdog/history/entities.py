@@ -113,6 +113,26 @@ class Trend:
         return EntityRecord(key, boot_id, self.first_t, self.last_t, self.kib * 1024, blob)
 
 
+def _check(trend: Trend) -> None:
+    """Raise ValueError where a field is not of its kind: the judges would stumble over it."""
+    counts = (
+        trend.kib, trend.episode, trend.level, trend.base_kib, trend.peak_kib, trend.fails,
+        trend.proven_kib, *trend.passes,
+    )  # fmt: skip
+    times = (one for one in (trend.since_t, trend.confirmed_t) if one is not None)
+    if not (
+        trend.stage in ("none", "suspected", "confirmed")
+        and len(trend.passes) == len(LEVELS)
+        and all(type(one) is int and -1 <= one <= MISSING for one in counts)
+        and all(
+            type(one) in (int, float) and abs(one) < float("inf") for one in (trend.rate, *times)
+        )
+        and -1 <= trend.level < len(LEVELS)
+        and isinstance(trend.event, str | None)
+    ):
+        raise ValueError("a field is not of its kind")
+
+
 def load(record: EntityRecord) -> Trend | None:
     """The trend of a record; None where it was written by something that we cannot read."""
     line, newline, rest = record.blob.partition(b"\n")
@@ -125,8 +145,11 @@ def load(record: EntityRecord) -> Trend | None:
         for field in ("kib", "stage", "since_t", "confirmed_t", "episode", "level", "base_kib",
                       "peak_kib", "passes", "fails", "rate", "proven_kib", "event"):  # fmt: skip
             setattr(trend, field, head[field])
+        _check(trend)
         at = 0
         for index, (bucket, floor, length) in enumerate(head["rings"]):
+            if not all(type(one) is int and one >= -1 for one in (bucket, floor, length)):
+                return None
             ring = Ring()
             ring.bucket, ring.floor = bucket, floor
             ring.values = _words(rest[at : at + 4 * length])
