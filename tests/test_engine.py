@@ -344,3 +344,15 @@ def test_a_dump_names_who_it_is_and_gives_the_sizes_back():
     assert all(kib == int((12 + 2 * (up - 5 - UP0)) * 1024) for _, up, kib in points)
     assert points[0][0] == T0 + points[0][1] - UP0
     assert entities.sizes(engine.dump()[0]._replace(blob=b"")) is None
+
+
+def test_a_sweep_costs_no_pass_over_everybody_for_each(monkeypatch):
+    passes = []
+    rates = Engine._rates
+    monkeypatch.setattr(Engine, "_rates", lambda self: passes.append(1) or rates(self))
+    engine = Engine(default_rules(), "box")
+    for at in range(0, 60, 10):
+        rows = tuple(row(pid, 20 + pid / 100, unit=None) for pid in range(10, 510))
+        passes.clear()
+        engine.feed(Sweep(T0 + at, UP0 + at, rows, census=True))
+        assert len(passes) <= 2

@@ -138,12 +138,13 @@ class Engine:
             row[UNIT] for ident, row in world.rows.items() if world.trends[ident].stage != "none"
         }
         out: list[Event | Order] = []
+        rates = self._rates()
         for unit, (group, closed) in sorted(self.units_due.items()):
             trend = world.unit_trends[unit]
             prove(trend, closed, self.healthy)
             if trend.stage == "none" and unit in named:
                 continue  # a process that is named already speaks for its unit
-            ending = self._ending(group.cgroup, trend)
+            ending = self._ending(group.cgroup, trend, rates)
             change = stage.step(trend, closed, trend.last_up - trend.first_up, ending)
             key, entity = f"unit:{unit}", Entity(unit=unit)
             out += self._leak(change, trend, key, entity, used_bytes(group), group.t)
@@ -158,13 +159,17 @@ class Engine:
         closed, gone = world.take_sweep(sweep)
         if self.waiting:
             self._resume_all(sweep)
+        rates = self._rates()
         for ident, levels in closed:
             trend = world.trends[ident]
+            before = trend.rate
             prove(trend, levels, self.healthy)
             who = world.who.get(ident)
             cgroup = who.cgroup if who else None
-            ending = self._ending(cgroup, trend)
+            ending = self._ending(cgroup, trend, rates)
             change = stage.step(trend, levels, world.age_s(ident, now), ending)
+            if trend.rate != before:
+                rates = self._rates()
             if change:
                 row = world.rows[ident]
                 out += self._leak(
@@ -189,8 +194,11 @@ class Engine:
 
     # ---- leaks -------------------------------------------------------------------------------
 
-    def _ending(self, cgroup: str | None, trend: Trend) -> stage.Ending:
-        rates = sum(t.rate for t in self.world.trends.values() if t.rate > 0)
+    def _rates(self) -> float:
+        """Bytes a second of all who are seen to grow; a pass over everybody, so not for each."""
+        return sum(trend.rate for trend in self.world.trends.values() if trend.rate > 0)
+
+    def _ending(self, cgroup: str | None, trend: Trend, rates: float) -> stage.Ending:
         left = self.world.headroom(cgroup, trend.rate, rates)
         return stage.Ending(left.bytes, left.of) if left else stage.Ending(None, "")
 
