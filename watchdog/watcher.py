@@ -98,6 +98,7 @@ class Watcher:
         self.next_retry = started + RETRY_STORE_S
         self.tick_at: float | None = None
         self.closely = 0
+        self.status = ""
 
     # ---- start and stop ----------------------------------------------------------------------
 
@@ -207,6 +208,10 @@ class Watcher:
             self.closely = len(self.senses.processes.hot)
             self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
             self._write_now()
+            status = self._status()
+            if status != self.status:
+                self.status = status
+                self._send(("status", status))
 
     def _feed(self, fact: Fact) -> None:
         if self.record and not (isinstance(fact, Said) and fact.kind.startswith("watchdog.")):
@@ -402,8 +407,16 @@ class Watcher:
         self._feed(Said(self.clock.wall(), up, kind, f"{what}{up:.3f}", tuple(because), body))
 
     def _status(self) -> str:
-        rows = len(self.engine.world.rows)
-        return f"watching {words.count(rows, 'process')}, {self._mode()}"
+        """What `systemctl status` shows in its first lines."""
+        parts = [f"watching {words.count(len(self.engine.world.rows), 'process')}"]
+        leaks = len(view.leaks(self.engine.world))
+        if leaks:
+            parts.append(words.count(leaks, "leak") + " suspected or confirmed")
+        if self.desk.oom_kills:
+            parts.append(f"{words.count(self.desk.oom_kills, 'OOM kill')} since the start")
+        if self.degraded:
+            parts.append("degraded: " + ", ".join(self.degraded))
+        return "; ".join([*parts, "enforcing" if self._mode() == "enforce" else "observing"])
 
     def _start_recording(self, path: str) -> None:
         """Go on in the file: a watcher before us, that ended, may have begun it (`run` empties)."""
