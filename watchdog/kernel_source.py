@@ -9,6 +9,7 @@ belongs to no open report: a report that a crash cuts in two is read again, whol
 import json
 import select
 import sys
+import time
 from collections.abc import Iterator, Mapping
 
 from watchdog import words
@@ -33,6 +34,7 @@ class KernelSource:
         self.journal_read = self.journal_kept = kept.get("journal")
         boot, _, seq = kept.get("kmsg", "").partition(" ")
         self.first_start = not boot
+        self.catching_up = True  # what is in the ring came before we looked
         # Another boot: the ring is all new.
         same = boot == boot_id and seq.lstrip("-").isdigit()
         self.seq_read = self.seq_kept = int(seq) if same else -1
@@ -69,7 +71,7 @@ class KernelSource:
             self.child = None
         if self.log is None:
             return
-        t, up = clock.wall(), clock.boottime()
+        t, up, now = clock.wall(), clock.boottime(), time.monotonic()
         try:
             records = self.log.read()
         except KernelLogError as error:
@@ -77,7 +79,10 @@ class KernelSource:
             return
         for record in records:
             self.seq_read = record.seq
-            yield KernelLine(t, up, record.line)
+            # The kernel's own clock drifts against ours: only what is old is dated by it.
+            ago = max(0.0, now - record.usec / 1e6) if self.catching_up else 0.0
+            yield KernelLine(round(t - ago, 3), round(up - ago, 3), record.line)
+        self.catching_up = self.catching_up and bool(records)
 
     def settled(self, idle: bool) -> None:
         """What was given so far has been taken; `idle`: and it belongs to no open report."""
