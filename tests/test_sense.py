@@ -1,6 +1,7 @@
 """Reading /proc and cgroups: made trees, and then this very machine."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -23,7 +24,6 @@ class Tree:
 
     def __init__(self, root):
         self.root = root
-        self.write("stat", "btime 1700000000\n")  # psutil before 7.1 asks for it
 
     def write(self, path, text):
         where = self.root / path
@@ -35,6 +35,7 @@ class Tree:
         stat = b"%d (%s) %s 1 1 1 0 -1 %d 0 0 0 0 0 0 0 0 20 0 %d 0 %d 1000 50" % (
             pid, comm, state.encode(), flags, threads, start,
         )  # fmt: skip
+        self.write("stat", "btime 1700000000\n")  # psutil before 7.1 asks for it
         self.write(f"{pid}/stat", stat + b" 0" * 30 + b"\n")
         self.write(f"{pid}/statm", f"5000 {rss} {shared} 1 0 500 0\n")
         self.write(f"{pid}/cgroup", cgroup)
@@ -308,3 +309,9 @@ def test_who_comes_before_the_rows_that_it_explains(tree):
     mounts(tree)
     kinds = [type(fact) for fact in Senses(JumpClock(), 1.0, str(tree.root)).due()]
     assert kinds.index(Who) < kinds.index(Sweep)
+
+
+def test_under_a_low_limit_of_open_files_fewer_are_kept(tree, monkeypatch):
+    for soft, kept in ((4096, 512), (150, 50), (20, 1), (resource.RLIM_INFINITY, 512)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert Processes(str(tree.root)).hot_max == kept
