@@ -7,12 +7,14 @@ read and close. RSS is never read from stat: kernels from 6.2 on misreport it th
 """
 
 import os
+import resource
 
 from watchdog import procfs, words
 from watchdog.facts import PID, RSS, SHARED, Row, Sweep, Who
 from watchdog.sense import wide
 
 HOT_MAX = 512
+FILES_FOR_OTHERS = 100
 # Newcomers stay hot for two minutes: a leak that has just begun is small.
 NEWCOMER_S = 120.0
 NEWCOMERS_EVERY_S = 5.0
@@ -45,7 +47,11 @@ class Processes:
 
     def __init__(self, root: str = "/proc", hot_max: int = HOT_MAX) -> None:
         self.root = root
-        self.hot_max = hot_max
+        # Under a low limit of open files fewer are kept: a census needs some, and so do others.
+        open_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.hot_max = (
+            hot_max if open_max < 0 else min(hot_max, max(1, open_max - FILES_FOR_OTHERS))
+        )
         self.page = os.sysconf("SC_PAGE_SIZE")
         self.seen: dict[int, _Seen] = {}
         self.kernel: dict[int, int] = {}  # kernel threads: pid -> start
