@@ -221,7 +221,7 @@ def test_the_host_of_a_made_tree(tree):
 def test_a_host_without_pressure_or_swap_answers_none(tree):
     tree.write("meminfo", "MemTotal: 100 kB\n")
     host = HostFiles(str(tree.root))
-    assert host.read(1.0, 2.0) == Host(1.0, 2.0, btime=1700000000, mem_total=102400)
+    assert host.read(1.0, 2.0) == Host(1.0, 2.0, mem_total=102400)
     host.close()
 
 

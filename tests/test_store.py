@@ -483,3 +483,15 @@ def test_small_values_are_written_only_when_they_change(tmp_path: Path) -> None:
     store.flush()
     assert log.stat().st_size > size and store.load_kept() == {"cursor": "2"}
     store.close()
+
+
+def test_a_folder_that_may_not_be_entered_is_no_missing_history(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as held:
+        held.setattr(os, "stat", refuse)
+        with pytest.raises(db.StoreError, match="permission denied"):
+            events.open_reader(str(tmp_path / "history.db"))

@@ -99,8 +99,13 @@ ANY = Wanted()
 
 def open_reader(path: str) -> sqlite3.Connection:
     """A connection that can only read. Raises StoreError; FileNotFoundError where nothing is."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(path)
+    try:
+        os.stat(path)
+    except PermissionError:
+        why = "permission denied (try as root)"
+        raise StoreError(f"the history {words.safe(path)} cannot be read: {why}") from None
+    except OSError:
+        raise FileNotFoundError(path) from None
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     db: sqlite3.Connection | None = None
     try:
