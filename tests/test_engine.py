@@ -356,3 +356,15 @@ def test_a_sweep_costs_no_pass_over_everybody_for_each(monkeypatch):
         passes.clear()
         engine.feed(Sweep(T0 + at, UP0 + at, rows, census=True))
         assert len(passes) <= 2
+
+
+def test_a_confirmed_leak_is_still_one_to_the_guard_after_a_restart():
+    engine = Engine(default_rules(), "box")
+    engine.feed(host(0))
+    engine.feed(Sweep(T0, UP0, (row(7, 100),), census=True))
+    engine.world.trends[7, 700].stage = "confirmed"
+    again = Engine(default_rules(), "box")
+    again.load(engine.dump())
+    again.feed(host(5))
+    again.feed(Sweep(T0 + 5, UP0 + 5, (row(7, 101),), census=True))
+    assert again.dossier()[0][6] > 0

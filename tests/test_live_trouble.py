@@ -83,3 +83,14 @@ def test_a_watcher_that_is_started_again_goes_on_in_the_recording(run, tmp_path)
     lines = [json.loads(line) for line in trace.read_text().splitlines()]
     assert [line["type"] for line in lines].count("trace") == 2
     assert trace.stat().st_size > before > 1000
+
+
+def test_an_answer_that_finds_no_room_is_one_line(run, tmp_path):
+    run(1)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "events", "--state", str(tmp_path / "state")],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "oom-watchdog: the answer cannot be written: no space left on device\n"

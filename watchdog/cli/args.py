@@ -7,6 +7,7 @@ else to standard error.
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -124,6 +125,12 @@ def quietly(main: Callable[[list[str]], int], argv: list[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        complain(f"the answer cannot be written: {(error.strerror or str(error)).lower()}")
+        return USAGE
     return status
 
 

@@ -22,6 +22,8 @@ from watchdog.policy.rules import Rules
 
 # Below this a process is no candidate for the guard and leaves its dossier.
 DOSSIER_LEAST_BYTES = 4 << 20
+# Of a leak that was confirmed before a restart, until it is judged again; how sure is not kept.
+KEPT_CONFIDENCE = 0.5
 _STAGES = ("none", "suspected", "confirmed")
 
 
@@ -106,7 +108,9 @@ def _identified(world: World, ident: Ident) -> Subject:
 
 def _dossier_row(world: World, rules: Rules, ident: Ident, row: Row, size: int) -> DossierRow:
     trend, subject = world.trends[ident], _identified(world, ident)
-    sure = trend.verdict.confidence if trend.verdict and trend.stage == "confirmed" else 0.0
+    sure = 0.0
+    if trend.stage == "confirmed":
+        sure = trend.verdict.confidence if trend.verdict else KEPT_CONFIDENCE
     return (
         ident[0], ident[1], row[COMM], row[UNIT], trend.proven_kib << 10,
         excess_bytes(trend.proven_kib, size >> 10), sure,
