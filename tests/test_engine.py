@@ -21,6 +21,7 @@ from watchdog.facts import (
     Who,
 )  # fmt: skip
 from watchdog.history import entities
+from watchdog.policy import view
 from watchdog.policy.rules import Match, Policy, Rules, Selector, When, default_rules
 
 MIB = 1 << 20
@@ -368,3 +369,19 @@ def test_a_confirmed_leak_is_still_one_to_the_guard_after_a_restart():
     again.feed(host(5))
     again.feed(Sweep(T0 + 5, UP0 + 5, (row(7, 101),), census=True))
     assert again.dossier()[0][6] > 0
+
+
+def test_a_time_to_exhaustion_is_forgotten_when_the_rise_pauses():
+    engine = Engine(default_rules(), None)
+
+    def pausing(second):
+        return [row(7, 12 + 2 * min(second, 100))]
+
+    feed(engine, world(100, pausing))
+    (leak,) = view.leaks(engine.world)
+    assert leak["exhausts_in_s"] == pytest.approx(150, rel=0.1)
+    feed(engine, world(90, pausing, start=100.0))
+    (leak,) = view.leaks(engine.world)
+    assert leak["exhausts_in_s"] is None and leak["level"] == "confirmed"
+    ended = feed(engine, world(130, pausing, start=190.0))
+    assert told(ended) == ["leak.cleared"] and view.leaks(engine.world) == []

@@ -109,10 +109,20 @@ def test_giving_half_of_it_back_clears_and_a_new_rise_is_a_new_episode():
     assert trend.episode == 2
 
 
-def test_a_rise_that_stops_is_cleared_after_half_a_ring():
+def test_a_rise_that_stops_is_cleared_after_a_rest():
     _, changes = watch(lambda s: 12 * MIB + 2 * MIB * min(s, 130), 600, limit_mib=512)
     assert kinds(changes) == ["leak.suspected", "leak.confirmed", "leak.cleared"]
     assert "not grown" in changes[2][1].because[0]
+
+
+def test_a_leak_that_stops_is_cleared_soon_and_its_end_is_forgotten_sooner():
+    def shape(s):
+        return 100 * MIB + min(s, 7200) * 50
+
+    _, changes = watch(shape, 14400, 5.0, limit_mib=700)
+    assert kinds(changes)[-1] == "leak.cleared"
+    grew = changes[-2][1].found.growth.window_s
+    assert changes[-1][0] <= 7200 + max(150, grew)
 
 
 def test_since_stays_the_same_while_it_lasts():

@@ -17,6 +17,7 @@ import sys
 from typing import Any, NamedTuple, TextIO
 
 from watchdog import __version__, trace, wire, words
+from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
 from watchdog.desk import Desk
@@ -119,6 +120,7 @@ class Watcher:
         self._open_kernel_log()
         self._persist(urgent=True)
         self._send(("ready", self._status()))
+        armour.shed()  # what only the start needed is a twentieth of us
         while not self.stopping:
             self._turn()
         self._stop()

@@ -12,21 +12,27 @@ from watchdog.facts import EntityRecord
 from watchdog.history.ring import LEVELS, MISSING, Ring
 
 FORMAT = 1
+# The fields of a trend that are written down as they are.
+KEPT = (
+    "kib", "stage", "since_t", "confirmed_t", "episode", "level", "base_kib", "peak_kib", "passes",
+    "high_up", "quiet_s", "rate", "proven_kib", "event",
+)  # fmt: skip
 
 
 class Trend:
     """The history of one entity's private memory (anonymous + swap), in KiB.
 
     ``stage`` is none, suspected or confirmed; ``since_t`` is when the rise began that is suspected
-    (Unix seconds), ``episode`` counts suspicions, ``passes`` and ``fails`` count, by level, the
-    windows in a row that rose and that did not. ``proven_kib`` is the level that the entity has
-    shown the machine can carry.
+    (Unix seconds), ``episode`` counts suspicions, ``passes`` counts, by level, the
+    windows in a row that rose. ``high_up`` is when it last reached a new height, and ``quiet_s``
+    how long it may go without one before the suspicion ends. ``proven_kib`` is the level that the
+    entity has shown the machine can carry.
     """
 
     __slots__ = (
-        "base_kib", "confirmed_t", "episode", "event", "fails", "first_t", "first_up", "kib",
-        "last_t", "last_up", "level", "passes", "peak_kib", "proven_kib", "rate", "rings",
-        "since_t", "stage", "verdict",
+        "base_kib", "confirmed_t", "episode", "event", "first_t", "first_up", "high_up", "kib",
+        "last_t", "last_up", "level", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
+        "rings", "since_t", "stage", "verdict", "verdict_up",
     )  # fmt: skip
 
     def __init__(self, t: float, up: float) -> None:
@@ -42,7 +48,9 @@ class Trend:
         self.base_kib = 0
         self.peak_kib = 0
         self.passes = [0] * len(LEVELS)
-        self.fails = 0
+        self.high_up = up
+        self.quiet_s = 0.0
+        self.verdict_up = up
         self.rate = 0.0
         self.proven_kib = 0
         self.event: str | None = None
@@ -99,14 +107,9 @@ class Trend:
     ) -> EntityRecord:
         """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words."""
         rings = [ring or Ring() for ring in self.rings]
-        head = {
-            "format": FORMAT, "first_up": self.first_up, "last_up": self.last_up, "kib": self.kib,
-            "stage": self.stage, "since_t": self.since_t, "confirmed_t": self.confirmed_t,
-            "episode": self.episode, "level": self.level, "base_kib": self.base_kib,
-            "peak_kib": self.peak_kib,
-            "passes": self.passes, "fails": self.fails, "rate": self.rate,
-            "proven_kib": self.proven_kib, "event": self.event, "comm": comm, "unit": unit,
-            "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
+        head = {field: getattr(self, field) for field in KEPT} | {
+            "format": FORMAT, "first_up": self.first_up, "last_up": self.last_up, "comm": comm,
+            "unit": unit, "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
         }  # fmt: skip
         blob = json.dumps(head, separators=(",", ":")).encode() + b"\n"
         blob += b"".join(_little_endian(ring.values) for ring in rings)
@@ -116,17 +119,16 @@ class Trend:
 def _check(trend: Trend) -> None:
     """Raise ValueError where a field is not of its kind: the judges would stumble over it."""
     counts = (
-        trend.kib, trend.episode, trend.level, trend.base_kib, trend.peak_kib, trend.fails,
+        trend.kib, trend.episode, trend.level, trend.base_kib, trend.peak_kib,
         trend.proven_kib, *trend.passes,
     )  # fmt: skip
-    times = (one for one in (trend.since_t, trend.confirmed_t) if one is not None)
+    given = (one for one in (trend.since_t, trend.confirmed_t) if one is not None)
+    numbers = (trend.rate, trend.high_up, trend.quiet_s, *given)
     if not (
         trend.stage in ("none", "suspected", "confirmed")
         and len(trend.passes) == len(LEVELS)
         and all(type(one) is int and -1 <= one <= MISSING for one in counts)
-        and all(
-            type(one) in (int, float) and abs(one) < float("inf") for one in (trend.rate, *times)
-        )
+        and all(type(one) in (int, float) and abs(one) < float("inf") for one in numbers)
         and -1 <= trend.level < len(LEVELS)
         and isinstance(trend.event, str | None)
     ):
@@ -142,8 +144,7 @@ def load(record: EntityRecord) -> Trend | None:
             return None
         trend = Trend(record.first_t, float(head["first_up"]))
         trend.last_t, trend.last_up = record.last_t, float(head["last_up"])
-        for field in ("kib", "stage", "since_t", "confirmed_t", "episode", "level", "base_kib",
-                      "peak_kib", "passes", "fails", "rate", "proven_kib", "event"):  # fmt: skip
+        for field in KEPT:
             setattr(trend, field, head[field])
         _check(trend)
         at = 0

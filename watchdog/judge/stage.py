@@ -1,7 +1,7 @@
 """Pure: from windows that rise to a suspicion, a confirmation and its end, with hysteresis.
 
     none --a window rises and would end soon--> suspected --it keeps rising--> confirmed
-    suspected, confirmed --half of the rise is given back, or half a ring without a rise--> none
+    suspected, confirmed --half of the rise is given back, or no new height for too long--> none
 
 One incident at a time: nothing is told twice while it lasts.
 """
@@ -12,6 +12,10 @@ from watchdog import words
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS
 from watchdog.judge.leak import GATES, LEVELS_OFF, Growth, Verdict, growth, verdict
+
+# No new height for half of the time in which the rise was seen ends a suspicion, but not before a
+# short rest: allocation comes in bursts.
+QUIET_LEAST_S = 150.0
 
 
 class Change(NamedTuple):
@@ -72,8 +76,6 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
                     _note(trend, said, index)
             else:
                 trend.passes[index] = 0
-        if index == trend.level:
-            trend.fails = 0 if trend.passes[index] else trend.fails + 1
     if trend.stage != "none":
         ended = _ended(trend)
         if ended:
@@ -85,6 +87,7 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
         trend.episode += 1
         trend.since_t = round(trend.last_t - best.growth.window_s, 3)
         trend.base_kib = max(0, trend.kib - best.growth.rise_kib)
+        trend.peak_kib, trend.high_up = trend.kib, trend.last_up
         if best.stage == "suspected":
             return Change("leak.suspected", best, best.because)
     if trend.stage == "suspected" and best.stage == "confirmed":
@@ -97,7 +100,7 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
 def clear(trend: Trend, why: str) -> Change:
     """End a suspicion, and forget what led to it."""
     trend.stage = "none"
-    trend.level, trend.fails, trend.rate = -1, 0, 0.0
+    trend.level, trend.rate = -1, 0.0
     trend.peak_kib = 0
     trend.since_t = trend.confirmed_t = trend.verdict = None
     trend.passes = [0] * len(LEVELS)
@@ -106,16 +109,19 @@ def clear(trend: Trend, why: str) -> Change:
 
 def _note(trend: Trend, said: Verdict, index: int) -> None:
     trend.verdict, trend.rate, trend.level = said, said.growth.rate, index
-    trend.fails = 0
+    trend.verdict_up = trend.last_up
+    trend.quiet_s = max(QUIET_LEAST_S, said.growth.window_s / 2)
 
 
 def _ended(trend: Trend) -> str:
-    trend.peak_kib = max(trend.peak_kib, trend.kib)
     rise, left = trend.peak_kib - trend.base_kib, trend.kib - trend.base_kib
+    # A new height is one that matters; noise at the top is none.
+    if trend.kib > trend.peak_kib + max(64, rise // 50):
+        trend.peak_kib, trend.high_up = trend.kib, trend.last_up
     if rise > 0 and left < rise / 2:
         given = words.size((rise - left) * 1024)
         return f"it gave back {given} of the {words.size(rise * 1024)} by which it had grown"
-    level = LEVELS[trend.level] if trend.level >= 0 else None
-    if level and trend.fails >= level.slots // 2:
-        return f"it has not grown for {words.duration(trend.fails * level.bucket_s)}"
+    still = trend.last_up - trend.high_up
+    if still > trend.quiet_s:
+        return f"it has not grown for {words.duration(still)}"
     return ""

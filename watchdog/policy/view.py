@@ -16,6 +16,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history.entities import Trend
 from watchdog.history.world import World, private_bytes, used_bytes
+from watchdog.judge.leak import Verdict
 from watchdog.judge.proven import excess_bytes
 from watchdog.policy.match import protected, weight
 from watchdog.policy.rules import Rules
@@ -24,6 +25,8 @@ from watchdog.policy.rules import Rules
 DOSSIER_LEAST_BYTES = 4 << 20
 # Of a leak that was confirmed before a restart, until it is judged again; how sure is not kept.
 KEPT_CONFIDENCE = 0.5
+# A time to exhaustion is worth nothing once the rise has paused for so many buckets.
+FRESH_BUCKETS = 6
 _STAGES = ("none", "suspected", "confirmed")
 
 
@@ -124,7 +127,11 @@ def _limit_share(world: World, cgroup: str | None) -> float | None:
 
 
 def _exhausts_in(trend: Trend) -> float | None:
-    return trend.verdict.exhausts_in_s if trend.verdict else None
+    """None as well where the rise that it was read from has not been seen again since."""
+    found: Verdict | None = trend.verdict
+    if found is None or trend.last_up - trend.verdict_up > FRESH_BUCKETS * found.growth.bucket_s:
+        return None
+    return found.exhausts_in_s
 
 
 def _standing(trend: Trend, resident: int) -> dict[str, Any]:
