@@ -7,16 +7,16 @@ guard over a socket pair; end of file there means that the guard is gone, and it
         [--config FILE] [--json] [--record FILE]
 """
 
-import contextlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
-from watchdog import __version__, trace, wire, words
+from watchdog import __version__, wire, words
 from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
@@ -24,9 +24,11 @@ from watchdog.desk import Desk
 from watchdog.engine import Engine
 from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Said, Sweep, Tick
 from watchdog.handover import Handover, RejectedError
+from watchdog.health import Health
 from watchdog.kernel_source import KernelSource
 from watchdog.policy import view
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
+from watchdog.recorder import Recorder
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
@@ -77,10 +79,10 @@ class Watcher:
         self.handover = Handover(opts.rules, opts.config, self.children)
         self.rules = self.handover.rules
         self.host = words.safe(socket.gethostname())
-        self.degraded: dict[str, str] = {}
+        self.health = Health(self._say)
         self.stopping = False
         self.granted: bool | None = None
-        self.record: TextIO | None = None
+        self.recorder: Recorder | None = None
         self.store = Store(os.path.join(opts.state, DATABASE), self.rules.store.max_bytes)
         kept = self.store.load_kept()
         self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
@@ -111,12 +113,12 @@ class Watcher:
             self.desk.tell(flat)
             self.store.mark_told([flat["id"]])
         if self.opts.record:
-            self._start_recording(self.opts.record)
+            self.recorder = Recorder(self.opts.record, self.host)
         self._send(("rules", guard_settings(self.rules)))
         self._await_grant()
         self._sense()
         self._say_started()
-        self._check_store()
+        self._check_health()
         self._open_kernel_log()
         self._persist(urgent=True)
         self._send(("ready", self._status()))
@@ -154,9 +156,8 @@ class Watcher:
         self.store.close(0.3)
         self.senses.close()
         now.remove_now(now_dir(self.opts.state))
-        if self.record:
-            with contextlib.suppress(OSError):
-                self.record.close()
+        if self.recorder:
+            self.recorder.close()
 
     # ---- the loop ----------------------------------------------------------------------------
 
@@ -198,7 +199,6 @@ class Watcher:
         if up >= self.next_retry:
             self.next_retry = up + RETRY_STORE_S
             self.store.retry()
-            self._check_store()
 
     def _sense(self) -> None:
         swept = False
@@ -209,6 +209,7 @@ class Watcher:
         if swept:
             self.closely = len(self.senses.processes.hot)
             self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
+            self._check_health()
             self._write_now()
             status = self._status()
             if status != self.status:
@@ -216,8 +217,8 @@ class Watcher:
                 self._send(("status", status))
 
     def _feed(self, fact: Fact) -> None:
-        if self.record and not (isinstance(fact, Said) and fact.kind.startswith("watchdog.")):
-            self._write_down(trace.line(fact))
+        if self.recorder:
+            self.recorder.take(fact)
         kept = self.log.cursors() if isinstance(fact, KernelLine | Tick) else {}
         self._take(self.engine.feed(fact), kept)
 
@@ -272,8 +273,7 @@ class Watcher:
     def _hold_back(self, reason: str) -> None:
         """Somebody else enforces on this machine: our policies go on in observe."""
         self._take_rules(observing(self.rules))
-        self.degraded["enforce"] = f"policies only observe: {reason}"
-        self._say("watchdog.degraded", [self.degraded["enforce"]], {"what": "enforce"})
+        self.health.degrade("enforce", f"policies only observe: {reason}")
 
     def _guard_gone(self) -> None:
         self._say("watchdog.degraded", ["the guard is gone: stopping, to be started again"],
@@ -298,7 +298,10 @@ class Watcher:
             return
         if rules is None:
             return
-        self.degraded.pop("enforce", None)
+        self.health.bad.pop("enforce", None)  # asked anew below, and said anew
+        if rules.kernel_log.source != self.rules.kernel_log.source:
+            self.health.degrade("kernel_log_source", "kernel_log.source changes at the next start")
+        self.store.max_bytes = rules.store.max_bytes
         self._take_rules(rules)
         self.senses.interval_s = rules.watch.interval_s
         self.senses.next_up = self.clock.boottime()
@@ -326,19 +329,16 @@ class Watcher:
     def _open_kernel_log(self) -> None:
         problem = self.log.open(self.rules.kernel_log.source)
         if problem:
-            self.degraded["kernel_log"] = problem
-            self._say("watchdog.degraded", [problem], {"what": "kernel_log"})
+            self.health.degrade("kernel_log", problem)
 
     def _read_kernel_log(self) -> None:
         for fact in self.log.facts(self.clock):
             self._feed(fact)
             self.log.settled(self.engine.oom.idle)
             self.tick_at = self.clock.boottime() + QUIET_S
-        if self.log.problem and "journal" not in self.degraded:
-            self.degraded["journal"] = self.log.problem
-            self._say("watchdog.degraded",
-                      [self.log.problem, "kills while the daemon was down are told only as far "
-                       "as /dev/kmsg still holds them"], {"what": "journal"})  # fmt: skip
+        if self.log.problem:
+            self.health.degrade("journal", self.log.problem, "kills while the daemon was down are "
+                                "told only as far as /dev/kmsg still holds them")  # fmt: skip
         lost = self.log.take_lost()
         if lost:
             self._say("watchdog.degraded",
@@ -353,20 +353,29 @@ class Watcher:
         if not urgent:
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 
-    def _check_store(self) -> None:
-        """Say once that the store does not work, and once that it works again."""
-        failed = self.store.failed
-        if failed and "store" not in self.degraded:
-            self.degraded["store"] = failed
-            self._say("watchdog.degraded", [failed, "going on from memory"], {"what": "store"})
-        elif not failed and self.degraded.pop("store", ""):
-            self._say("watchdog.recovered", ["the store works again"], {"what": "store"})
-        if self.store.dropped > self.engine.counts.get("dropped", 0):
-            dropped = self.store.dropped
-            self.engine.counts["dropped"] = dropped
-            self._say("watchdog.dropped",
-                      [f"{words.count(dropped, 'record')} could not be stored so far"],
-                      {"what": "store", "count": dropped})  # fmt: skip
+    def _check_health(self) -> None:
+        """Say what does not work, and what works again."""
+        health, store, processes = self.health, self.store, self.senses.processes
+        if store.failed:
+            health.degrade("store", store.failed, "going on from memory")
+        else:
+            health.recover("store", "the store works again")
+        lost = f"{words.count(store.dropped, 'record')} could not be stored so far"
+        health.lost("store", store.dropped, lost)
+        if processes.refused:
+            health.degrade("refused", "not every process may be looked at: permission denied "
+                           f"{words.count(processes.refused, 'time')} so far")  # fmt: skip
+        if self.desk.journal is not None:
+            self.desk.journal.flush()
+            dropped = self.desk.journal.dropped
+            health.lost(
+                "journal", dropped, f"journald did not take {words.count(dropped, 'alert')}"
+            )
+        unsaid = words.count(self.desk.unsaid, "line")
+        health.lost("output", self.desk.unsaid, f"standard output did not take {unsaid}")
+        if self.recorder and self.recorder.problem:
+            path = words.safe(self.opts.record or "")
+            health.degrade("record", f"cannot record into {path}: {self.recorder.problem}")
 
     def _write_now(self) -> None:
         host = self.engine.world.host
@@ -392,18 +401,18 @@ class Watcher:
                 for policy in self.rules.policies
             ],
             "guard": {"mode": self._guard_mode(), "state": "watching"},
-            "degraded": list(self.degraded.values()),
+            "degraded": list(self.health.bad.values()),
         }  # fmt: skip
         try:
             now.write_now(now_dir(self.opts.state), document)
         except StoreError as error:
-            if "now" not in self.degraded:
-                self.degraded["now"] = str(error)
-                self._say("watchdog.degraded", [str(error)], {"what": "now"})
+            self.health.degrade("now", str(error))
+        else:
+            self.health.recover("now", "now.json can be written again")
 
     # ---- small ones --------------------------------------------------------------------------
 
-    def _say(self, kind: str, because: list[str], body: dict[str, Any]) -> None:
+    def _say(self, kind: str, because: Sequence[str], body: dict[str, Any]) -> None:
         up = self.clock.boottime()
         what = f"{body['what']}-" if "what" in body else ""  # two may be said in one millisecond
         self._feed(Said(self.clock.wall(), up, kind, f"{what}{up:.3f}", tuple(because), body))
@@ -416,35 +425,9 @@ class Watcher:
             parts.append(words.count(leaks, "leak") + " suspected or confirmed")
         if self.desk.oom_kills:
             parts.append(f"{words.count(self.desk.oom_kills, 'OOM kill')} since the start")
-        if self.degraded:
-            parts.append("degraded: " + ", ".join(self.degraded))
+        if self.health.bad:
+            parts.append("degraded: " + ", ".join(self.health.bad))
         return "; ".join([*parts, "enforcing" if self._mode() == "enforce" else "observing"])
-
-    def _start_recording(self, path: str) -> None:
-        """Go on in the file: a watcher before us, that ended, may have begun it (`run` empties)."""
-        try:
-            self.record = open(path, "a", encoding="ascii", buffering=1)  # noqa: SIM115
-        except OSError as error:
-            self._stop_recording(error)
-            return
-        self._write_down(trace.header_line(self.host, acted=True))
-
-    def _write_down(self, line: str) -> None:
-        try:
-            if self.record:
-                self.record.write(line + "\n")
-        except OSError as error:
-            self._stop_recording(error)
-
-    def _stop_recording(self, error: OSError) -> None:
-        """Say it once and go on without: a recording with holes in it would judge wrongly."""
-        record, self.record = self.record, None
-        if record:
-            with contextlib.suppress(OSError):
-                record.close()
-        why = f"cannot record into {words.safe(self.opts.record or '')}: {error.strerror}"
-        self.degraded["record"] = why
-        self._say("watchdog.degraded", [why], {"what": "record"})
 
     def _journal(self) -> journal.Journal | None:
         return journal.Journal() if os.path.exists(journal.SOCKET) else None
