@@ -11,7 +11,6 @@ inside it the one with the largest excess is chosen.
             0  nothing to say against it
 
 The rank is one tuple whose fields have names; larger goes first; the tuple is the explanation.
-In 980 random toy worlds this was right in 97 of 100, size in 79, growth in the last minute in 60.
 """
 
 from collections.abc import Iterable
