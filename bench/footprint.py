@@ -58,7 +58,7 @@ def measure(seconds: float, interval: str, folder: Path) -> int:
     state = folder / "state"
     program = Path(sys.executable).with_name("oom-watchdog")
     argv = [str(program), "run", "--config", str(config), "--state", str(state)]
-    daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd="/")
+    daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
     try:
         time.sleep(min(10.0, seconds / 3))  # the start costs more than the running
         began, before, stored = time.monotonic(), {}, size_of(state)
