@@ -385,3 +385,20 @@ def test_a_time_to_exhaustion_is_forgotten_when_the_rise_pauses():
     assert leak["exhausts_in_s"] is None and leak["level"] == "confirmed"
     ended = feed(engine, world(130, pausing, start=190.0))
     assert told(ended) == ["leak.cleared"] and view.leaks(engine.world) == []
+
+
+def test_a_kill_that_the_kernel_counted_and_no_line_tells_is_told():
+    engine = Engine(default_rules(), None)
+    feed(engine, [host(0, oom_kill=5), host(1, oom_kill=7)])
+    feed(engine, [KernelLine(T0 + 1, UP0 + 1, line) for line in KILL])
+    assert told(feed(engine, [host(5, oom_kill=7)])) == ["oom.kill"]
+    (event,) = feed(engine, [host(12, oom_kill=7), host(13, oom_kill=7), host(60, oom_kill=7)])
+    assert event.kind == "oom.unattributed" and event.body["count"] == 1
+
+
+def test_kills_that_have_their_lines_leave_nothing_unattributed():
+    engine = Engine(default_rules(), None)
+    feed(engine, [host(0, oom_kill=5)])
+    feed(engine, [KernelLine(T0 + 1, UP0 + 1, line) for line in KILL])
+    out = feed(engine, [host(at, oom_kill=6) for at in range(3, 90, 3)])
+    assert told(out) == ["oom.kill"]

@@ -32,6 +32,7 @@ from watchdog.history import entities
 from watchdog.history.entities import Trend
 from watchdog.history.world import World, used_bytes
 from watchdog.judge import stage
+from watchdog.judge.attribution import GRACE_S, KillCount
 from watchdog.judge.diagnosis import Growth, oom_kill_event
 from watchdog.judge.proven import prove
 from watchdog.oom_report.assemble import Assembler, Report
@@ -68,7 +69,7 @@ class Engine:
         self.waiting: dict[Ident, EntityRecord] = {}
         self.waiting_units: dict[str, EntityRecord] = {}
         self.units_due: dict[str, tuple[Group, list[int]]] = {}
-        self.counts: dict[str, int] = {}
+        self.kill_count = KillCount()
 
     def set_rules(self, rules: Rules) -> None:
         """Go on under other rules; what is remembered stays, cooldowns and budgets too."""
@@ -115,7 +116,22 @@ class Engine:
             stalled = passed_us > 0 and full / passed_us >= 0.05
             mark = 0.10 * (host.mem_total or 0)  # twice the shipped guard mark
             self.healthy = host.mem_available > mark and not stalled
-        return self._oom_kills(self.oom.tick(host.t, host.up))
+        return self._oom_kills(self.oom.tick(host.t, host.up)) + self._uncounted(host)
+
+    def _uncounted(self, host: Host) -> list[Event | Order]:
+        """The kernel's own counter proves that no kill was missed, or tells that one was."""
+        if host.oom_kill is None:
+            return []
+        missed = self.kill_count.counter(host.oom_kill, host.t if host.up is None else host.up)
+        if not missed:
+            return []
+        because = (
+            f"the kernel counted {words.count(missed, 'OOM kill')} for which the kernel log held "
+            f"no line within {words.duration(GRACE_S)}",
+        )
+        body = {"count": missed, "counter": host.oom_kill}
+        identity = str(host.oom_kill)
+        return [self._event("oom.unattributed", identity, host.t, host.up, because, body)]
 
     def _group(self, group: Group) -> list[Event | Order]:
         closed = self.world.take_group(group)
@@ -237,6 +253,7 @@ class Engine:
             body, because, identity = oom_kill_event(report, *known)
             cause = self._cause_of(body) if ours else None
             if ours:
+                self.kill_count.line(report.kill_lines)
                 self._remember_kill(body, report.up if report.up is not None else report.t)
             boot = report.boot_id
             out.append(
@@ -274,7 +291,6 @@ class Engine:
         return trend.event if trend else None
 
     def _remember_kill(self, body: Mapping[str, Any], now: float) -> None:
-        self.counts["oom_kills"] = self.counts.get("oom_kills", 0) + 1
         if body.get("unit"):
             self.oom_killed[f"unit:{body['unit']}"] = now
         if body.get("start") is not None:
