@@ -296,7 +296,8 @@ def advice(report: Report, known: Entity, found: Verdict) -> list[str]:
     told = []
     memory = report.limits.get("memory")
     if found.verdict == "leak" and known.unit:
-        told.append(f"until it is fixed, restart it in time: oom-watchdog history {known.unit}")
+        look = f"oom-watchdog events --unit {known.unit}"
+        told.append(f"until it is fixed, restart it in time; how it grew: {look}")
     if report.scope == "memcg" and known.unit and memory and memory.limit:
         more = words.size(memory.limit * 3 // 2).replace(" ", "").removesuffix("iB")
         told.append(f"if it needs more: systemctl set-property {known.unit} MemoryMax={more}")
