@@ -107,7 +107,7 @@ def test_what_is_known_of_a_leak_is_the_verdict(plain: Report) -> None:
     assert (event.body["verdict"], event.body["confidence"]) == ("leak", 0.9)
     assert told in event.because
     assert len(event.because) == 5
-    assert "history shop.service" in event.body["advice"][0]
+    assert "events --unit shop.service" in event.body["advice"][0]
     suspected = event_of(plain, lambda _pid: known, lambda _pid: "a leak of it was suspected")
     assert suspected.body["confidence"] == 0.6
     # hooks are asked about processes of the census alone
