@@ -70,7 +70,8 @@ def measure(seconds: float, interval: str, folder: Path, runtime: Path) -> int:
     program = Path(sys.executable).with_name("oom-watchdog")
     argv = [str(program), "run", "--config", str(config), "--state", str(state)]
     environ = {**os.environ, "RUNTIME_DIRECTORY": str(runtime)}
-    daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
+    quiet = subprocess.DEVNULL
+    daemon = subprocess.Popen(argv, stdin=quiet, stdout=quiet, cwd="/", env=environ)
     try:
         time.sleep(min(10.0, seconds / 3))  # the start costs more than the running
         pids = [daemon.pid, *children(daemon.pid)]
