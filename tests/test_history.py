@@ -172,7 +172,7 @@ def test_a_size_that_no_ring_can_hold_counts_as_the_largest_that_it_can():
     assert entities.load(trend.dump("1:2", "boot")).kib == MISSING - 1
 
 
-NUMBERS = ("kib", "episode", "level", "peak_kib", "proven_kib", "high_up", "rate", "since_t")
+NUMBERS = ("kib", "episode", "peak_kib", "proven_kib", "high_up", "rate", "since_t")
 
 
 @pytest.mark.parametrize("field", [*NUMBERS, "stage", "passes", "rings", "event"])

@@ -8,7 +8,7 @@ import pytest
 
 from watchdog.facts import Entity, Event, KernelLine
 from watchdog.judge import badness, diagnosis, sentences
-from watchdog.judge.attribution import GRACE_S, KillCount, killed_by
+from watchdog.judge.attribution import GRACE_S, KillCount
 from watchdog.judge.diagnosis import Growth, oom_kill_event
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.oom_report.mem_info import Limit
@@ -220,8 +220,6 @@ def test_sentences_of_reports_without_a_victim(plain: Report) -> None:
     cut = none._replace(outcome="cut-off", selected=None)
     assert "cut off" in sentences.who(cut)
     assert event_of(cut._replace(usec=None, stamp=None)).id.endswith("-1-0")
-    assert killed_by(none) == "unknown"
-    assert killed_by(plain) == "kernel"
 
 
 def test_sentences_of_victims(plain: Report) -> None:

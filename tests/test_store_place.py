@@ -66,9 +66,9 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         assert child.stdout
         assert child.stdout.readline() == b"held\n"
         with pytest.raises(place.LockHeldError, match=f"pid {child.pid}"):
-            place.lock_enforcing(path)
+            place.take_lock(path)
         child.kill()
-    os.close(place.lock_enforcing(path))
+    os.close(place.take_lock(path))
 
 
 def test_a_lock_follows_no_link_and_a_bad_folder_is_one_line(tmp_path: Path) -> None:

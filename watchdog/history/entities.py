@@ -14,7 +14,7 @@ from watchdog.history.ring import LEVELS, MISSING, Ring
 FORMAT = 1
 # The fields of a trend that are written down as they are.
 KEPT = (
-    "kib", "stage", "since_t", "confirmed_t", "episode", "level", "base_kib", "peak_kib", "passes",
+    "kib", "stage", "since_t", "episode", "base_kib", "peak_kib", "passes",
     "high_up", "quiet_s", "rate", "proven_kib", "event",
 )  # fmt: skip
 
@@ -30,8 +30,8 @@ class Trend:
     """
 
     __slots__ = (
-        "base_kib", "confirmed_t", "episode", "event", "first_t", "first_up", "high_up", "kib",
-        "last_t", "last_up", "level", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
+        "base_kib", "episode", "event", "first_t", "first_up", "high_up", "kib",
+        "last_t", "last_up", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
         "rings", "since_t", "stage", "verdict", "verdict_up",
     )  # fmt: skip
 
@@ -42,9 +42,7 @@ class Trend:
         self.kib = 0
         self.stage = "none"
         self.since_t: float | None = None
-        self.confirmed_t: float | None = None
         self.episode = 0
-        self.level = -1
         self.base_kib = 0
         self.peak_kib = 0
         self.passes = [0] * len(LEVELS)
@@ -119,17 +117,16 @@ class Trend:
 def _check(trend: Trend) -> None:
     """Raise ValueError where a field is not of its kind: the judges would stumble over it."""
     counts = (
-        trend.kib, trend.episode, trend.level, trend.base_kib, trend.peak_kib,
+        trend.kib, trend.episode, trend.base_kib, trend.peak_kib,
         trend.proven_kib, *trend.passes,
     )  # fmt: skip
-    given = (one for one in (trend.since_t, trend.confirmed_t) if one is not None)
-    numbers = (trend.rate, trend.high_up, trend.quiet_s, *given)
+    since = 0.0 if trend.since_t is None else trend.since_t
+    numbers = (trend.rate, trend.high_up, trend.quiet_s, since)
     if not (
         trend.stage in ("none", "suspected", "confirmed")
         and len(trend.passes) == len(LEVELS)
         and all(type(one) is int and -1 <= one <= MISSING for one in counts)
         and all(type(one) in (int, float) and abs(one) < float("inf") for one in numbers)
-        and -1 <= trend.level < len(LEVELS)
         and isinstance(trend.event, str | None)
     ):
         raise ValueError("a field is not of its kind")

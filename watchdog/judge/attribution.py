@@ -1,17 +1,10 @@
-"""Pure: who killed it. The kernel's own line is the only witness this room takes so far.
+"""Pure: is every kill accounted for? The kernel's own line is the only witness so far.
 
 `KillCount` compares the kernel's counter with the lines that were read, so that a kill without a
 line (rate limit, overrun, a level filter) is noticed and not explained away.
 """
 
-from watchdog.oom_report.report import Report
-
 GRACE_S = 10.0
-
-
-def killed_by(report: Report) -> str:
-    """ "kernel" where it says so itself, else "unknown"; never guessed."""
-    return "kernel" if report.victim is not None else "unknown"
 
 
 class KillCount:

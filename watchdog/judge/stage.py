@@ -73,7 +73,7 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
                 )  # fmt: skip
                 if isinstance(said, Verdict) and (best is None or said.stage == "confirmed"):
                     best = said
-                    _note(trend, said, index)
+                    _note(trend, said)
             else:
                 trend.passes[index] = 0
     if trend.stage != "none":
@@ -92,7 +92,6 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
             return Change("leak.suspected", best, best.because)
     if trend.stage == "suspected" and best.stage == "confirmed":
         trend.stage = "confirmed"
-        trend.confirmed_t = trend.last_t
         return Change("leak.confirmed", best, best.because)
     return None
 
@@ -100,15 +99,15 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
 def clear(trend: Trend, why: str) -> Change:
     """End a suspicion, and forget what led to it."""
     trend.stage = "none"
-    trend.level, trend.rate = -1, 0.0
+    trend.rate = 0.0
     trend.peak_kib = 0
-    trend.since_t = trend.confirmed_t = trend.verdict = None
+    trend.since_t = trend.verdict = None
     trend.passes = [0] * len(LEVELS)
     return Change("leak.cleared", None, (why,))
 
 
-def _note(trend: Trend, said: Verdict, index: int) -> None:
-    trend.verdict, trend.rate, trend.level = said, said.growth.rate, index
+def _note(trend: Trend, said: Verdict) -> None:
+    trend.verdict, trend.rate = said, said.growth.rate
     trend.verdict_up = trend.last_up
     trend.quiet_s = max(QUIET_LEAST_S, said.growth.window_s / 2)
 

@@ -1,4 +1,4 @@
-"""Where the store lives, and who may write there: the state folder and its two locks.
+"""Where the store lives, and who may write there: the state folder and its lock.
 
 State folder: ``--state``, else $STATE_DIRECTORY (systemd), else /var/lib/oom-watchdog for root,
 else $XDG_STATE_HOME (or ~/.local/state) + /oom-watchdog. now.json lies in $RUNTIME_DIRECTORY where
@@ -15,7 +15,6 @@ from watchdog import words
 DATABASE = "history.db"
 SYSTEM_STATE = "/var/lib/oom-watchdog"
 SYSTEM_RUNTIME = "/run/oom-watchdog"
-ENFORCE_LOCK = "/run/oom-watchdog.lock"
 
 
 class StoreError(Exception):
@@ -116,11 +115,6 @@ def lock_state(folder: str) -> int:
     """The lock of a state folder: a second daemon there is refused with LockHeldError."""
     prepare(folder)
     return take_lock(os.path.join(folder, "lock"))
-
-
-def lock_enforcing(path: str = ENFORCE_LOCK) -> int:
-    """The lock of the machine: who does not get it goes on in observe and says so."""
-    return take_lock(path)
 
 
 def reason(error: BaseException) -> str:
