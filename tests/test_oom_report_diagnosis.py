@@ -9,7 +9,8 @@ import pytest
 from watchdog.facts import Entity, Event, KernelLine
 from watchdog.judge import badness, diagnosis, sentences
 from watchdog.judge.attribution import GRACE_S, KillCount
-from watchdog.judge.diagnosis import Growth, oom_kill_event
+from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.past import NOTHING, Growth, Leak, Past
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.oom_report.mem_info import Limit
 from watchdog.oom_report.report import Invoker
@@ -39,8 +40,8 @@ def one_of_many(report: Report, rows: list[Row], **more: Any) -> Report:
     return report._replace(rows=tuple(rows), tasks_count=len(rows), **more)
 
 
-def event_of(report: Report, *hooks: Any) -> Event:
-    body, because, identity = oom_kill_event(report, *hooks)
+def event_of(report: Report, past: Past = NOTHING) -> Event:
+    body, because, identity = oom_kill_event(report, past)
     assert because
     assert all(sentence and sentence.isprintable() for sentence in because)
     event = Event("oom.kill", f"oom.kill-x-{identity}", None, 5.0, 6.0, None, "h", because, body)
@@ -85,7 +86,7 @@ def test_the_unit_comes_from_the_census_alone() -> None:
     (report,) = recorded("memcg-hostile-cgroup")
     assert event_of(report).body["unit"] is None
     known = Entity(5734, 77, "sh", "/bin/sh", 0, "shop.service", None, "abc")
-    body = event_of(report, lambda pid: known if pid == 5734 else None).body
+    body = event_of(report, Past(known, units={5734: "shop.service"})).body
     assert (body["unit"], body["start"], body["exe"]) == ("shop.service", 77, "/bin/sh")
     assert (body["container"], body["victim"]["unit"]) == ("abc", "shop.service")
     assert body["tasks"]["by_unit"] == [
@@ -96,36 +97,37 @@ def test_the_unit_comes_from_the_census_alone() -> None:
 
 def test_a_number_that_was_used_again_is_another_process(plain: Report) -> None:
     other = Entity(5359, 78, "cron", "/bin/cron", 1000, "cron.service")
-    body = event_of(plain, lambda _pid: other).body
+    body = event_of(plain, Past(other)).body
     assert (body["unit"], body["start"]) == (None, None)
 
 
 def test_what_is_known_of_a_leak_is_the_verdict(plain: Report) -> None:
     known = Entity(5359, 78, "leaker", None, 0, "shop.service")
     told = "a leak of it was confirmed (2.0 MiB/s, for 3 min)"
-    event = event_of(plain, lambda _pid: known, lambda _pid: told)
+    event = event_of(plain, Past(known, leak=Leak("confirmed", 2.0 * MIB, 180.0)))
     assert (event.body["verdict"], event.body["confidence"]) == ("leak", 0.9)
     assert told in event.because
     assert len(event.because) == 5
     assert "events --unit shop.service" in event.body["advice"][0]
-    suspected = event_of(plain, lambda _pid: known, lambda _pid: "a leak of it was suspected")
+    suspected = event_of(plain, Past(known, leak=Leak("suspected", 1.0, 9.0)))
     assert suspected.body["confidence"] == 0.6
-    # hooks are asked about processes of the census alone
-    assert event_of(plain, lambda _pid: None, lambda _pid: told).body["verdict"] == "unknown"
+    # of a number that was used again nothing is known
+    other = Past(Entity(5359, 78, "cron", None, 9), leak=Leak("confirmed", 1.0, 9.0))
+    assert event_of(plain, other).body["verdict"] == "unknown"
 
 
 @pytest.mark.parametrize(
     ("growth", "verdict"),
     [
         (Growth(700, 33 * MIB, 33 * MIB, 33 * MIB), "limit-too-low"),
-        (Growth(90, 2 * MIB, 3 * MIB, 10 * MIB), "spike"),
-        (Growth(90, 30 * MIB, None, 33 * MIB), "unknown"),
-        (Growth(900, 10 * MIB, 30 * MIB, 33 * MIB), "unknown"),
+        (Growth(90, 2 * MIB, 10 * MIB, 3 * MIB), "spike"),
+        (Growth(90, 30 * MIB, 33 * MIB), "unknown"),
+        (Growth(900, 10 * MIB, 33 * MIB, 30 * MIB), "unknown"),
     ],
 )
 def test_history_decides(plain: Report, growth: Growth, verdict: str) -> None:
     known = Entity(5359, 78, "leaker", None, 0)
-    event = event_of(plain, lambda _pid: known, diagnosis.nobody, lambda _pid: growth)
+    event = event_of(plain, Past(known, growth))
     assert event.body["verdict"] == verdict
     machine = plain._replace(scope="global", victim=None, memory=None)
     steady = Growth(700, 33 * MIB, 33 * MIB, 33 * MIB)

@@ -33,7 +33,8 @@ from watchdog.history.entities import Trend
 from watchdog.history.world import World, used_bytes
 from watchdog.judge import stage
 from watchdog.judge.attribution import GRACE_S, KillCount
-from watchdog.judge.diagnosis import Growth, oom_kill_event
+from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.past import NOTHING, Past, growth_of, leak_of
 from watchdog.judge.proven import prove
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.policy import view
@@ -249,8 +250,8 @@ class Engine:
         out: list[Event | Order] = []
         for report in reports:
             ours = report.boot_id is None or report.boot_id == self.boot_id
-            known = (self.world.entity_of_pid, self._leak_of, self._growth_of) if ours else ()
-            body, because, identity = oom_kill_event(report, *known)
+            past = self._past(report) if ours else NOTHING
+            body, because, identity = oom_kill_event(report, past)
             cause = self._cause_of(body) if ours else None
             if ours:
                 self.kill_count.line(report.kill_lines)
@@ -266,23 +267,21 @@ class Engine:
             out.append(self._event("oom.forged", identity, forged.t, forged.up, because, body))
         return out
 
-    def _leak_of(self, pid: int) -> str | None:
-        """What is already known of a victim's growth, as one sentence."""
-        ident = self.world.by_pid.get(pid)
-        trend = self.world.trends.get(ident) if ident else None
-        if trend is None or trend.stage == "none":
-            return None
-        ago = words.duration(max(1.0, trend.last_t - (trend.since_t or trend.last_t)))
-        return f"a leak of it was {trend.stage} ({words.rate(trend.rate)}, for {ago})"
-
-    def _growth_of(self, pid: int) -> Growth | None:
-        ident = self.world.by_pid.get(pid)
-        trend = self.world.trends.get(ident) if ident else None
-        if trend is None:
-            return None
-        return Growth(
-            trend.last_up - trend.first_up, trend.first_floor(), trend.floor_ago(60.0),
-            trend.kib * 1024,
+    def _past(self, report: Report) -> Past:
+        """What is known of the dead, and of the tasks beside it."""
+        world = self.world
+        ident = world.by_pid.get(report.victim.pid) if report.victim else None
+        trend = world.trends.get(ident) if ident else None
+        entity = world.entity(ident) if ident else None
+        unit = world.unit_trends.get(entity.unit) if entity and entity.unit else None
+        units = {}
+        for row in report.rows:
+            known = world.entity_of_pid(row.pid)
+            if known is not None and known.unit:
+                units[row.pid] = known.unit
+        return Past(
+            entity, growth_of(trend) if trend else None, leak_of(trend) if trend else None,
+            growth_of(unit) if unit else None, leak_of(unit) if unit else None, units=units,
         )  # fmt: skip
 
     def _cause_of(self, body: Mapping[str, Any]) -> str | None:

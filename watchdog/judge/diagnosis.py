@@ -4,30 +4,18 @@ Sentences say what the report proves. Where it proves nothing they say that; a u
 our own census alone, because anybody can name a cgroup.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.facts import Entity
 from watchdog.judge import sentences
+from watchdog.judge.past import NOTHING, Growth, Leak, Past
 from watchdog.oom_report import cgroup
 from watchdog.oom_report.report import Report, Victim
 from watchdog.oom_report.tasks import Row
 
 TOP = 10
 STEADY_S = 600.0
-
-EntityOfPid = Callable[[int], Entity | None]
-
-
-class Growth(NamedTuple):
-    """What is remembered of a process's own memory: bytes at first sight, a minute before the
-    kill (None where it was younger), and at last sight."""
-
-    watched_s: float
-    first_bytes: int
-    minute_ago_bytes: int | None
-    last_bytes: int
 
 
 class Verdict(NamedTuple):
@@ -38,29 +26,27 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def nobody(_pid: int) -> None:
-    """For a report of another machine or another boot: nothing is known of its processes."""
-
-
 def oom_kill_event(
-    report: Report,
-    entity_of_pid: EntityOfPid = nobody,
-    leak_of: Callable[[int], str | None] = nobody,
-    growth_of: Callable[[int], Growth | None] = nobody,
+    report: Report, past: Past = NOTHING
 ) -> tuple[dict[str, Any], tuple[str, ...], str]:
-    """(body, because, identity) of the event of one report.
-
-    `leak_of` says in one sentence what is already known of a leak of that process.
-    """
+    """(body, because, identity) of the event of one report, and of what was known before it."""
     victim = report.victim
-    entity = entity_of_pid(victim.pid) if victim else None
-    if entity is not None and victim is not None and not _same(entity, victim):
-        entity = None  # the number has been used again
-    leak = leak_of(victim.pid) if victim and entity else None
-    growth = growth_of(victim.pid) if victim and entity else None
-    found = verdict(report, leak, growth)
+    entity = past.victim
+    if victim is None or (entity is not None and not _same(entity, victim)):
+        # nobody died, or the number has been used again: what is known is of another
+        past = Past(growers=past.growers, units=past.units, since_t=past.since_t)
+        entity = None
+    leak = leak_words(past.leak) if past.leak else None
+    found = verdict(report, leak, past.growth)
     because = tuple(_because(report, leak, found))
-    return _body(report, entity, entity_of_pid, found), because, identity(report)
+    return _body(report, entity, past, found), because, identity(report)
+
+
+def leak_words(leak: Leak) -> str:
+    """What was known of a leak before the kill, as one sentence."""
+    return (
+        f"a leak of it was {leak.stage} ({words.rate(leak.rate)}, for {words.duration(leak.for_s)})"
+    )
 
 
 def identity(report: Report) -> str:
@@ -79,9 +65,7 @@ def _same(entity: Entity, victim: Victim) -> bool:
 # -- the body -------------------------------------------------------------------------------------
 
 
-def _body(
-    report: Report, entity: Entity | None, entity_of_pid: EntityOfPid, found: Verdict
-) -> dict[str, Any]:
+def _body(report: Report, entity: Entity | None, past: Past, found: Verdict) -> dict[str, Any]:
     victim = report.victim
     memory_limit = report.limits.get("memory")
     known = entity or Entity()
@@ -114,7 +98,7 @@ def _body(
         "usage_bytes": memory_limit.usage if memory_limit else None,
         "limits": {key: value._asdict() for key, value in report.limits.items()} or None,
         "swap": _swap(report),
-        "tasks": _tasks(report, entity_of_pid),
+        "tasks": _tasks(report, past),
         "memory": report.memory,
         "left_bytes": report.reaped_left,
         "suppressed": report.suppressed,
@@ -160,7 +144,7 @@ def _swap(report: Report) -> dict[str, int | None] | None:
     return {"total_bytes": report.swap_total, "free_bytes": report.swap_free}
 
 
-def _tasks(report: Report, entity_of_pid: EntityOfPid) -> dict[str, Any] | None:
+def _tasks(report: Report, past: Past) -> dict[str, Any] | None:
     """The largest, and all added up by name and by unit (shared pages count in every sharer)."""
     page = report.page_size
     if page is None or not report.rows:
@@ -170,9 +154,9 @@ def _tasks(report: Report, entity_of_pid: EntityOfPid) -> dict[str, Any] | None:
     units: dict[str, list[int]] = {}
     for row in report.rows:
         _add(names, row.name, row)
-        known = entity_of_pid(row.pid)
-        if known is not None and known.unit:
-            _add(units, known.unit, row)
+        unit = past.units.get(row.pid)
+        if unit:
+            _add(units, unit, row)
     return {
         "count": report.tasks_count,
         "resident_bytes": sum(row.rss for row in report.rows) * page,
