@@ -333,6 +333,83 @@ def test_the_reaper_proves_a_death_whose_line_was_filtered_away() -> None:
     assert read(reaper.format(9)) == []
 
 
+KERNEL_MEMORY = """
+[    1.000001] a invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
+[    1.000002] CPU: 1 PID: 10 Comm: a Not tainted 6.12.1 #1
+[    1.000002]  oom_kill_process+0x1/0x2
+[    1.000002]  out_of_memory+0x1/0x2
+[    1.000002]  @FRAME
+[    1.000003] Memory cgroup min protection 8kB -- low protection 16kB
+[    1.000003] Mem-Info:
+[    1.000003] active_anon:1 inactive_anon:2 isolated_anon:0
+[    1.000004] Memory allocations (profiling is currently turned on):
+[    1.000004]     1.50 GiB   262144 mm/slub.c:2319 func:alloc_slab_page
+[    1.000004]     200 KiB       12 drivers/x/y.c:7 [leaky] func:leaky_alloc
+[    1.000004]        512 B        1 mm/z.c:9 func:z
+[    1.000005] Unreclaimable slab info:
+[    1.000005] Name                      Used          Total
+[    1.000005] kmalloc-64            524288KB     524300KB
+[    1.000005] scsi_sense_cache          6KB          8KB
+[    1.000006] Tasks state (memory values in pages):
+[    1.000006] [  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name
+[    1.000006] [     10]     0    10      100       20     4096        0             0 a
+[    1.000007] Out of memory: Killed process 10 (a) total-vm:400kB, anon-rss:80kB, file-rss:8kB, \
+shmem-rss:0kB, UID:0 pgtables:4kB oom_score_adj:0
+[    1.000008] oom killer 10 (a) has mm pinned by 1 (systemd)
+[    1.000009] oom_reaper: unable to reap pid:10 (a)
+[    1.000009] oom_reaper: reaped process 10 (a), now anon-rss:20kB, file-rss:4kB, shmem-rss:0kB
+"""
+
+
+def test_what_a_report_says_of_the_kernels_own_memory() -> None:
+    (report,) = read(KERNEL_MEMORY)
+    assert report.slabs == (
+        ("kmalloc-64", 512 * MIB, 524300 << 10), ("scsi_sense_cache", 6144, 8192),
+    )  # fmt: skip
+    assert report.allocations == (
+        (1536 * MIB, "mm/slub.c:2319 func:alloc_slab_page"),
+        (200 << 10, "drivers/x/y.c:7 [leaky] func:leaky_alloc"), (512, "mm/z.c:9 func:z"),
+    )  # fmt: skip
+    assert report.protection == (8192, 16384)
+    assert report.rows[0].name == "a"
+    assert (report.freed_bytes, report.reaped_left) == (64 << 10, 24 << 10)
+    assert report.stuck
+    assert report.pinned_by == (1, "systemd")
+
+
+def test_what_a_report_does_not_say_is_none() -> None:
+    (report,) = read("Out of memory: Killed process 9 (a) total-vm:4kB, anon-rss:1kB, file-rss:0kB")
+    assert (report.slabs, report.allocations, report.protection) == ((), (), None)
+    assert (report.path, report.freed_bytes, report.stuck, report.pinned_by) == (
+        None, None, False, None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("frame", "path"),
+    [
+        ("__alloc_pages_may_oom+0x1/0x2", "allocation"),
+        ("pagefault_out_of_memory+0x1/0x2", "page fault"),
+        ("mem_cgroup_out_of_memory+0x1/0x2", "cgroup charge"),
+        ("moom_callback+0x1/0x2", "sysrq"),
+    ],
+)
+def test_the_path_by_which_the_request_came(frame: str, path: str) -> None:
+    later = "[    1.000002]  __alloc_pages_slowpath+0x1/0x2\n[    1.000003] Memory cgroup min"
+    text = KERNEL_MEMORY.replace("@FRAME", frame)
+    assert read(text)[0].path == path
+    # a frame further out does not tell how the request came
+    assert read(text.replace("[    1.000003] Memory cgroup min", later))[0].path == path
+
+
+def test_the_path_without_a_trace() -> None:
+    text = KERNEL_MEMORY.replace("@FRAME", "x+0x1/0x2")
+    assert read(text)[0].path is None
+    assert read(text.replace("0xcc0(GFP_KERNEL)", "0x0()"))[0].path == "page fault"
+    assert read(text.replace("order=0", "order=-1"))[0].path == "sysrq"
+    assert read(text.replace("Out of mem", "Memory cgroup out of mem"))[0].path == "cgroup charge"
+
+
 V2 = """
 4,1,10,-;a invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
 4,2,11,-;CPU: 1 UID: 0 PID: 10 Comm: a Not tainted 6.1.0-13-amd64 #1

@@ -152,6 +152,9 @@ class Assembler:
             if reaped is not None and self._draft is not None:
                 self._draft.reaped.setdefault(reaped.pid, reaped)
             return []
+        elif "unable to reap" in text or "mm pinned by" in text:
+            self._on_survivor(text, exact)
+            return []
         elif "oom.group" in text:
             return self._on_group(text, seen)
         return self._other(text, seen)
@@ -235,6 +238,13 @@ class Assembler:
         out = self._fresh(seen) if self._draft is None or self._draft.over else []
         self._own(seen).selected = found
         return out
+
+    def _on_survivor(self, text: str, exact: bool) -> None:
+        stuck, pinned = kill.stuck(text, exact), kill.pinned(text, exact)
+        if self._draft is not None and stuck is not None and len(self._draft.stuck) < KILLS_MAX:
+            self._draft.stuck.add(stuck)
+        if self._draft is not None and pinned is not None and len(self._draft.pinned) < KILLS_MAX:
+            self._draft.pinned.setdefault(pinned[0], pinned[1:])
 
     def _on_group(self, text: str, seen: Seen) -> list[Report]:
         path = kill.group(text)

@@ -1,17 +1,14 @@
 """Pure: a report while its lines still come in, and what it says in the end."""
 
-import re
 from typing import NamedTuple
 
-from watchdog.oom_report import kill
+from watchdog.oom_report import call_trace, kill
+from watchdog.oom_report.kernel_memory import KernelMemory
 from watchdog.oom_report.mem_info import MemInfo
 from watchdog.oom_report.report import Invoker, Other, Report, Victim
 from watchdog.oom_report.tasks import Row, Table
 
 KILLS_MAX = 4096
-
-_MEMCG_FRAMES = re.compile(r"mem_cgroup_out_of_memory|mem_cgroup_oom_synchronize|try_charge")
-_PAGE_FRAMES = re.compile(r"__alloc_pages|alloc_pages_may_oom|pagefault_out_of_memory")
 
 
 class Seen(NamedTuple):
@@ -49,8 +46,11 @@ class Draft:
         self.reaped: dict[int, kill.Reaped] = {}
         self.table = Table()
         self.mem = MemInfo()
+        self.kernel_memory = KernelMemory()
+        self.trace = call_trace.CallTrace()
+        self.stuck: set[int] = set()
+        self.pinned: dict[int, tuple[int, str]] = {}
         self.foreign = False  # another kind of memory dump began: its Mem-Info is not ours
-        self.frames_memcg = self.frames_page = self.x86 = False
         self.suppressed = 0
         self.unread = 0
 
@@ -85,7 +85,7 @@ class Draft:
         if self.table.columns and not self.table.whole:
             self.table.more(text)
             return True
-        if not self.foreign and self.mem.add(text):
+        if not self.foreign and (self.mem.add(text) or self.kernel_memory.add(text)):
             return True
         called = kill.call(text)
         if called is not None:
@@ -94,17 +94,7 @@ class Draft:
                 self.head_pid = pid if self.head_pid is None and self.head else self.head_pid
                 self.kernel_version = self.kernel_version or version
             return True
-        if _MEMCG_FRAMES.search(text):
-            self.frames_memcg = True
-        elif _PAGE_FRAMES.search(text):
-            self.frames_page = True
-        elif "moom_callback" in text:
-            self.manual = True
-        elif text.startswith(("RIP: ", "RAX: ", "EAX: ")):
-            self.x86 = True
-        else:
-            return False
-        return True
+        return self.trace.add(text)
 
     def build(self) -> Report:
         """What the lines said."""
@@ -124,6 +114,7 @@ class Draft:
         outcome = self._outcome(victim)
         memory = self.mem.cgroup() if scope == "memcg" else machine
         order = self.head.order if self.head else None
+        manual = self.manual or self.trace.manual or order == -1
         fragmented = None
         if order is not None and page is not None and self.mem.blocks:
             fragmented = self.mem.smallest_missing(order, page)
@@ -133,15 +124,21 @@ class Draft:
             cgroup=cgroup, task_cgroup=task_cgroup,
             cpuset=found.cpuset if found else None, nodemask=self._nodemask(found),
             victim=victim, selected=self._selected(found), invoker=self._invoker(),
+            path=call_trace.path(self.trace, manual, scope, self.head and self.head.gfp_mask),
             also_killed=self._others(victim), group=self.group, panic=self.panic,
-            manual=self.manual or order == -1, kill_lines=len(self.kills), limits=self.mem.limits,
+            manual=manual, kill_lines=len(self.kills), limits=self.mem.limits,
             page_size=page, rows=tuple(self.table.rows), tasks_count=self.table.count,
             pagetables_are_bytes=self.table.bytes_in_pagetables, memory=memory,
             swap_total=self.mem.swap_total, swap_free=self.mem.swap_free,
             huge_free=self.mem.huge_free if self.mem.huge_bytes else None,
             zones=self.mem.zone_list(), fragmented=fragmented,
-            total_pages=self._total_pages(scope, page), kernel_version=self.kernel_version,
-            reaped_left=self._left(victim), suppressed=self.suppressed, unread=self.unread,
+            total_pages=self._total_pages(scope, page), slabs=tuple(self.kernel_memory.slabs),
+            allocations=tuple(self.kernel_memory.allocations),
+            protection=self.kernel_memory.protection, kernel_version=self.kernel_version,
+            reaped_left=self._left(victim), freed_bytes=self._freed(victim),
+            stuck=any(k.pid in self.stuck for k, _ in self.kills),
+            pinned_by=self.pinned.get(victim.pid) if victim else None,
+            suppressed=self.suppressed, unread=self.unread,
             missing=self._missing(scope, cgroup, memory),
         )  # fmt: skip
 
@@ -177,11 +174,11 @@ class Draft:
                 return kill.SCOPES[found.constraint]
         if "memcg" in told or self.task_in or self.limit_reached or self.group or self.mem.limits:
             return "memcg"
-        if self.frames_memcg and not self.mem.seen:
+        if self.trace.memcg and not self.mem.seen:
             return "memcg"
         if "mempolicy" in told:
             return "mempolicy"
-        if "global" in told or self.mem.seen or self.frames_page or self.panic:
+        if "global" in told or self.mem.seen or self.trace.page or self.panic:
             return "global"
         return None
 
@@ -240,7 +237,7 @@ class Draft:
                 for page in (4096, 16384, 65536):
                     if abs(k.total_vm - row.total_vm * page) <= k.total_vm // 8:
                         return page
-        return self.mem.page_size() or (4096 if self.x86 else None)
+        return self.mem.page_size() or (4096 if self.trace.x86 else None)
 
     def _total_pages(self, scope: str | None, page: int | None) -> int | None:
         """What the kernel's score is a share of: RAM and swap, or the cgroup's limits."""
@@ -262,6 +259,12 @@ class Draft:
     def _left(self, victim: Victim | None) -> int | None:
         found = self.reaped.get(victim.pid) if victim else None
         return found.left if found else None
+
+    def _freed(self, victim: Victim | None) -> int | None:
+        left = self._left(victim)
+        if victim is None or victim.anon is None or left is None:
+            return None
+        return max(0, victim.anon + (victim.file or 0) + (victim.shmem or 0) - left)
 
     def _missing(
         self, scope: str | None, cgroup: str | None, memory: dict[str, int] | None

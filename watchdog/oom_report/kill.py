@@ -89,6 +89,10 @@ _REAPED = re.compile(
     r"file-rss:(\d{1,20})kB, shmem-rss:(\d{1,20})kB",
     re.DOTALL,
 )
+_STUCK = re.compile(r"oom_reaper: unable to reap pid:(\d{1,10}) ")
+_PINNED = re.compile(
+    r"oom killer (\d{1,10}) \((.{0,40})\) has mm pinned by (\d{1,10}) \((.{0,40})\)", re.DOTALL
+)
 _HEAD_GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})(?:\(([^)\n]{0,300})\))?")
 _HEAD_ORDER = re.compile(r"\border=(-?\d{1,3})")
 _HEAD_NODES = re.compile(r"nodemask=(\(null\)|[0-9][0-9,-]{0,200}?)[,\s]")
@@ -202,6 +206,18 @@ def reaped(text: str, exact: bool) -> Reaped | None:
         return None
     left = (int(found[3]) + int(found[4]) + int(found[5])) * 1024
     return Reaped(int(found[1]), words.safe(found[2]), left)
+
+
+def stuck(text: str, exact: bool) -> int | None:
+    """The pid that the reaper gave up: it sleeps in the kernel and holds its memory."""
+    found = _start(_STUCK, text, exact)
+    return None if found is None else int(found[1])
+
+
+def pinned(text: str, exact: bool) -> tuple[int, int, str] | None:
+    """(victim, pid, comm): who shares the victim's memory and may not be killed (4.8 and later)."""
+    found = _start(_PINNED, text, exact)
+    return None if found is None else (int(found[1]), int(found[3]), words.safe(found[4]))
 
 
 def head(text: str, exact: bool) -> Head | None:

@@ -71,6 +71,7 @@ class Report(NamedTuple):
     victim: Victim | None
     selected: tuple[int, str | None, int | None] | None  # pid, comm, score
     invoker: Invoker | None
+    path: str | None  # how the request came: see call_trace
     also_killed: tuple[Other, ...]
     group: str | None
     panic: str | None
@@ -88,8 +89,14 @@ class Report(NamedTuple):
     zones: tuple[Zone, ...]
     fragmented: bool | None
     total_pages: int | None
+    slabs: tuple[tuple[str, int, int], ...]  # name, used, total; printed where they are large
+    allocations: tuple[tuple[int, str], ...]  # bytes, the place in the kernel's source
+    protection: tuple[int, int] | None  # memory.min and memory.low of the cgroup, as in use
     kernel_version: str | None
     reaped_left: int | None
+    freed_bytes: int | None  # the victim's resident memory less what the reaper left of it
+    stuck: bool  # the reaper gave up: a victim sleeps in the kernel and holds its memory
+    pinned_by: tuple[int, str] | None  # (pid, comm) that uses the victim's memory and may not die
     suppressed: int
     unread: int
     missing: tuple[str, ...]
