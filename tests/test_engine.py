@@ -204,7 +204,7 @@ def test_stopping_tells_what_has_its_kill_line_and_leaves_the_rest():
     assert feed(engine, [KernelLine(T0, UP0, line) for line in KILL]) == []
     assert told(engine.settle()) == ["oom.kill"]
     feed(engine, [KernelLine(T0, UP0, line) for line in KILL[:2]])
-    assert engine.settle() == [] and not engine.oom.idle
+    assert engine.settle() == [] and not engine.idle
 
 
 def policy(**more):
@@ -315,7 +315,8 @@ def test_a_month_leaves_the_tables_as_small_as_a_day():
 
         world_ = engine.world
         return [held(t) for t in (world_.rows, world_.who, world_.trends, world_.groups,
-                                  world_.by_pid, engine.pending, engine.oom_killed)]  # fmt: skip
+                                  world_.by_pid, engine.pending,
+                                  engine.kills.oom_killed)]  # fmt: skip
 
     marks = []
     for step in range(2000):  # 2000 censuses, each process lives a few of them

@@ -7,7 +7,6 @@ room only lets them meet: it knows the order in which a fact passes through them
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from watchdog import words
 from watchdog.facts import (
     COMM,
     RSS,
@@ -32,20 +31,13 @@ from watchdog.history import entities
 from watchdog.history.entities import Trend
 from watchdog.history.world import World, used_bytes
 from watchdog.judge import stage
-from watchdog.judge.attribution import GRACE_S, KillCount
-from watchdog.judge.diagnosis import oom_kill_event
-from watchdog.judge.past import NOTHING, Past, growth_of, leak_of
+from watchdog.judge.kills import Kills, Telling
 from watchdog.judge.proven import prove
-from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.policy import view
 from watchdog.policy.decide import Decider
 from watchdog.policy.rules import Rules
 
 PENDING_ORDERS_MAX = 1000
-FORGED = {
-    "facility": "a program wrote this record into the kernel log; it is no kill of the kernel's",
-    "place": "the text stands inside another record of the kernel's, a name that somebody gave",
-}
 # Who holds less begins anew after a restart; most processes of a server hold less, and writing all
 # of them every five minutes would be most of what we write.
 KEPT_LEAST_KIB = 1024
@@ -60,17 +52,15 @@ class Engine:
         self.rules = rules
         self.host = host
         self.world = World()
-        self.oom = Assembler()
+        self.kills = Kills(self.world)
         self.decider = Decider(rules, kept)
         self.boot_id: str | None = None
         self.healthy = True
         self.pressed: bool | None = None  # the guard's word; None in a trace without it
-        self.oom_killed: dict[str, float] = {}  # unit or "pid:start" -> when (our now)
         self.pending: dict[str, Order] = {}
         self.waiting: dict[Ident, EntityRecord] = {}
         self.waiting_units: dict[str, EntityRecord] = {}
         self.units_due: dict[str, tuple[Group, list[int]]] = {}
-        self.kill_count = KillCount()
 
     def set_rules(self, rules: Rules) -> None:
         """Go on under other rules; what is remembered stays, cooldowns and budgets too."""
@@ -89,20 +79,25 @@ class Engine:
             self.world.take_who(fact)
             return []
         if isinstance(fact, KernelLine):
-            return self._oom_kills(self.oom.feed(fact))
+            return self._told(self.kills.line(fact, self.boot_id))
         if isinstance(fact, Tick):
-            return self._oom_kills(self.oom.tick(fact.t, fact.up))
+            return self._told(self.kills.tick(fact.t, fact.up, self.boot_id))
         if isinstance(fact, Outcome):
             return self._outcome(fact)
         return self._said(fact)
 
     def finish(self) -> list[Event | Order]:
         """The recording ends: tell the report that was still open."""
-        return self._oom_kills(self.oom.flush())
+        return self._told(self.kills.flush(self.boot_id))
 
     def settle(self) -> list[Event | Order]:
         """The daemon stops: tell the report whose kill line was seen."""
-        return self._oom_kills(self.oom.settle())
+        return self._told(self.kills.settle(self.boot_id))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no report of the kernel log is open."""
+        return self.kills.oom.idle
 
     # ---- facts -------------------------------------------------------------------------------
 
@@ -117,22 +112,8 @@ class Engine:
             stalled = passed_us > 0 and full / passed_us >= 0.05
             mark = 0.10 * (host.mem_total or 0)  # twice the shipped guard mark
             self.healthy = host.mem_available > mark and not stalled
-        return self._oom_kills(self.oom.tick(host.t, host.up)) + self._uncounted(host)
-
-    def _uncounted(self, host: Host) -> list[Event | Order]:
-        """The kernel's own counter proves that no kill was missed, or tells that one was."""
-        if host.oom_kill is None:
-            return []
-        missed = self.kill_count.counter(host.oom_kill, host.t if host.up is None else host.up)
-        if not missed:
-            return []
-        because = (
-            f"the kernel counted {words.count(missed, 'OOM kill')} for which the kernel log held "
-            f"no line within {words.duration(GRACE_S)}",
-        )
-        body = {"count": missed, "counter": host.oom_kill}
-        identity = str(host.oom_kill)
-        return [self._event("oom.unattributed", identity, host.t, host.up, because, body)]
+        told = self.kills.tick(host.t, host.up, self.boot_id)
+        return self._told(told + self.kills.counter(host))
 
     def _group(self, group: Group) -> list[Event | Order]:
         closed = self.world.take_group(group)
@@ -171,8 +152,7 @@ class Engine:
     def _sweep(self, sweep: Sweep) -> list[Event | Order]:
         world = self.world
         now = sweep.t if sweep.up is None else sweep.up
-        out: list[Event | Order] = []
-        out += self._oom_kills(self.oom.tick(sweep.t, sweep.up))
+        out = self._told(self.kills.tick(sweep.t, sweep.up, self.boot_id))
         closed, gone = world.take_sweep(sweep)
         if self.waiting:
             self._resume_all(sweep)
@@ -244,63 +224,12 @@ class Engine:
         trend.event = None if change.kind == "leak.cleared" else event.id
         return [event]
 
-    # ---- OOM kills ---------------------------------------------------------------------------
-
-    def _oom_kills(self, reports: Iterable[Report]) -> list[Event | Order]:
-        out: list[Event | Order] = []
-        for report in reports:
-            ours = report.boot_id is None or report.boot_id == self.boot_id
-            past = self._past(report) if ours else NOTHING
-            body, because, identity = oom_kill_event(report, past)
-            cause = self._cause_of(body) if ours else None
-            if ours:
-                self.kill_count.line(report.kill_lines)
-                self._remember_kill(body, report.up if report.up is not None else report.t)
-            boot = report.boot_id
-            out.append(
-                self._event("oom.kill", identity, report.t, report.up, because, body, cause, boot)
-            )
-        for forged in self.oom.forged():
-            identity = str(forged.usec) if forged.usec is not None else f"{forged.t:.3f}"
-            body = {"why": forged.why, "text": forged.text}
-            because = (FORGED.get(forged.why, forged.why),)
-            out.append(self._event("oom.forged", identity, forged.t, forged.up, because, body))
-        return out
-
-    def _past(self, report: Report) -> Past:
-        """What is known of the dead, and of the tasks beside it."""
-        world = self.world
-        ident = world.by_pid.get(report.victim.pid) if report.victim else None
-        trend = world.trends.get(ident) if ident else None
-        entity = world.entity(ident) if ident else None
-        unit = world.unit_trends.get(entity.unit) if entity and entity.unit else None
-        units = {}
-        for row in report.rows:
-            known = world.entity_of_pid(row.pid)
-            if known is not None and known.unit:
-                units[row.pid] = known.unit
-        return Past(
-            entity, growth_of(trend) if trend else None, leak_of(trend) if trend else None,
-            growth_of(unit) if unit else None, leak_of(unit) if unit else None, units=units,
-        )  # fmt: skip
-
-    def _cause_of(self, body: Mapping[str, Any]) -> str | None:
-        ident = self.world.by_pid.get(body.get("pid") or -1)
-        trend = self.world.trends.get(ident) if ident else None
-        return trend.event if trend else None
-
-    def _remember_kill(self, body: Mapping[str, Any], now: float) -> None:
-        if body.get("unit"):
-            self.oom_killed[f"unit:{body['unit']}"] = now
-        if body.get("start") is not None:
-            self.oom_killed[f"{body['pid']}:{body['start']}"] = now
-
     # ---- policies ----------------------------------------------------------------------------
 
     def _decide(self, t: float, up: float | None) -> list[Event | Order]:
         if not self.rules.policies:
             return []
-        subjects = view.subjects(self.world, self.oom_killed, t if up is None else up)
+        subjects = view.subjects(self.world, self.kills.oom_killed, t if up is None else up)
         orders = self.decider.step(t, up, self.boot_id, self.pressed, subjects)
         out: list[Event | Order] = []
         for order in orders:
@@ -380,9 +309,11 @@ class Engine:
             if trend.stage != "none":
                 change = stage.clear(trend, "the unit is gone")
                 out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
-        # An hour is longer than any rule looks back at an OOM kill.
-        self.oom_killed = {k: at for k, at in self.oom_killed.items() if now - at < 3600}
+        self.kills.forget(now)
         return out
+
+    def _told(self, tellings: Iterable[Telling]) -> list[Event | Order]:
+        return [self._event(*telling) for telling in tellings]
 
     def _event(
         self, kind: str, identity: str, t: float, up: float | None,

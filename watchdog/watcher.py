@@ -148,7 +148,7 @@ class Watcher:
     def _stop(self) -> None:
         ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
         self._take(self.engine.settle(), {})
-        self.log.settled(self.engine.oom.idle)
+        self.log.settled(self.engine.idle)
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
         self._persist(urgent=False)
         self.store.flush(0.5)
@@ -186,7 +186,7 @@ class Watcher:
         if self.tick_at is not None and up >= self.tick_at:
             self.tick_at = None
             self._feed(Tick(self.clock.wall(), up))
-            self.log.settled(self.engine.oom.idle)
+            self.log.settled(self.engine.idle)
         if up >= self.next_beat:
             self.next_beat = up + BEAT_S
             self._send(("beat", up))
@@ -334,7 +334,7 @@ class Watcher:
     def _read_kernel_log(self) -> None:
         for fact in self.log.facts(self.clock):
             self._feed(fact)
-            self.log.settled(self.engine.oom.idle)
+            self.log.settled(self.engine.idle)
             self.tick_at = self.clock.boottime() + QUIET_S
         if self.log.problem:
             self.health.degrade("journal", self.log.problem, "kills while the daemon was down are "
