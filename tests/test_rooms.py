@@ -13,6 +13,7 @@ PACKAGE = TOP / "watchdog"
 # A pure room may import the rooms before it.
 PURE = (
     "facts", "words", "procfs", "oom_report", "history", "judge", "policy", "trace", "engine",
+    "overview",
 )  # fmt: skip
 EFFECT = ("sense", "store", "act", "tell", "child")
 GROUND = frozenset({"facts", "words", "procfs", "clock", "child", "wire"})

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
-from watchdog import __version__, wire, words
+from watchdog import overview, wire, words
 from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
@@ -26,7 +26,6 @@ from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Said, Sweep,
 from watchdog.handover import Handover, RejectedError
 from watchdog.health import Health
 from watchdog.kernel_source import KernelSource
-from watchdog.policy import view
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
 from watchdog.recorder import Recorder
 from watchdog.sense.senses import Senses
@@ -100,7 +99,6 @@ class Watcher:
         self.next_suspects = started + PERSIST_SUSPECTS_S
         self.next_retry = started + RETRY_STORE_S
         self.tick_at: float | None = None
-        self.closely = 0
         self.status = ""
 
     # ---- start and stop ----------------------------------------------------------------------
@@ -129,21 +127,8 @@ class Watcher:
         return 0
 
     def _say_started(self) -> None:
-        mode = self._mode()
-        rows, units = len(self.engine.world.rows), len(self.engine.world.unit_trends)
-        because = [
-            f"watching {words.count(rows, 'process')} and {words.count(units, 'unit')} "
-            f"every {words.duration(self.rules.watch.interval_s)}",
-            "observing: nothing will be killed" if mode == "observe" else "enforcing its policies",
-        ]
-        host = self.engine.world.host
-        if host and host.mem_total and host.mem_available is not None:
-            because.insert(1, f"{words.size(host.mem_available)} of {words.size(host.mem_total)} "
-                              "available")  # fmt: skip
-        self._say("watchdog.started", because, {
-            "version": __version__, "mode": mode, "processes": rows, "units": units,
-            "interval_s": self.rules.watch.interval_s, "state": self.opts.state,
-        })  # fmt: skip
+        because, body = overview.started(self.engine, self._guard_mode())
+        self._say("watchdog.started", because, {**body, "state": self.opts.state})
 
     def _stop(self) -> None:
         ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
@@ -207,7 +192,6 @@ class Watcher:
             if isinstance(fact, Sweep):
                 swept = True
         if swept:
-            self.closely = len(self.senses.processes.hot)
             self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
             self._check_health()
             self._write_now()
@@ -314,9 +298,6 @@ class Watcher:
         self.rules = self.desk.rules = rules
         self.engine.set_rules(rules)
 
-    def _mode(self) -> str:
-        return "enforce" if enforces(self.rules) or self._guard_mode() == "enforce" else "observe"
-
     def _guard_armed(self) -> bool:
         return self.rules.guard.mode == "enforce"
 
@@ -378,31 +359,9 @@ class Watcher:
             health.degrade("record", f"cannot record into {path}: {self.recorder.problem}")
 
     def _write_now(self) -> None:
-        host = self.engine.world.host
-        waiting = self.engine.decider.waiting()
-        document = {
-            "t": self.clock.wall(), "up": self.clock.boottime(), "boot_id": self.engine.boot_id,
-            "host": self.host, "version": __version__, "pid": os.getppid(),
-            "started": self.started_t, "interval_s": self.rules.watch.interval_s,
-            "mode": self._mode(),
-            "mem_total": host.mem_total if host else None,
-            "mem_available": host.mem_available if host else None,
-            "swap_total": host.swap_total if host else None,
-            "swap_free": host.swap_free if host else None,
-            "processes": len(self.engine.world.rows),
-            "units": len(self.engine.world.unit_trends),
-            "watching": self.closely,
-            "pressure": self.engine.pressed,
-            "leaks": view.leaks(self.engine.world),
-            "oom_kills": {"since_start": self.desk.oom_kills, "last": self.desk.last_oom_kill},
-            "policies": [
-                {"name": policy.name, "mode": policy.mode,
-                 "waiting": waiting.get(policy.name, [])}
-                for policy in self.rules.policies
-            ],
-            "guard": {"mode": self._guard_mode(), "state": "watching"},
-            "degraded": list(self.health.bad.values()),
-        }  # fmt: skip
+        document = overview.document(
+            self.engine, self._around(), self.clock.wall(), self.clock.boottime()
+        )
         try:
             now.write_now(now_dir(self.opts.state), document)
         except StoreError as error:
@@ -418,16 +377,13 @@ class Watcher:
         self._feed(Said(self.clock.wall(), up, kind, f"{what}{up:.3f}", tuple(because), body))
 
     def _status(self) -> str:
-        """What `systemctl status` shows in its first lines."""
-        parts = [f"watching {words.count(len(self.engine.world.rows), 'process')}"]
-        leaks = len(view.leaks(self.engine.world))
-        if leaks:
-            parts.append(words.count(leaks, "leak") + " suspected or confirmed")
-        if self.desk.oom_kills:
-            parts.append(f"{words.count(self.desk.oom_kills, 'OOM kill')} since the start")
-        if self.health.bad:
-            parts.append("degraded: " + ", ".join(self.health.bad))
-        return "; ".join([*parts, "enforcing" if self._mode() == "enforce" else "observing"])
+        return overview.status(self.engine, self._around())
+
+    def _around(self) -> overview.Around:
+        return overview.Around(
+            os.getppid(), self.started_t, self._guard_mode(), len(self.senses.processes.hot),
+            self.desk.oom_kills, self.desk.last_oom_kill, self.health.bad,
+        )  # fmt: skip
 
     def _journal(self) -> journal.Journal | None:
         return journal.Journal() if os.path.exists(journal.SOCKET) else None

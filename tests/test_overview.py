@@ -1,0 +1,49 @@
+"""What the commands see of a running daemon: pure, of the engine and what is around it."""
+
+from typing import Any
+
+import pytest
+
+from watchdog import overview
+from watchdog.engine import Engine
+from watchdog.facts import Host, Sweep
+from watchdog.policy.rules import default_rules
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def engine() -> Engine:
+    made = Engine(default_rules(), "host")
+    made.feed(Host(10.0, 10.0, "boot", mem_total=1000 * MIB, mem_available=250 * MIB))
+    made.feed(Sweep(10.0, 10.0, ((7, 1, "a", MIB, 0, 0, None, None),), True))
+    return made
+
+
+def around(**more: Any) -> overview.Around:
+    return overview.Around(7, 9.0, "observe", 1, 0, None, {})._replace(**more)
+
+
+def test_the_line_of_systemctl_status(engine: Engine) -> None:
+    assert overview.status(engine, around()) == "watching 1 process; observing"
+    bad = around(oom_kills=2, degraded={"journal": "why"}, guard_mode="enforce")
+    assert overview.status(engine, bad) == (
+        "watching 1 process; 2 OOM kills since the start; degraded: journal; enforcing"
+    )
+
+
+def test_now_json(engine: Engine) -> None:
+    kill = {"event": "oom.kill"}
+    said = overview.document(engine, around(last_oom_kill=kill, degraded={"x": "why"}), 11.0, 12.0)
+    assert (said["t"], said["up"], said["boot_id"], said["host"]) == (11.0, 12.0, "boot", "host")
+    assert (said["processes"], said["watching"], said["mem_available"]) == (1, 1, 250 * MIB)
+    assert said["oom_kills"] == {"since_start": 0, "last": kill}
+    assert said["degraded"] == ["why"] and said["mode"] == "observe"
+    assert overview.document(Engine(default_rules(), None), around(), 1.0, 1.0)["mem_total"] is None
+
+
+def test_what_is_said_at_the_start(engine: Engine) -> None:
+    because, body = overview.started(engine, "observe")
+    assert because[1:] == ["250 MiB of 1000 MiB available", "observing: nothing will be killed"]
+    assert (body["processes"], body["mode"]) == (1, "observe")
+    assert overview.started(engine, "enforce")[0][-1] == "enforcing its policies"

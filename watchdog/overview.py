@@ -1,0 +1,96 @@
+"""Pure: the engine as it stands -> now.json, and the one line of `systemctl status`.
+
+What the commands show of a running daemon is written here and read in `cli/status`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from watchdog import __version__, words
+from watchdog.engine import Engine
+from watchdog.policy import view
+from watchdog.policy.rules import enforces
+
+
+class Around(NamedTuple):
+    """What the engine does not know of itself.
+
+    `pid` is the daemon's main process, `started` Unix seconds, `guard_mode` what the guard does
+    (it only observes where it was not granted the machine's lock), `watching` how many processes
+    are looked at closely, `oom_kills` and `last_oom_kill` what was told since the start, `degraded`
+    a short name -> the sentence that says why.
+    """
+
+    pid: int
+    started: float
+    guard_mode: str
+    watching: int
+    oom_kills: int
+    last_oom_kill: Mapping[str, Any] | None
+    degraded: Mapping[str, str]
+
+
+def mode(engine: Engine, guard_mode: str) -> str:
+    """ "enforce" where a policy or the guard may act, else "observe"."""
+    return "enforce" if enforces(engine.rules) or guard_mode == "enforce" else "observe"
+
+
+def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, Any]:
+    """now.json: sizes in bytes, times in Unix seconds, null where nothing is known."""
+    host = engine.world.host
+    waiting = engine.decider.waiting()
+    return {
+        "t": t, "up": up, "boot_id": engine.boot_id, "host": engine.host,
+        "version": __version__, "pid": around.pid, "started": around.started,
+        "interval_s": engine.rules.watch.interval_s, "mode": mode(engine, around.guard_mode),
+        "mem_total": host.mem_total if host else None,
+        "mem_available": host.mem_available if host else None,
+        "swap_total": host.swap_total if host else None,
+        "swap_free": host.swap_free if host else None,
+        "processes": len(engine.world.rows),
+        "units": len(engine.world.unit_trends),
+        "watching": around.watching,
+        "pressure": engine.pressed,
+        "leaks": view.leaks(engine.world),
+        "oom_kills": {"since_start": around.oom_kills, "last": around.last_oom_kill},
+        "policies": [
+            {"name": policy.name, "mode": policy.mode, "waiting": waiting.get(policy.name, [])}
+            for policy in engine.rules.policies
+        ],
+        "guard": {"mode": around.guard_mode, "state": "watching"},
+        "degraded": list(around.degraded.values()),
+    }  # fmt: skip
+
+
+def status(engine: Engine, around: Around) -> str:
+    """What `systemctl status` shows in its first lines."""
+    parts = [f"watching {words.count(len(engine.world.rows), 'process')}"]
+    leaks = len(view.leaks(engine.world))
+    if leaks:
+        parts.append(words.count(leaks, "leak") + " suspected or confirmed")
+    if around.oom_kills:
+        parts.append(f"{words.count(around.oom_kills, 'OOM kill')} since the start")
+    if around.degraded:
+        parts.append("degraded: " + ", ".join(around.degraded))
+    ending = "enforcing" if mode(engine, around.guard_mode) == "enforce" else "observing"
+    return "; ".join([*parts, ending])
+
+
+def started(engine: Engine, guard_mode: str) -> tuple[list[str], dict[str, Any]]:
+    """The sentences and the body of `watchdog.started`, but for where its state lies."""
+    watch, host = engine.rules.watch, engine.world.host
+    rows, units = len(engine.world.rows), len(engine.world.unit_trends)
+    found = mode(engine, guard_mode)
+    because = [
+        f"watching {words.count(rows, 'process')} and {words.count(units, 'unit')} "
+        f"every {words.duration(watch.interval_s)}",
+        "observing: nothing will be killed" if found == "observe" else "enforcing its policies",
+    ]
+    if host and host.mem_total and host.mem_available is not None:
+        because.insert(
+            1, f"{words.size(host.mem_available)} of {words.size(host.mem_total)} available"
+        )
+    return because, {
+        "version": __version__, "mode": found, "processes": rows, "units": units,
+        "interval_s": watch.interval_s,
+    }  # fmt: skip
