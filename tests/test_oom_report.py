@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from watchdog.facts import KernelLine
+from watchdog.judge import account
 from watchdog.oom_report import cgroup
 from watchdog.oom_report.assemble import CUT_OFF_S, QUIET_S, Assembler, Report, interesting
 
@@ -68,10 +69,10 @@ def test_one_kill_of_a_cgroup_is_one_whole_report() -> None:
     assert report.kernel_version == "6.18.44-fc-v657"
     assert report.complete
     assert report.kill_lines == 1
-    assert report.memory is not None
-    total = report.memory.pop("total_bytes")
-    assert total == 32 << 20
-    assert sum(report.memory.values()) == total
+    memory = account.of_report(report)
+    assert memory is not None
+    assert memory.total == 32 << 20
+    assert sum(size for _, size in memory.parts) + memory.unaccounted == memory.total
     invoker = report.invoker
     assert invoker is not None
     assert (invoker.comm, invoker.pid, invoker.order) == ("leaker", 5359, 0)

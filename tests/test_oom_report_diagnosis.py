@@ -11,6 +11,7 @@ from watchdog.judge import badness, diagnosis, sentences
 from watchdog.judge.attribution import GRACE_S, KillCount
 from watchdog.judge.diagnosis import oom_kill_event
 from watchdog.judge.past import NOTHING, Growth, Leak, Past
+from watchdog.memory import Counters, Group
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.oom_report.mem_info import Limit
 from watchdog.oom_report.report import Invoker
@@ -135,9 +136,7 @@ def test_history_decides(plain: Report, growth: Growth, verdict: str) -> None:
 
 
 def test_the_report_alone_can_tell_of_the_kernel_and_of_fragments(plain: Report) -> None:
-    kernel = plain._replace(
-        memory={"total_bytes": 100, "kernel_bytes": 60, "unaccounted_bytes": 40}
-    )
+    kernel = plain._replace(memory=Group(100, {"anon": 0, "kernel": 60}))
     assert event_of(kernel).body["verdict"] == "kernel-memory"
     assert "slabtop" in " ".join(event_of(kernel).body["advice"])
     pieces = plain._replace(
@@ -145,7 +144,7 @@ def test_the_report_alone_can_tell_of_the_kernel_and_of_fragments(plain: Report)
     )
     assert event_of(pieces).body["verdict"] == "fragmentation"
     assert "min_free_kbytes" in " ".join(event_of(pieces).body["advice"])
-    zero = plain._replace(memory={"total_bytes": 0, "unaccounted_bytes": 0})
+    zero = plain._replace(memory=Group(0, {"anon": 0}))
     assert event_of(zero).body["verdict"] == "unknown"
     assert event_of(plain._replace(manual=True)).body["verdict"] == "unknown"
     small = one_of_many(plain, [row(1, 10)])
@@ -243,13 +242,13 @@ def test_sentences_of_limits(plain: Report) -> None:
     assert "does not say" in sentences.limit(plain._replace(scope=None))
     whole = plain._replace(scope="global", memory=None)
     assert sentences.limit(whole) == "the whole machine was out of memory"
-    told = whole._replace(memory={"total_bytes": 100, "free_bytes": 5, "unaccounted_bytes": 95})
+    told = whole._replace(memory=Counters(100, free=5))
     assert sentences.limit(told._replace(swap_total=0)).endswith("5 B of 100 B free, no swap")
     assert sentences.limit(told._replace(swap_total=9, swap_free=1)).endswith(
         "1 B of 9 B swap free"
     )
     assert sentences.limit(told).endswith("5 B of 100 B free")
-    bare = told._replace(memory={"total_bytes": 100, "unaccounted_bytes": 100}, swap_total=9)
+    bare = told._replace(memory=Counters(100), swap_total=9)
     assert sentences.limit(bare) == "the whole machine was out of memory"
     assert "SysRq" in sentences.limit(whole._replace(manual=True))
     body = event_of(told._replace(swap_total=0, swap_free=0)).body

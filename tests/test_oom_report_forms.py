@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from watchdog import words
 from watchdog.facts import KernelLine
+from watchdog.judge import account
 from watchdog.oom_report import kill, lines, tasks
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.oom_report.mem_info import MemInfo
@@ -193,15 +194,16 @@ def test_a_report_of_2_6_32() -> None:
     assert report.selected == (9, "a", 90)
     assert report.scope == "global"
     assert report.page_size == 4096
-    assert report.memory == {
+    memory = account.of_report(report)
+    assert memory is not None
+    assert account.body(memory) == {
         "total_bytes": 290 * 4096,
         "free_bytes": 50 * 4096,
         "slab_unreclaimable_bytes": 6 * 4096, "slab_reclaimable_bytes": 5 * 4096,
         "pagetables_bytes": 7 * 4096, "bounce_bytes": 0, "unevictable_bytes": 0,
         "shmem_bytes": 10 * 4096, "anon_bytes": 110 * 4096, "file_bytes": 40 * 4096,
-        "kernel_stack_bytes": 8192, "hugepages_bytes": 0, "unaccounted_bytes": 60 * 4096,
+        "kernel_stack_bytes": 8192, "unaccounted_bytes": 60 * 4096,
     }  # fmt: skip
-    assert report.memory["total_bytes"] == sum(report.memory.values()) - 290 * 4096
     assert (report.swap_total, report.swap_free) == (8192, 4096)
     assert report.total_pages == 292
     assert report.zones[0].blocks == {4096: 5, 8192: 17, 16384: 0}
@@ -248,7 +250,9 @@ def test_a_report_of_a_v1_cgroup() -> None:
     assert (report.cgroup, report.task_cgroup, report.scope) == ("/g", "/g/a", "memcg")
     assert [other.pid for other in report.also_killed] == [11]
     assert report.also_killed[0].uid == 0
-    assert report.memory == {
+    memory = account.of_report(report)
+    assert memory is not None
+    assert account.body(memory) == {
         "total_bytes": 102400, "anon_bytes": 81920, "file_bytes": 10240, "kernel_bytes": 4096,
         "unaccounted_bytes": 6144,
     }  # fmt: skip
@@ -442,7 +446,9 @@ def test_a_report_of_a_v2_cgroup_with_one_record_of_statistics() -> None:
     assert report.scope == "memcg"
     assert report.victim is not None
     assert report.victim.uid == 5
-    assert report.memory == {
+    memory = account.of_report(report)
+    assert memory is not None
+    assert account.body(memory) == {
         "total_bytes": 102400, "anon_bytes": 40960, "file_bytes": 8192, "shmem_bytes": 2048,
         "kernel_bytes": 16384, "sock_bytes": 1024, "zswap_bytes": 512, "unaccounted_bytes": 33280,
     }  # fmt: skip
@@ -455,7 +461,9 @@ def test_statistics_joined_by_a_paste() -> None:
     info = MemInfo()
     assert info.add("memory: usage 100kB, limit 9007199254740988kB, failcnt 7")
     assert info.add("Memory cgroup stats for /g: anon 40960 file 10240 kernel 4096 shmem 0")
-    assert info.cgroup() == {
+    found = info.group()
+    assert found is not None
+    assert account.body(account.group(found)) == {
         "total_bytes": 102400, "anon_bytes": 40960, "file_bytes": 10240, "shmem_bytes": 0,
         "kernel_bytes": 4096, "unaccounted_bytes": 47104,
     }  # fmt: skip
@@ -463,11 +471,11 @@ def test_statistics_joined_by_a_paste() -> None:
     assert info.stats_of == "/g"
     assert info.add("kmem: usage 8kB, limit 9007199254740988kB, failcnt 0")
     del info.stats["kernel"]
-    account = info.cgroup()
-    assert account is not None
-    assert account["kernel_bytes"] == 8192
+    found = info.group()
+    assert found is not None
+    assert account.group(found).get("kernel") == 8192
     info.stats = {"foo": 1}
-    assert info.cgroup() is None
+    assert info.group() is None
 
 
 def test_a_node_line_hugepages_and_fragments() -> None:
@@ -484,17 +492,19 @@ def test_a_node_line_hugepages_and_fragments() -> None:
     ):
         assert info.add(text), text
     assert not info.add("Hardware name: x")
-    account = info.machine(4096)
-    assert account is not None
-    assert account["kernel_stack_bytes"] == 32768
-    assert account["hugepages_bytes"] == 6 * MIB
+    found = info.machine(4096)
+    assert found is not None
+    assert found.kernel_stack == 32768
+    assert found.hugepages == 6 * MIB
     assert info.huge_free == 4 * MIB
     assert info.smallest_missing(2, 4096)
     assert not info.smallest_missing(1, 4096)
     assert not info.smallest_missing(0, 4096)
     assert info.machine(None) is None
-    info.node.clear()
-    assert "kernel_stack_bytes" not in (info.machine(4096) or {})
+    info.nodes.clear()
+    found = info.machine(4096)
+    assert found is not None
+    assert found.kernel_stack is None
 
 
 def test_fragmentation_of_a_whole_report() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from watchdog import words
 from watchdog.facts import Event
-from watchdog.judge import sentences
+from watchdog.judge import account, sentences
 from watchdog.oom_report.report import Report
 
 WIDTH = 79
@@ -119,19 +119,17 @@ def _row(label: str, text: str) -> list[str]:
 
 
 def _memory(report: Report) -> str | None:
-    account = report.memory
-    if account is None:
+    found = account.of_report(report)
+    if found is None:
         return None
-    total = account["total_bytes"]
     parts = [
-        f"{words.size(value)} {key.removesuffix('_bytes').replace('_', ' ')}"
-        for key, value in account.items()
-        if key not in ("total_bytes", "unaccounted_bytes") and value * 200 >= total
+        f"{words.size(size)} {account.label(key)}"
+        for key, size in found.parts
+        if size and size * 200 >= found.total
     ]
-    rest = account["unaccounted_bytes"]
-    if abs(rest) * 50 >= total:
-        parts.append(f"{words.size(rest)} in no counter")
-    return f"{words.size(total)}: {', '.join(parts[:7])}"
+    if abs(found.unaccounted) * 50 >= found.total:
+        parts.append(f"{words.size(found.unaccounted)} in no counter")
+    return f"{words.size(found.total)}: {', '.join(parts[:7])}"
 
 
 def _largest(body: Mapping[str, Any]) -> str | None:
@@ -166,11 +164,13 @@ def _full(report: Report) -> list[str]:
         out.append(
             f"{name:13} {words.size(limit.usage):>9} of {most}, failed {limit.failcnt:,} times"
         )
-    if report.memory:
-        out += ["", "memory"]
+    found = account.of_report(report)
+    if found is not None:
+        out += ["", f"memory {words.size(found.total)}"]
         out += [
-            f"  {words.size(value):>9}  {key.removesuffix('_bytes').replace('_', ' ')}"
-            for key, value in report.memory.items()
+            f"  {words.size(size):>9}  {account.label(key)}"
+            for key, size in (*found.parts, ("unaccounted", found.unaccounted))
+            if size or key == "unaccounted"
         ]
     if report.swap_total is not None:
         free = "?" if report.swap_free is None else words.size(report.swap_free)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.facts import Entity
-from watchdog.judge import sentences
+from watchdog.judge import account, sentences
 from watchdog.judge.past import NOTHING, Growth, Leak, Past
 from watchdog.oom_report import cgroup
 from watchdog.oom_report.report import Report, Victim
@@ -68,6 +68,7 @@ def _same(entity: Entity, victim: Victim) -> bool:
 def _body(report: Report, entity: Entity | None, past: Past, found: Verdict) -> dict[str, Any]:
     victim = report.victim
     memory_limit = report.limits.get("memory")
+    memory = account.of_report(report)
     known = entity or Entity()
     return {
         "pid": victim.pid if victim else None,
@@ -99,7 +100,7 @@ def _body(report: Report, entity: Entity | None, past: Past, found: Verdict) -> 
         "limits": {key: value._asdict() for key, value in report.limits.items()} or None,
         "swap": _swap(report),
         "tasks": _tasks(report, past),
-        "memory": report.memory,
+        "memory": None if memory is None else account.body(memory),
         "left_bytes": report.reaped_left,
         "suppressed": report.suppressed,
         "verdict": found.verdict,
@@ -241,21 +242,17 @@ def verdict(report: Report, leak: str | None = None, growth: Growth | None = Non
 
 def _held(report: Report) -> str:
     """The share of the largest process, where it is most of the memory."""
-    page, account = report.page_size, report.memory
-    if page is None or not account or not report.rows or not account["total_bytes"]:
+    page, memory = report.page_size, account.of_report(report)
+    if page is None or memory is None or not report.rows or not memory.total:
         return ""
     row = max(report.rows, key=lambda r: r.rss)
-    part = row.rss * page / account["total_bytes"]
+    part = row.rss * page / memory.total
     return f"; {row.name} alone held {words.share(min(1.0, part))}" if part > 0.4 else ""
 
 
 def _kernel_share(report: Report) -> float | None:
-    account = report.memory
-    if not account or not account["total_bytes"]:
-        return None
-    keys = ("slab_unreclaimable_bytes", "slab_bytes", "kernel_stack_bytes", "pagetables_bytes",
-            "sec_pagetables_bytes", "kernel_bytes")  # fmt: skip
-    return sum(account.get(key, 0) for key in keys) / account["total_bytes"]
+    memory = account.of_report(report)
+    return memory.kernel / memory.total if memory and memory.total else None
 
 
 def _by_growth(report: Report, growth: Growth) -> Verdict | None:

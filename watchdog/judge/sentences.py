@@ -2,6 +2,7 @@
 
 from watchdog import words
 from watchdog.judge import badness
+from watchdog.memory import Counters
 from watchdog.oom_report.report import Report
 
 
@@ -60,11 +61,10 @@ def limit(report: Report) -> str:
     if report.manual:
         return "somebody asked for it by SysRq-f; memory need not have been short"
     text = "the whole machine was out of memory"
-    memory_account = report.memory
-    if memory_account:
-        free, total = memory_account.get("free_bytes"), memory_account["total_bytes"]
-        if free is not None:
-            text += f": {words.size(free)} of {words.size(total)} free"
+    machine = report.memory
+    if isinstance(machine, Counters):
+        if machine.free is not None:
+            text += f": {words.size(machine.free)} of {words.size(machine.total)} free"
         if report.swap_total == 0:
             text += ", no swap"
         elif report.swap_total and report.swap_free is not None:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from watchdog.memory import Counters, Group
 from watchdog.oom_report import call_trace, kill
 from watchdog.oom_report.kernel_memory import KernelMemory
 from watchdog.oom_report.mem_info import MemInfo
@@ -110,9 +111,8 @@ class Draft:
             victim = _completed(victim, row, found, page)
         cgroup, task_cgroup = self._cgroups(found, scope)
         at = by or (self.kills[0][1] if self.kills else self.first)
-        machine = self.mem.machine(page)
         outcome = self._outcome(victim)
-        memory = self.mem.cgroup() if scope == "memcg" else machine
+        memory = self.mem.group() if scope == "memcg" else self.mem.machine(page)
         order = self.head.order if self.head else None
         manual = self.manual or self.trace.manual or order == -1
         fragmented = None
@@ -130,7 +130,7 @@ class Draft:
             page_size=page, rows=tuple(self.table.rows), tasks_count=self.table.count,
             pagetables_are_bytes=self.table.bytes_in_pagetables, memory=memory,
             swap_total=self.mem.swap_total, swap_free=self.mem.swap_free,
-            huge_free=self.mem.huge_free if self.mem.huge_bytes else None,
+            huge_free=self.mem.huge_free,
             zones=self.mem.zone_list(), fragmented=fragmented,
             total_pages=self._total_pages(scope, page), slabs=tuple(self.kernel_memory.slabs),
             allocations=tuple(self.kernel_memory.allocations),
@@ -252,9 +252,9 @@ class Draft:
             if both is not None and both.limit is not None:
                 return both.limit // page
             return (limit + (swap.limit or 0 if swap else 0)) // page
-        if scope != "global" or self.mem.ram is None:
+        if scope != "global" or self.mem.managed is None:
             return None
-        return self.mem.ram - (self.mem.reserved or 0) + (self.mem.swap_total or 0) // page
+        return self.mem.managed + (self.mem.swap_total or 0) // page
 
     def _left(self, victim: Victim | None) -> int | None:
         found = self.reaped.get(victim.pid) if victim else None
@@ -267,7 +267,7 @@ class Draft:
         return max(0, victim.anon + (victim.file or 0) + (victim.shmem or 0) - left)
 
     def _missing(
-        self, scope: str | None, cgroup: str | None, memory: dict[str, int] | None
+        self, scope: str | None, cgroup: str | None, memory: Counters | Group | None
     ) -> tuple[str, ...]:
         gone = []
         if self.head is None:

@@ -1,13 +1,14 @@
-"""Pure: where the memory was. Mem-Info of the whole machine, or usage and statistics of a cgroup.
+"""Pure: the counters of a report: Mem-Info of the machine, or usage and statistics of a cgroup.
 
 Both are told in many layouts; what stays the same are the names of the counters, so they are read
-as tokens wherever they stand. The account adds up to its total: what no counter names is said.
+as tokens wherever they stand. `judge.account` adds them up.
 """
 
 import re
 from typing import NamedTuple
 
 from watchdog import words
+from watchdog.memory import Counters, Group
 
 UNLIMITED_KIB = 1 << 52  # the kernel prints "no limit" as about 2^53 KiB, or more
 STATS_MAX = 512
@@ -20,7 +21,7 @@ _STAT_ROW = re.compile(r"([a-z][a-z0-9_]{1,40}) (\d{1,20})")
 _STAT_JOINED = re.compile(r":\s{1,9}(?:anon|cache) \d")
 _STAT_PAIR = re.compile(r"([a-z][a-z0-9_()]{1,40}):(\d{1,20})KB")
 _PAGES = re.compile(r"([A-Za-z][a-z_]{1,30}):(\d{1,20})(?!\d|kB|KB)")
-_SIZES = re.compile(r"([a-z][a-z_()]{1,30}): ?(\d{1,20})[kK]B")
+_SIZES = re.compile(r"([A-Za-z][a-z_()]{1,30}): ?(\d{1,20})[kK]B")
 _ZONE = re.compile(r"(?:Node (\d{1,4}) )?([A-Z][A-Za-z0-9]{1,10}) free:")
 _NODE = re.compile(r"Node (\d{1,4}) active_anon:")
 _BUDDY = re.compile(r"(?:Node (\d{1,4}) )?([A-Z][A-Za-z0-9]{1,10}): (?=\d{1,9}\*\d{1,7}kB)")
@@ -29,7 +30,11 @@ _HUGE = re.compile(
     r"Node \d{1,4} hugepages_total=(\d{1,12}) hugepages_free=(\d{1,12}) hugepages_surp=\d{1,12} "
     r"hugepages_size=(\d{1,9})kB"
 )
-_COUNT = re.compile(r"(\d{1,15}) pages (RAM|reserved)\b")
+_COUNT = re.compile(
+    r"(\d{1,15}) (?:total )?"
+    r"(pages RAM|pages reserved|pagecache pages|pages in swap cache|pages hwpoisoned)\b"
+)
+_SIZES_ONLY = re.compile(r"\s*[a-z][a-z_()]{1,30}: ?\d{1,20}[kK]B\b")
 _SWAP = re.compile(r"(Free|Total) swap\s{1,3}= (\d{1,20})kB")
 _BLOCK_START = re.compile(r"\s*[Aa]ctive_anon:\d")
 _GLOBAL = re.compile(
@@ -37,11 +42,9 @@ _GLOBAL = re.compile(
     r"claimable|sec_pagetables|inactive_file):\d"
 )
 
-# counters of the machine that hold pages of their own (the others overlap with these)
-_PARTS = (
-    "free", "free_pcp", "slab_reclaimable", "slab_unreclaimable", "slab", "pagetables",
-    "sec_pagetables", "bounce", "unevictable",
-)  # fmt: skip
+# One record of the kernel's log holds about 976 to 1,024 bytes; the last counter of a record
+# that is full may have lost some of its figures.
+RECORD_FULL = 940
 
 
 class Limit(NamedTuple):
@@ -66,25 +69,24 @@ class Zone(NamedTuple):
 
 
 class MemInfo:
-    """Takes the lines of one report; `memory()` is the account."""
+    """Takes the lines of one report; `machine()` and `group()` are what they told."""
 
     def __init__(self) -> None:
         self.limits: dict[str, Limit] = {}
         self.stats_of: str | None = None
         self.stats: dict[str, int] = {}
         self.pages: dict[str, int] = {}
-        self.node: dict[str, int] = {}
+        self.nodes: dict[int, dict[str, int]] = {}
         self.zones: dict[tuple[int, str], dict[str, int]] = {}
         self.blocks: dict[tuple[int, str], dict[int, int]] = {}
-        self.huge_bytes = 0
-        self.huge_free = 0
+        self.huge: tuple[int, int] | None = None  # all and free, bytes
         self.swap_total: int | None = None
         self.swap_free: int | None = None
-        self.ram: int | None = None
-        self.reserved: int | None = None
+        self.counts: dict[str, int] = {}  # "pages RAM", "pages reserved", …: pages
         self.seen = False
-        self._in_stats = False
+        self._in_stats = self._summed = self._cut = False
         self._in_block = False
+        self._sizes: dict[str, int] | None = None  # of the node or zone whose line came last
 
     def add(self, text: str) -> bool:
         """One line of a report; False where it tells nothing of memory."""
@@ -112,7 +114,11 @@ class MemInfo:
     def _stat_rows(self, text: str) -> bool:
         """One counter, or (5.3 to 6.3) all of them in one record with line feeds inside."""
         found = False
-        for line in text.split("\n"):
+        rows = text.split("\n")
+        if len(rows) > 1 and len(text) >= RECORD_FULL:
+            del rows[-1]
+            self._cut = True
+        for line in rows:
             row = _STAT_ROW.fullmatch(line.strip())
             if row:
                 self._stat(row[1], int(row[2]))
@@ -124,6 +130,8 @@ class MemInfo:
         end = rest.find(": cache:")
         if end >= 0:
             # up to 5.2: one line a cgroup of the subtree, each without its children; added up
+            self._summed = True
+            self._cut = self._cut or "unevictable:" not in rest[end:]
             for key, value in _STAT_PAIR.findall(rest[end:]):
                 self._stat(key, int(value) * 1024)
         else:
@@ -138,18 +146,17 @@ class MemInfo:
         return True
 
     def _machine(self, text: str) -> bool:
+        sizes, self._sizes = self._sizes, None
         found = _ZONE.match(text)
         if found:
-            key = (int(found[1] or 0), found[2])
-            self.zones[key] = {k: int(v) * 1024 for k, v in _SIZES.findall(text)}
+            self._sizes = self.zones.setdefault((int(found[1] or 0), found[2]), {})
             self._in_block = False
-            return True
+            return self._take_sizes(text)
         found = _NODE.match(text)
         if found:
-            for name, value in _SIZES.findall(text):
-                self.node[name] = self.node.get(name, 0) + int(value) * 1024
+            self._sizes = self.nodes.setdefault(int(found[1]), {})
             self._in_block = False
-            return True
+            return self._take_sizes(text)
         found = _BUDDY.match(text)
         if found:
             key = (int(found[1] or 0), found[2])
@@ -161,14 +168,24 @@ class MemInfo:
             for name, value in _PAGES.findall(text):
                 self.pages[name.lower()] = int(value)
             return True
+        if sizes is not None and _SIZES_ONLY.match(text):
+            self._sizes = sizes  # the line was wrapped
+            return self._take_sizes(text)
         return self._counts(text)
+
+    def _take_sizes(self, text: str) -> bool:
+        """The "name:4kB" of a node's or zone's line; a line told twice counts once."""
+        if self._sizes is not None:
+            for name, value in _SIZES.findall(text):
+                self._sizes[name.lower()] = int(value) * 1024
+        return True
 
     def _counts(self, text: str) -> bool:
         huge = _HUGE.match(text)
         if huge:
             size = int(huge[3]) * 1024
-            self.huge_bytes += int(huge[1]) * size
-            self.huge_free += int(huge[2]) * size
+            have, free = self.huge or (0, 0)
+            self.huge = have + int(huge[1]) * size, free + int(huge[2]) * size
             return True
         swap = _SWAP.match(text)
         if swap:
@@ -179,12 +196,20 @@ class MemInfo:
             return True
         count = _COUNT.match(text)
         if count:
-            if count[2] == "RAM":
-                self.ram = int(count[1])
-            else:
-                self.reserved = int(count[1])
+            self.counts[count[2]] = int(count[1])
             return True
         return text.startswith(("Mem-Info:", "lowmem_reserve[]:"))
+
+    @property
+    def managed(self) -> int | None:
+        """Pages of the machine that the kernel gives out; None where they were not told."""
+        ram = self.counts.get("pages RAM")
+        return None if ram is None else max(0, ram - self.counts.get("pages reserved", 0))
+
+    @property
+    def huge_free(self) -> int | None:
+        """Bytes of huge pages that nobody uses."""
+        return None if self.huge is None else self.huge[1]
 
     def page_size(self) -> int | None:
         """The smallest block of the buddy lists is one page."""
@@ -197,63 +222,98 @@ class MemInfo:
             for (node, name), z in sorted(self.zones.items())
         )  # fmt: skip
 
-    def cgroup(self) -> dict[str, int] | None:
-        """The account of the cgroup whose limit was reached; None where it was not told."""
+    def group(self) -> Group | None:
+        """The cgroup whose limit was reached; None where usage or statistics were not told."""
         usage = self.limits.get("memory")
-        stats = self.stats
-        if usage is None or not stats:
+        if usage is None or not {"anon", "rss", "total_rss"} & self.stats.keys():
             return None
         kmem = self.limits.get("kmem")
-        if "total_rss" in stats or "rss" in stats:
-            pre = "total_" if "total_rss" in stats else ""
-            shmem = stats.get(pre + "shmem")
-            cache = stats.get(pre + "cache", 0)
-            parts = {"anon": stats[pre + "rss"], "file": cache - (shmem or 0)}
-            if shmem is not None:
-                parts["shmem"] = shmem
-            if kmem is not None:
-                parts["kernel"] = kmem.usage
-        elif "anon" in stats:
-            shmem = stats.get("shmem", 0)
-            parts = {"anon": stats["anon"], "file": max(0, stats.get("file", 0) - shmem)}
-            parts["shmem"] = shmem
-            if "kernel" in stats:
-                parts["kernel"] = stats["kernel"]
-            elif kmem is not None:
-                parts["kernel"] = kmem.usage
-            else:
-                keys = ("kernel_stack", "pagetables", "percpu", "slab")
-                parts["kernel"] = sum(stats.get(key, 0) for key in keys)
-            if stats.get("sock"):
-                parts["sock"] = stats["sock"]
-            if stats.get("zswap"):
-                parts["zswap"] = stats["zswap"]
-        else:
-            return None
-        return _account(usage.usage, parts)
+        cut = self._cut or ("anon" in self.stats and "slab" not in self.stats)
+        return Group(usage.usage, self.stats, kmem.usage if kmem else None, self._summed, cut)
 
-    def machine(self, page: int | None) -> dict[str, int] | None:
-        """The account of the whole machine; None where Mem-Info or the page size is missing."""
-        if page is None or self.ram is None or not self.pages:
+    def machine(self, page: int | None) -> Counters | None:
+        """The whole machine; None where Mem-Info, its total or the size of a page is missing.
+
+        The block without a node in front counts all nodes even where the lines below leave out
+        those that were not allowed (show_free_areas), so it alone is trusted to be whole.
+        """
+        managed = self.managed
+        if page is None or managed is None or not self.pages:
             return None
-        get = self.pages.get
-        total = (self.ram - (self.reserved or 0)) * page
-        parts = {key: get(key, 0) * page for key in _PARTS if key in self.pages}
-        anon = get("active_anon", 0) + get("inactive_anon", 0) + get("isolated_anon", 0)
-        shmem = get("shmem", 0)
-        parts["shmem"] = shmem * page
-        # shmem lies on the anonymous lists (or, locked, on the unevictable one)
-        parts["anon"] = max(0, anon - shmem) * page
-        files = get("active_file", 0) + get("inactive_file", 0) + get("isolated_file", 0)
-        parts["file"] = files * page
-        stack = self.node.get("kernel_stack")
-        if stack is None:
-            stacks = [z["kernel_stack"] for z in self.zones.values() if "kernel_stack" in z]
-            stack = sum(stacks) if stacks else None
-        if stack is not None:
-            parts["kernel_stack"] = stack
-        parts["hugepages"] = self.huge_bytes
-        return _account(total, parts)
+
+        def pages(*names: str) -> int | None:
+            told = [self.pages[name] for name in names if name in self.pages]
+            return sum(told) * page if told else None
+
+        def count(name: str) -> int | None:
+            found = self.counts.get(name)
+            return None if found is None else found * page
+
+        caches = count("pagecache pages")
+        swapped = count("pages in swap cache")
+        return Counters(
+            managed * page,
+            free=pages("free"),
+            free_pcp=pages("free_pcp"),
+            free_cma=pages("free_cma"),
+            lru_anon=pages("active_anon", "inactive_anon", "isolated_anon"),
+            lru_file=pages("active_file", "inactive_file", "isolated_file"),
+            unevictable=pages("unevictable"),
+            mlocked=self._zones("mlocked"),
+            anon_thp=self._nodes("anon_thp"),
+            cached=None if caches is None else max(0, caches - (swapped or 0)),
+            swapcache=swapped,
+            shmem=pages("shmem"),
+            mapped=pages("mapped"),
+            dirty=pages("dirty"),
+            writeback=pages("writeback"),
+            writeback_tmp=self._nodes("writeback_tmp"),
+            slab=pages("slab"),
+            slab_reclaimable=pages("slab_reclaimable"),
+            slab_unreclaimable=pages("slab_unreclaimable"),
+            kernel_misc_reclaimable=pages("kernel_misc_reclaimable"),
+            pagetables=pages("pagetables"),
+            sec_pagetables=pages("sec_pagetables"),
+            kernel_stack=self._nodes("kernel_stack"),
+            bounce=pages("bounce"),
+            hugepages=None if self.huge is None else self.huge[0],
+            hugepages_free=self.huge_free,
+            zspages=self._zones("zspages"),
+            balloon=self._nodes("balloon"),
+            gpu_active=self._nodes("gpu_active"),
+            gpu_reclaim=self._nodes("gpu_reclaim"),
+            hwpoisoned=count("pages hwpoisoned"),
+            partial=self._partial(page),
+        )
+
+    def _nodes(self, name: str) -> int | None:
+        """The sum over the nodes (up to 4.7 the zones) that were shown."""
+        told = [node[name] for node in self.nodes.values() if name in node]
+        return sum(told) if told else self._zones(name)
+
+    def _zones(self, name: str) -> int | None:
+        told = [zone[name] for zone in self.zones.values() if name in zone]
+        return sum(told) if told else None
+
+    def _partial(self, page: int) -> tuple[str, ...]:
+        """What was added up over nodes or zones although some of them were not shown.
+
+        Nodes are left out by a cpuset or memory policy, zones (6.1) also where the request could
+        not use them. The lists of the nodes are compared with those of the machine, which were
+        read microseconds before; `managed` is exact.
+        """
+        out: list[str] = []
+        lists = ("active_anon", "inactive_anon", "active_file", "inactive_file", "unevictable")
+        whole = sum(self.pages.get(name, 0) for name in lists) * page
+        shown = sum(node.get(name, 0) for node in self.nodes.values() for name in lists)
+        if not self.nodes:
+            shown = sum(zone.get(name, 0) for zone in self.zones.values() for name in lists)
+        if shown < whole * 0.95 - (4 << 20):
+            out += ["kernel_stack", "hugepages", "balloon"]
+        managed = [zone["managed"] for zone in self.zones.values() if "managed" in zone]
+        if managed and sum(managed) < (self.managed or 0) * page * 0.99:
+            out += ["free_pcp", "zspages", "mlocked"]
+        return tuple(out)
 
     def smallest_missing(self, order: int, page: int) -> bool:
         """Whether no zone had a free block of `order`, so that memory was there but in pieces."""
@@ -265,11 +325,3 @@ class MemInfo:
             for blocks in self.blocks.values()
             for size, count in blocks.items()
         )
-
-
-def _account(total: int, parts: dict[str, int]) -> dict[str, int]:
-    account = {"total_bytes": total}
-    for key in sorted(parts, key=lambda k: -parts[k]):
-        account[key + "_bytes"] = parts[key]
-    account["unaccounted_bytes"] = total - sum(parts.values())
-    return account

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from watchdog.memory import Counters, Group
 from watchdog.oom_report.mem_info import Limit, Zone
 from watchdog.oom_report.tasks import Row
 
@@ -82,7 +83,7 @@ class Report(NamedTuple):
     rows: tuple[Row, ...]
     tasks_count: int
     pagetables_are_bytes: bool
-    memory: dict[str, int] | None
+    memory: Counters | Group | None
     swap_total: int | None
     swap_free: int | None
     huge_free: int | None
