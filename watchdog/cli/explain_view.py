@@ -8,7 +8,7 @@ from typing import Any
 
 from watchdog import words
 from watchdog.facts import Event
-from watchdog.judge import account, sentences
+from watchdog.judge import account, account_notes, sentences
 from watchdog.oom_report.report import Report
 
 WIDTH = 79
@@ -172,6 +172,10 @@ def _full(report: Report) -> list[str]:
             for key, size in (*found.parts, ("unaccounted", found.unaccounted))
             if size or key == "unaccounted"
         ]
+        for note in account_notes.of_oom_report(report):
+            out += textwrap.wrap(
+                words.safe(note), WIDTH, initial_indent="  ", subsequent_indent="    "
+            )
     if report.swap_total is not None:
         free = "?" if report.swap_free is None else words.size(report.swap_free)
         out.append(f"  swap {words.size(report.swap_total)}, {free} free")

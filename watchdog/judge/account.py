@@ -51,7 +51,7 @@ class Account(NamedTuple):
     `parts` are the largest first and never negative; only `unaccounted` can be, where the kernel
     read its counters at different moments. `within` are shares of the parts ("file_dirty"), and of
     all of them together ("unevictable", on a live machine). `partial` names parts that hold more
-    than was told: the rest of them is in `unaccounted`.
+    than was told: the rest of them is in `unaccounted`. `cgroup`: of a cgroup, not of a machine.
     """
 
     total: int
@@ -59,6 +59,7 @@ class Account(NamedTuple):
     unaccounted: int
     within: dict[str, int]
     partial: tuple[str, ...] = ()
+    cgroup: bool = False
 
     def get(self, key: str) -> int:
         """A part, 0 where there is none."""
@@ -212,7 +213,7 @@ def group(g: Group) -> Account:
         if size and "kernel" in parts:
             within["kernel_" + key.removeprefix("kernel_")] = min(size, parts["kernel"])
     partial = ("kernel",) if g.cut or "kernel" not in parts else ()
-    return _account(g.usage, parts, within, partial)
+    return _account(g.usage, parts, within, partial)._replace(cgroup=True)
 
 
 def _account(
