@@ -1,0 +1,116 @@
+"""docs/oom-reports.md names every field of an oom.kill event, and no other."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from watchdog.facts import KernelLine
+from watchdog.judge import account
+from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.past import Past
+from watchdog.oom_report.assemble import Assembler
+
+ROOT = Path(__file__).parents[1]
+KMSG = ROOT / "tests" / "fixtures" / "kmsg"
+FIELDS = ("Who died", "By which limit", "Who asked", "Where the memory was",
+          "What it means, and how whole it is")  # fmt: skip
+# what no recording of ours has: a swap, and a death of two that share their memory
+SHARERS = """\
+worker invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0
+Free swap  = 0kB
+Total swap = 1048572kB
+Out of memory: Kill process 70 (worker) score 900 or sacrifice child
+Kill process 71 (helper) sharing same memory
+Killed process 70 (worker) total-vm:8192kB, anon-rss:4096kB, file-rss:0kB, shmem-rss:0kB
+"""
+
+
+def told(heading: str) -> set[str]:
+    """The names in the first column of the table below a heading."""
+    text = (ROOT / "docs" / "oom-reports.md").read_text("utf-8")
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.M | re.S)
+    assert found, heading
+    cells = re.findall(r"^\| (`[^|]*`) \|", found[1], re.M)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def fields() -> set[str]:
+    return set().union(*(told(heading) for heading in FIELDS))
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of all keys, as the page writes them: without the places in a list."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from keys(inner, path)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            name = key
+            if path == "limits.":
+                name = "NAME"
+            elif path == "memory." and key not in ("total_bytes", "unaccounted_bytes"):
+                name = "PART"
+            yield path + name
+            yield from keys(inner, f"{path}{name}.")
+
+
+def bodies() -> Iterator[dict[str, Any]]:
+    """The events of our own recordings, as `explain --json` prints them."""
+    paths = sorted(KMSG.rglob("*.kmsg"))
+    for text in (SHARERS, *(path.read_text("utf-8", "surrogateescape") for path in paths)):
+        assembler = Assembler()
+        reports = []
+        for line in text.split("\n"):
+            reports += assembler.feed(KernelLine(0.0, None, line))
+        for report in reports + assembler.flush():
+            past = Past(units={row.pid: "shop.service" for row in report.rows})
+            yield json.loads(json.dumps(oom_kill_event(report, past)[0]))
+
+
+def schema() -> set[str]:
+    """What the schema says of oom.kill beyond the head of every event."""
+    whole = json.loads((ROOT / "docs" / "events.schema.json").read_text("utf-8"))
+    (rule,) = [
+        branch["then"]
+        for branch in whole["allOf"]
+        if branch.get("if", {}).get("properties", {}).get("event") == {"const": "oom.kill"}
+    ]
+    return set(_properties(rule, whole["$defs"]))
+
+
+def _properties(node: Any, defs: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key in ("allOf", "anyOf"):
+        for inner in node.get(key, ()):
+            yield from _properties(inner, defs, path)
+    to = node.get("$ref", "").rpartition("/")[2]
+    if to and not (path and to == "entity"):  # an entity within may have any of its keys
+        yield from _properties(defs[to], defs, path)
+    if isinstance(node.get("items"), dict):
+        yield from _properties(node["items"], defs, path)
+    for name, inner in node.get("properties", {}).items():
+        yield path + name
+        yield from _properties(inner, defs, f"{path}{name}.")
+
+
+def test_every_field_of_an_event_is_explained() -> None:
+    made = {key for body in bodies() for key in keys(body)}
+    assert made - fields() == set()
+
+
+def test_every_field_of_the_schema_is_explained() -> None:
+    assert schema() - fields() == set()
+
+
+def test_what_is_explained_is_there() -> None:
+    made = {key for body in bodies() for key in keys(body)}
+    assert fields() - schema() - made == set()
+
+
+def test_the_parts_of_the_memory_are_those_of_the_account() -> None:
+    parts = told("The parts of `memory`")
+    made = {key.removesuffix("_bytes") for body in bodies() for key in body["memory"] or ()}
+    assert made - parts == {"total", "unaccounted"} & made
+    named = (Path(account.__file__)).read_text("utf-8")
+    assert [part for part in sorted(parts) if f'"{part}"' not in named] == []
