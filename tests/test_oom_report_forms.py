@@ -83,7 +83,7 @@ def test_any_comm_is_read_back_from_a_raw_record(raw: bytes, pid: int, vm: int) 
     assert line.text == text
     found = kill.kill(line.text, line.exact)
     assert found == (
-        pid, words.safe(comm), 4, "memcg", vm * 1024, 1024, 2048, 3072, 5120, -6,
+        pid, words.safe(comm), 4, "memcg", vm * 1024, 1024, 2048, 3072, 5120, -6, False,
     )  # fmt: skip
     head = lines.read("4,1,2,-;" + lines.escape(comm) + " invoked oom-killer: gfp_mask=0x0(), x")
     asked = kill.head(head.text, True)

@@ -5,23 +5,28 @@ import datetime
 import gzip
 import json
 import os
+import select
+import stat
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
 from watchdog import words
 from watchdog.cli import args as common
-from watchdog.cli import explain_view
+from watchdog.cli import explain_past, explain_sum, explain_view
 from watchdog.facts import Event, KernelLine
-from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.diagnosis import identity, oom_kill_event
+from watchdog.judge.past import NOTHING
 from watchdog.oom_report.assemble import MARKS, Assembler, Report
 from watchdog.sense.kernel_log import KernelLog, KernelLogError
+from watchdog.store.place import StoreError
 
 LINE_MAX = 64 << 10
 SCREENS_MAX = 20
+SILENT_S = 2.0
 JOURNAL_FILE = b"LPKSHHRH"
 _MARKS = tuple(mark.encode() for mark in MARKS)
 
@@ -45,10 +50,10 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     found = common.parser(
         "explain",
-        "Explain the OOM reports in a kernel log: who was killed, by which limit, why that one, "
-        "where the memory was. Reads any text (dmesg, syslog, journalctl, a mail), gzip too. "
-        "Without FILE this machine's own log.",
-        "dmesg | oom-watchdog explain -",
+        "Explain the OOM reports in a kernel log: who was killed, by which limit, why, and what to "
+        "do. Any text, gzip too; without FILE what comes in by < or |, else this machine's own "
+        "log. Exit status: 0 found, 1 no report, 2 unreadable.",
+        "oom-watchdog explain < dmesg.txt",
     )
     add = found.add_argument
     add("files", metavar="FILE", nargs="*", help='a log; "-" is standard input')
@@ -56,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--boot", metavar="N", help="of this boot in the journal: 0, -1, … or its id")
     add("--since", metavar="T", type=common.when, help='"10min" ago, "2026-11-01 08:00", "@UNIX"')
     add("--directory", metavar="DIR", help="of the journal files in this folder")
-    add("--full", action="store_true", help="all of the memory and all tasks as well")
+    add("--full", action="store_true", help="at full length: zones, statistics, all tasks")
     return found
 
 
@@ -67,17 +72,23 @@ def _main(argv: list[str]) -> int:
         return common.USAGE
     reader = _Reader()
     try:
-        if options.files:
-            for name in options.files:
-                reader.file(name)
-        else:
+        stored = explain_past.load(options.state)
+        files = options.files
+        if not files and options.boot is None and not options.directory and _piped():
+            files = ["-"]
+        for name in files:
+            reader.file(name)
+        if not files:
             reader.machine(options.boot, options.directory)
+    except StoreError as error:
+        common.complain(str(error))
+        return common.USAGE
     except UnreadableError as error:
         common.complain(str(error))
         return common.USAGE
     except OSError as error:
         return common.unreadable(str(error.filename or "input"), error)
-    found = _wanted(reader.found, options.since, options.last)
+    found = _wanted(reader.judged(stored), options.since, options.last)
     _show(found, options.json, options.full)
     if not found:
         common.complain(f"no OOM report in {words.count(reader.lines, 'line')} of {reader.source}")
@@ -99,23 +110,25 @@ def _show(found: list[Found], as_json: bool, full: bool) -> None:
             told = one.event.flat()
             print(json.dumps(told | {"t": told["t"] or None}))
         return
+    pairs: list[tuple[Report, Event]] = [(one.report, one.event) for one in found]
     count = len(found)
     if count > SCREENS_MAX and not full:
-        for number, one in enumerate(found, 1):
-            print(explain_view.brief(*one, number))
+        for line in explain_sum.runs(pairs):
+            print(line)
         print("\n(--full shows each, --last the latest)")
     else:
         for number, one in enumerate(found, 1):
             print(explain_view.screen(*one, number, count, full) + "\n")
     if count > 1:
-        print(explain_view.summed(found))
+        print(explain_sum.summed(pairs))
 
 
 class _Reader:
     """Reads one source after the other; the same report seen twice is one."""
 
     def __init__(self) -> None:
-        self.found: list[Found] = []
+        self.reports: list[Report] = []
+        self.ours = False  # read from this machine's own log
         self.lines = 0
         self.source = ""
         self._seen: set[tuple[object, ...]] = set()
@@ -169,6 +182,7 @@ class _Reader:
 
     def _kmsg(self) -> None:
         self.source = "the kernel log"
+        self.ours = True
         log = KernelLog(after_seq=-1)
         wall, kernel = time.time(), time.clock_gettime(time.CLOCK_MONOTONIC)
         assembler = Assembler()
@@ -186,6 +200,7 @@ class _Reader:
 
     def _journal(self, boot: str | None, directory: str | None) -> None:
         self.source = "the journal"
+        self.ours = directory is None
         argv = _program() + (["--boot", boot] if boot is not None else [])
         argv += ["--directory", os.path.abspath(directory)] if directory else []
         assembler = Assembler()
@@ -219,18 +234,62 @@ class _Reader:
 
     def _take(self, reports: list[Report]) -> None:
         for report in reports:
-            body, because, identity = oom_kill_event(report)
             if report.usec is not None:
-                key = (report.boot_id, identity, body["comm"])
+                comm = report.victim.comm if report.victim else None
+                key = (report.boot_id, identity(report), comm)
                 if key in self._seen:
                     continue
                 self._seen.add(key)
-            boot = report.boot_id
-            event_id = f"oom.kill-{(boot or 'unknown')[:8]}-{identity}"
-            event = Event(
-                "oom.kill", event_id, None, _wall(report), report.up, boot, None, because, body
-            )
-            self.found.append(Found(report, event))
+            self.reports.append(report)
+
+    def judged(self, stored: explain_past.Stored) -> list[Found]:
+        """The reports with their events; with the history of the store where it is of them."""
+        known = [stored.event_of(report) for report in self.reports]
+        ours = self.ours or any(event is not None for event in known)
+        # a saved log has no boot id; the event of a neighbour of the same log tells it
+        boots = {str(event["boot_id"]) for event in known if event and event.get("boot_id")}
+        found = []
+        for report, event in zip(self.reports, known, strict=True):
+            boot = report.boot_id or (boots.copy().pop() if len(boots) == 1 else None)
+            past = NOTHING
+            if ours and event is None:
+                past = stored.past_of(report, _wall(report), boot)
+            found.append(_told(report, event, oom_kill_event(report, past)))
+        return found
+
+
+def _told(
+    report: Report, stored: Mapping[str, Any] | None,
+    made: tuple[dict[str, Any], tuple[str, ...], str],
+) -> Found:  # fmt: skip
+    """The event of a report; what the daemon judged with its history stays as it judged."""
+    body, because, name = made
+    t, boot, event_id = _wall(report), report.boot_id, None
+    if stored is not None:
+        body |= {key: stored[key] for key in explain_past.JUDGED if key in stored}
+        t = t or float(stored.get("t") or 0.0)
+        boot = boot or stored.get("boot_id")
+        event_id = stored.get("id")
+    event_id = event_id or f"oom.kill-{(boot or 'unknown')[:8]}-{name}"
+    cause = stored.get("cause") if stored is not None else None
+    return Found(
+        report, Event("oom.kill", event_id, cause, t, report.up, boot, None, because, body)
+    )
+
+
+def _piped() -> bool:
+    """Whether standard input is a file or a pipe, and not a terminal or nothing.
+
+    A pipe that stays silent may be one that nobody meant (ssh without a terminal): that is said.
+    """
+    try:
+        fd = sys.stdin.fileno()
+        mode = os.fstat(fd).st_mode
+    except (AttributeError, OSError, ValueError):
+        return False
+    if stat.S_ISFIFO(mode) and not select.select([fd], [], [], SILENT_S)[0]:
+        common.complain("waiting for standard input (for this machine's own log: --boot 0)")
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _wall(report: Report) -> float:

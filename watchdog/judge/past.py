@@ -68,9 +68,9 @@ class Past(NamedTuple):
     """`victim` is who our own census knew under that PID (never what the log says of it); `growth`
     and `leak` are its own, `unit_growth` and `unit_leak` its unit's.
 
-    `growers` are those that grew most in the memory that ran out (below the cgroup of the limit, or
-    on the whole machine), the largest growth first, at most GROWERS_MAX; the victim and its unit may
-    be among them. `kills` are the earlier OOM kills of the same unit, else of the same exe or comm,
+    `growers` grew most in the memory that ran out (below the cgroup of the limit, or on the whole
+    machine), the largest growth first, at most GROWERS_MAX; the victim and its unit may be among
+    them. `kills` are the earlier OOM kills of the same unit, else of the same exe or comm,
     the oldest first, this one left out, at most the last KILLS_MAX. `units` maps the PIDs of the
     report's task table to units of our census. `since_t`: when our history begins (Unix seconds).
     """

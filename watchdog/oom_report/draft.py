@@ -126,7 +126,8 @@ class Draft:
             victim=victim, selected=self._selected(found), invoker=self._invoker(),
             path=call_trace.path(self.trace, manual, scope, self.head and self.head.gfp_mask),
             also_killed=self._others(victim), group=self.group, panic=self.panic,
-            manual=manual, kill_lines=len(self.kills), limits=self.mem.limits,
+            manual=manual, allocating=self._allocating(), kill_lines=len(self.kills),
+            limits=self.mem.limits,
             page_size=page, rows=tuple(self.table.rows), tasks_count=self.table.count,
             pagetables_are_bytes=self.table.bytes_in_pagetables, memory=memory,
             swap_total=self.mem.swap_total, swap_free=self.mem.swap_free,
@@ -141,6 +142,10 @@ class Draft:
             suppressed=self.suppressed, unread=self.unread,
             missing=self._missing(scope, cgroup, memory),
         )  # fmt: skip
+
+    def _allocating(self) -> bool:
+        told = self.selected is not None and self.selected.allocating
+        return told or any(k.allocating for k, _ in self.kills)
 
     def _victim(self) -> tuple[Victim | None, Seen | None]:
         if self.kills:

@@ -39,6 +39,7 @@ class Kill(NamedTuple):
     shmem: int | None
     pagetables: int | None
     oom_score_adj: int | None
+    allocating: bool = False  # vm.oom_kill_allocating_task: who asks dies
 
 
 class Selected(NamedTuple):
@@ -48,6 +49,7 @@ class Selected(NamedTuple):
     comm: str
     score: int
     scope: str | None
+    allocating: bool = False
 
 
 class Summary(NamedTuple):
@@ -130,6 +132,10 @@ def _scope(message: str | None) -> str | None:
     return "mempolicy" if message.startswith("No available") else "global"
 
 
+def _allocating(message: str | None) -> bool:
+    return message is not None and "oom_kill_allocating_task" in message
+
+
 def _start(pattern: re.Pattern[str], text: str, exact: bool) -> re.Match[str] | None:
     return pattern.match(text) if exact else pattern.search(text)
 
@@ -169,6 +175,7 @@ def kill(text: str, exact: bool) -> Kill | None:
         _bytes(sizes.get("shmem-rss")),
         _bytes(sizes.get("pgtables")),
         int(adj[1]) if adj else None,
+        _allocating(head[1]),
     )
 
 
@@ -190,7 +197,8 @@ def selected(text: str, exact: bool) -> Selected | None:
     found = _start(_SELECT, text, exact)
     if found is None:
         return None
-    return Selected(int(found[2]), words.safe(found[3]), int(found[4]), _scope(found[1]))
+    return Selected(int(found[2]), words.safe(found[3]), int(found[4]), _scope(found[1]),
+                    _allocating(found[1]))  # fmt: skip
 
 
 def sharing(text: str, exact: bool) -> tuple[int, str] | None:

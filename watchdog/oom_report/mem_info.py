@@ -56,7 +56,11 @@ class Limit(NamedTuple):
 
 
 class Zone(NamedTuple):
-    """One memory zone; bytes. `blocks` are the free blocks {size: count} of the buddy list."""
+    """One memory zone; bytes. `blocks` are the free blocks {size: count} of the buddy list.
+
+    `reserves` are what it keeps back from requests that could use a higher zone, by the number of
+    that zone (lowmem_reserve); `cma` is free memory that only movable pages may use.
+    """
 
     node: int
     name: str
@@ -66,6 +70,8 @@ class Zone(NamedTuple):
     high: int | None
     managed: int | None
     blocks: dict[int, int]
+    cma: int | None = None
+    reserves: tuple[int, ...] = ()
 
 
 class MemInfo:
@@ -79,6 +85,8 @@ class MemInfo:
         self.nodes: dict[int, dict[str, int]] = {}
         self.zones: dict[tuple[int, str], dict[str, int]] = {}
         self.blocks: dict[tuple[int, str], dict[int, int]] = {}
+        self.reserves: dict[tuple[int, str], list[int]] = {}  # pages
+        self._zone: tuple[int, str] | None = None  # whose line came last
         self.huge: tuple[int, int] | None = None  # all and free, bytes
         self.swap_total: int | None = None
         self.swap_free: int | None = None
@@ -149,7 +157,8 @@ class MemInfo:
         sizes, self._sizes = self._sizes, None
         found = _ZONE.match(text)
         if found:
-            self._sizes = self.zones.setdefault((int(found[1] or 0), found[2]), {})
+            self._zone = (int(found[1] or 0), found[2])
+            self._sizes = self.zones.setdefault(self._zone, {})
             self._in_block = False
             return self._take_sizes(text)
         found = _NODE.match(text)
@@ -198,7 +207,12 @@ class MemInfo:
         if count:
             self.counts[count[2]] = int(count[1])
             return True
-        return text.startswith(("Mem-Info:", "lowmem_reserve[]:"))
+        if text.startswith("lowmem_reserve[]:"):
+            numbers = text[17:].split()[:16]
+            if self._zone is not None and all(n.isdecimal() and len(n) < 16 for n in numbers):
+                self.reserves[self._zone] = [int(n) for n in numbers]
+            return True
+        return text.startswith("Mem-Info:")
 
     @property
     def managed(self) -> int | None:
@@ -216,9 +230,11 @@ class MemInfo:
         return min((size for blocks in self.blocks.values() for size in blocks), default=None)
 
     def zone_list(self) -> tuple[Zone, ...]:
+        page = self.page_size() or 0
         return tuple(
             Zone(node, name, z.get("free", 0), z.get("min", 0), z.get("low"), z.get("high"),
-                 z.get("managed"), self.blocks.get((node, name), {}))
+                 z.get("managed", z.get("present")), self.blocks.get((node, name), {}),
+                 z.get("free_cma"), tuple(n * page for n in self.reserves.get((node, name), ())))
             for (node, name), z in sorted(self.zones.items())
         )  # fmt: skip
 

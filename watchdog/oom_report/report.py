@@ -77,6 +77,7 @@ class Report(NamedTuple):
     group: str | None
     panic: str | None
     manual: bool
+    allocating: bool  # vm.oom_kill_allocating_task is set: who asked had to die
     kill_lines: int
     limits: dict[str, Limit]
     page_size: int | None

@@ -41,3 +41,15 @@ def read_entities(db: sqlite3.Connection) -> Iterator[EntityRecord]:
             " (SELECT boot_id FROM entity ORDER BY last_t DESC LIMIT 1) ORDER BY key"
         ),
     )
+
+
+def of_boot(db: sqlite3.Connection, boot_id: str, prefix: str) -> Iterator[EntityRecord]:
+    """Those of one boot whose key begins so, for a reader; also of the dead."""
+    yield from map(
+        EntityRecord._make,
+        db.execute(
+            "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity"
+            " WHERE boot_id = ? AND substr(key, 1, length(?)) = ? LIMIT 100",
+            (boot_id, prefix, prefix),
+        ),
+    )
