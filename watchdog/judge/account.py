@@ -65,10 +65,6 @@ class Account(NamedTuple):
         """A part, 0 where there is none."""
         return next((size for name, size in self.parts if name == key), 0)
 
-    def share(self, *keys: str) -> float:
-        """0..1 of the total that these parts are."""
-        return sum(map(self.get, keys)) / self.total if self.total else 0.0
-
     @property
     def kernel(self) -> int:
         """What the kernel itself holds, less what it gives back by itself."""
