@@ -12,6 +12,7 @@ from watchdog import words
 from watchdog.facts import KernelLine
 from watchdog.oom_report import kill, lines
 from watchdog.oom_report.draft import KILLS_MAX, Draft, Seen
+from watchdog.oom_report.entries import Entries, opens
 from watchdog.oom_report.report import Invoker, Other, Report, Victim
 from watchdog.oom_report.wrap import Unwrap
 
@@ -24,9 +25,10 @@ FORGED_MAX = 64
 
 # A line that holds none of these can neither open a report nor count as a kill.
 MARKS = (
-    "oom", "illed process", "ill process", "illed as a result", "ut of memory", "memory: usage",
+    "oom", "invoked", "illed process", "ill process", "illed as a result", "ut of memory",
+    "memory: usage",
     "pid ]", "pid  ]", "anual OOM", "imit reached of", "deadlocked on memory", '"MESSAGE":[',
-    '"MESSAGE": [',
+    '"MESSAGE": [', '"MESSAGE" : [',
 )  # fmt: skip
 
 
@@ -55,6 +57,8 @@ class Assembler:
     def __init__(self) -> None:
         self._draft: Draft | None = None
         self._wrap = Unwrap(self._unfinished, self._whole_row)
+        self._entries = Entries()
+        self._last_line = KernelLine(0.0, None, "")
         self._held_seen: Seen | None = None
         self._kills: OrderedDict[tuple[str | None, int, int, str], None] = OrderedDict()
         self._manual = False
@@ -68,9 +72,15 @@ class Assembler:
         """One line; the reports that are over with it."""
         out = self.tick(line.t, line.up)
         self.number += 1
-        if self.idle and not interesting(line.line):
+        self._last_line = line
+        if self.idle and not interesting(line.line) and not opens(line.line):
             return out
-        read = lines.read(line.line)
+        for read in self._entries.feed(line.line):
+            out += self._read(read, line)
+        return out
+
+    def _read(self, read: lines.Line, line: KernelLine) -> list[Report]:
+        out: list[Report] = []
         seen = Seen(
             line.t, line.up, read.usec, read.stamp, read.wall, line.boot_id or read.boot_id,
             self.number,
@@ -93,7 +103,7 @@ class Assembler:
     @property
     def idle(self) -> bool:
         """Whether nothing is open, so that lines without any of MARKS need not be fed."""
-        return self._draft is None and self._wrap.idle
+        return self._draft is None and self._wrap.idle and self._entries.idle
 
     def skip(self, count: int) -> None:
         """So many lines were passed over."""
@@ -113,6 +123,8 @@ class Assembler:
     def flush(self) -> list[Report]:
         """No more lines come: everything that is open is over."""
         out: list[Report] = []
+        for read in self._entries.flush():
+            out += self._read(read, self._last_line)
         for whole in self._wrap.flush():
             if self._held_seen is not None:
                 out += self._take(whole, self._held_seen)
@@ -155,7 +167,7 @@ class Assembler:
         elif "unable to reap" in text or "mm pinned by" in text:
             self._on_survivor(text, exact)
             return []
-        elif "oom.group" in text:
+        elif text.startswith("Tasks in /"):
             return self._on_group(text, seen)
         return self._other(text, seen)
 
@@ -314,6 +326,8 @@ class Assembler:
     # -- what is not whole, what is not the kernel's ----------------------------------------------
 
     def _unfinished(self, text: str) -> bool:
+        if text.rstrip().endswith(" invoked"):
+            return True
         if "invoked oom" in text:
             return "oom_score_adj=" not in text and "oom_adj=" not in text
         if "illed process" in text:
@@ -323,6 +337,10 @@ class Assembler:
             return kill.selected(text, False) is None and "sharing" not in text
         if "oom-kill:" in text:
             return not kill.summary_complete(text)
+        if text.startswith("Task in /"):
+            return not kill.task_in_complete(text)
+        if text.startswith("Tasks in /"):
+            return not text.rstrip().endswith("group set")
         if _is_header(text):
             return not text.rstrip().endswith(" name")
         table = self._draft.table if self._draft else None

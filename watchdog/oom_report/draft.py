@@ -109,6 +109,11 @@ class Draft:
         row = self._row(victim, found)
         if victim is not None:
             victim = _completed(victim, row, found, page)
+            if row is not None and victim.pagetables is not None:
+                # 5.4 and 5.5 print bytes and call them kB
+                wrong = self.table.bytes_in_pagetables and row.pagetables
+                if wrong and victim.pagetables == wrong * 1024:
+                    victim = victim._replace(pagetables=wrong)
         cgroup, task_cgroup = self._cgroups(found, scope)
         at = by or (self.kills[0][1] if self.kills else self.first)
         outcome = self._outcome(victim)
@@ -123,12 +128,13 @@ class Draft:
             lines=(self.first.number, self.last_number), outcome=outcome, scope=scope,
             cgroup=cgroup, task_cgroup=task_cgroup,
             cpuset=found.cpuset if found else None, nodemask=self._nodemask(found),
-            victim=victim, selected=self._selected(found), invoker=self._invoker(),
+            victim=victim, selected=self._selected(found, victim), invoker=self._invoker(),
             path=call_trace.path(self.trace, manual, scope, self.head and self.head.gfp_mask),
             also_killed=self._others(victim), group=self.group, panic=self.panic,
             manual=manual, allocating=self._allocating(), kill_lines=len(self.kills),
-            limits=self.mem.limits,
-            page_size=page, rows=tuple(self.table.rows), tasks_count=self.table.count,
+            limits=self.mem.limits, page_size=page,
+            rows=tuple(_named(one, victim) for one in self.table.rows),
+            tasks_count=self.table.count,
             pagetables_are_bytes=self.table.bytes_in_pagetables, memory=memory,
             swap_total=self.mem.swap_total, swap_free=self.mem.swap_free,
             huge_free=self.mem.huge_free,
@@ -199,11 +205,15 @@ class Draft:
     def _nodemask(self, found: kill.Summary | None) -> str | None:
         return found.nodemask if found else self.head.nodemask if self.head else None
 
-    def _selected(self, found: kill.Summary | None) -> tuple[int, str | None, int | None] | None:
+    def _selected(
+        self, found: kill.Summary | None, victim: Victim | None
+    ) -> tuple[int, str | None, int | None] | None:
         if self.selected is not None:
             return self.selected.pid, self.selected.comm, self.selected.score
         if found is not None and found.pid is not None:
-            return found.pid, found.comm, None
+            # a mail may have wrapped at a blank of the name
+            same = victim is not None and victim.pid == found.pid
+            return found.pid, victim.comm if same and victim else found.comm, None
         return None
 
     def _invoker(self) -> Invoker | None:
@@ -288,6 +298,16 @@ class Draft:
         if not self.table.columns:
             gone.append("tasks")
         return tuple(gone)
+
+
+def _named(row: Row, victim: Victim | None) -> Row:
+    """The victim's row: a mail may have wrapped at a blank of the name, or cut it there."""
+    if victim is None or victim.comm is None or victim.pid not in (row.pid, row.tgid):
+        return row
+    bare = row.name.replace(" ", "")
+    if bare and row.name != victim.comm and victim.comm.replace(" ", "").startswith(bare):
+        return row._replace(name=victim.comm)
+    return row
 
 
 def _completed(

@@ -105,9 +105,7 @@ _CALL = re.compile(
 )
 _VERSION = re.compile(r" ([1-9]\.\d{1,3}\.[\w.+-]{1,80}) #")
 _TASK_IN = re.compile(r"(?:Task in (.*?))? ?killed as a result of limit of (.*)", re.DOTALL)
-_GROUP = re.compile(
-    r"Tasks in (.*) are going to be killed due\s{1,2}to memory\.oom\.group set", re.DOTALL
-)
+_GROUP = re.compile(r"Tasks in (.*?)\s{1,2}are going to be killed due\s{0,2}(?:to|$)", re.DOTALL)
 _SUPPRESSED = re.compile(r"oom_kill_process: (\d{1,9}) callbacks suppressed")
 _CONSTRAINT = re.compile(r"oom-kill:\s?constraint=([A-Z_]{1,40})")
 _SUMMARY_END = re.compile(r",pid=(\d{1,10}),uid=?(\d{1,10})\s*$")
@@ -271,6 +269,12 @@ def task_in(text: str) -> tuple[str | None, str] | None:
         return None
     task = words.safe(found[1].strip()) if found[1] else None
     return task, words.safe(found[2].strip())
+
+
+def task_in_complete(text: str) -> bool:
+    """Whether the line names both cgroups."""
+    found = task_in(text)
+    return found is not None and found[1].startswith("/")
 
 
 def group(text: str) -> str | None:

@@ -6,31 +6,28 @@ that somebody saved, quoted or wrapped; its prefix is taken off piece by piece, 
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from watchdog.oom_report import prefix
 
 TEXT_MAX = 8192  # no record of a kernel is longer; more of a line is not looked at
 
-_RECORD = re.compile(r"(\d{1,4}),(\d{1,20}),(\d{1,20}),([^;\n]{0,200});")
-_QUOTE = re.compile(r"[\s>|\u200b\ufeff]+")
-_PRIO = re.compile(r"<(\d{1,3})>(?:1 )?")
-_CLOCK = re.compile(r"\[\s*(\d{1,9})\.(\d{3,9})\]\s?")
-_CALLER = re.compile(r"\[\s*[TC]\d{1,9}\]\s?")
-_DATE = re.compile(r"\[([^\[\]]{6,40}\d\d?:\d\d:\d\d[^\[\]]{0,12})\]\s?")
-_LEVEL = re.compile(r"(kern|user|daemon|syslog|auth|local\d)\s*:\s*[a-z]+\s*:\s?")
-_STAMP = re.compile(
-    r"(\w{2,5}\.? +\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)?"
-    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?[+-]\d\d:?\d\d|Z)?)\s+"
-)
-_IDENT = re.compile(r"(?:\S+ +)?(kernel|klogd|vmunix)(?:\[\d+\])?: ?(?:- - - )?|\S+ kernel - - - ")
-_FOREIGN = re.compile(r"\S+ +[\w./@()-]{1,64}(?:\[\d+\])?: ")
+_RECORD = re.compile(r"(\d{1,4}),(\d{1,20}),(\d{1,20})(?:,([^;\n]{0,200}))?;")
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,16}[mK]")
+_ENTITY = re.compile(r"&(lt|gt|amp|quot|apos|nbsp|#0?39|#x27);")
+_ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "nbsp": " "}
+_CELL = re.compile(r"(?:^|.*?[,;\t])\"((?:[^\"\\]|\"\"|\\.)*)\"[,;]?\s*$")
+_TAGS_END = re.compile(prefix.TAG + r"\s*$", re.IGNORECASE)
+_BOLD = ("**", "`", "__")
 
 
 class Line(NamedTuple):
     """`text` without its prefix. `usec` is the kernel's clock; `stamp` a date as it was written.
 
-    `exact`: a raw record or a journal entry, so shapes must begin at its first byte. `kernel`:
-    False where the prefix says that somebody else than the kernel wrote it. `own`: the line had a
-    prefix of its own, so it does not continue the one before.
+    `exact`: a raw record or a journal entry, so shapes must begin at its first byte. `anchored`:
+    saved text, but what stood before it shows that the kernel's text begins here. `kernel`: False
+    where the prefix says that somebody else than the kernel wrote it. `own`: the line had a prefix
+    of its own, so it does not continue the one before.
     """
 
     text: str
@@ -42,6 +39,7 @@ class Line(NamedTuple):
     kernel: bool = True
     own: bool = False
     fragment: bool = False
+    anchored: bool = False
 
 
 def unescape(text: str) -> str:
@@ -70,57 +68,23 @@ def read(raw: str) -> Line:
     head = _RECORD.match(raw)
     if head:
         return _record(raw, head)
-    raw = raw.rstrip("\r\n")[:TEXT_MAX]
-    if raw[:1] == "{" and '"MESSAGE"' in raw:
-        entry = _entry(raw)
-        if entry is not None:
-            return entry
-    return _text(raw)
+    return text_line(raw.strip("\r\n")[:TEXT_MAX])
+
+
+def is_record(raw: str) -> bool:
+    """Whether it is a raw record of the kernel."""
+    return _RECORD.match(raw) is not None
 
 
 def _record(raw: str, head: re.Match[str]) -> Line:
     end = raw.find("\n", head.end())  # what follows is the record's dictionary
     text = raw[head.end() : end if end >= 0 else None][:TEXT_MAX]
-    flags = head[4].partition(",")[0]
+    flags = (head[4] or "").partition(",")[0]
     # Facility 0 cannot be written by user space: /dev/kmsg turns it into LOG_USER.
     return Line(
         unescape(text), int(head[3]), exact=True, kernel=int(head[1]) < 8, own=True,
         fragment=flags in ("c", "+"),
     )  # fmt: skip
-
-
-def _entry(raw: str) -> Line | None:
-    """A line of `journalctl -o json`; None where it is no such object."""
-    import json  # only for files of this form
-
-    try:
-        entry: Any = json.loads(raw)
-        message = entry.get("MESSAGE")
-        if isinstance(message, list):
-            message = bytes(message).decode("utf-8", "surrogateescape")
-        usec, wall = entry.get("_SOURCE_MONOTONIC_TIMESTAMP"), entry.get("__REALTIME_TIMESTAMP")
-        boot = entry.get("_BOOT_ID")
-        return Line(
-            message if isinstance(message, str) else "",
-            int(usec) if usec else None,
-            wall=int(wall) / 1e6 if wall else None,
-            boot_id=_dashed(boot) if isinstance(boot, str) else None,
-            exact=True,
-            kernel=from_kernel(
-                entry.get("_TRANSPORT"), entry.get("SYSLOG_FACILITY"),
-                entry.get("SYSLOG_IDENTIFIER"),
-            ),
-            own=True,
-        )  # fmt: skip
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def _dashed(boot: str) -> str:
-    """The journal writes a boot id without dashes, the kernel with them."""
-    if len(boot) != 32:
-        return boot
-    return "-".join((boot[:8], boot[8:12], boot[12:16], boot[16:20], boot[20:]))
 
 
 def from_kernel(transport: object, facility: object, identifier: object) -> bool:
@@ -133,45 +97,43 @@ def from_kernel(transport: object, facility: object, identifier: object) -> bool
     )
 
 
-def _text(raw: str) -> Line:
-    # rsyslog writes a control character as # and three octal digits
-    text = raw.replace("#012", "\n").replace("#011", "\t") if "#01" in raw else raw
-    usec: int | None = None
-    stamp: str | None = None
-    kernel, own = True, False
-    at = 0
-    for _ in range(8):
-        found = _QUOTE.match(text, at)
-        if found:
-            at = found.end()
-        char = text[at : at + 1]
-        if char == "<":
-            found = _PRIO.match(text, at)
-            if found and int(found[1]) >= 8:
-                kernel = False
-        elif char == "[":
-            found = _CLOCK.match(text, at)
-            if found:
-                usec = int(found[1]) * 1_000_000 + int(found[2][:6].ljust(6, "0"))
-            else:
-                found = _CALLER.match(text, at) or _DATE.match(text, at)
-                if found and found.re is _DATE:
-                    stamp = found[1]
+def text_line(raw: str) -> Line:
+    """A line of text that somebody saved."""
+    text = raw
+    if "\x1b" in text:
+        text = _COLOUR.sub("", text)
+    if "#01" in text:  # rsyslog writes a control character as # and three octal digits
+        text = text.replace("#012", "\n").replace("#011", "\t")
+    if "&" in text:
+        text = _ENTITY.sub(lambda found: _ENTITIES.get(found[1], "'"), text)
+    if text[-1:] in '",;' and '"' in text:
+        cell = _CELL.match(text)
+        if cell and cell[1]:
+            text = cell[1].replace('""', '"')
+    if text[-1:] in " \t>|*`_":
+        text = _plain_end(text)
+    found = prefix.strip(text)
+    return Line(
+        text[found.at :], found.usec, found.stamp, kernel=found.kernel, own=found.own,
+        anchored=found.anchored,
+    )  # fmt: skip
+
+
+def _plain_end(text: str) -> str:
+    """Without the blanks and marks that a forum or a pager put at the end."""
+    for _ in range(4):
+        bare = text.rstrip()
+        tags = _TAGS_END.search(bare, max(0, len(bare) - 100)) if bare[-1:] == ">" else None
+        if tags:
+            text = bare[: tags.start()]
+        elif bare[-2:] in (" |", "\t|"):
+            text = bare[:-2]
         else:
-            found = _STAMP.match(text, at)
-            if found:
-                stamp = found[1]
-                ident = _IDENT.match(text, found.end())
-                if ident:
-                    found = ident
-                elif _FOREIGN.match(text, found.end()):
-                    kernel = False
-            else:
-                found = _LEVEL.match(text, at)
-                if found and found[1] != "kern":
-                    kernel = False
-                found = found or _IDENT.match(text, at)
-        if not found:
             break
-        own, at = True, found.end()
-    return Line(text[at:], usec, stamp, kernel=kernel, own=own)
+    bare = text.rstrip()
+    if len(text) - len(bare) > 1 or text[-1:] == "\t":
+        text = bare  # one blank may be the end of a name
+    for mark in _BOLD:
+        if text.endswith(mark) and text.count(mark) % 2 == 0:
+            return text[: -len(mark)]
+    return text

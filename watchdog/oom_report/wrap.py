@@ -24,6 +24,9 @@ _START = re.compile(
 )
 
 
+_KILL_TAIL = re.compile(r"\s*(?:total-vm|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):")
+
+
 class Unwrap:
     """Takes lines and gives back whole ones; holds one back until the next has come.
 
@@ -70,6 +73,8 @@ class Unwrap:
             return True  # quoted-printable
         if not line.text.strip() or len(text) > JOINED_MAX or _START.match(line.text):
             return False
+        if _KILL_TAIL.match(line.text) and "illed process" in text:
+            return True
         return self._unfinished(self._join(self._pieces)) or self._held.own
 
     def _join(self, pieces: list[str]) -> str:
@@ -78,8 +83,8 @@ class Unwrap:
         if pieces[0].rstrip().endswith(":") and pieces[0].startswith("Memory cgroup stats"):
             return "\n".join(pieces)
         text = " ".join(pieces)
-        if "ill process" in text or "illed process" in text:
-            return self._best(pieces)
+        if "ill process" in text or "illed process" in text or text.startswith("Task in /"):
+            return _best(pieces)
         if "oom-kill:" in text:
             return "".join(piece.strip() if i else piece for i, piece in enumerate(pieces)).strip()
         joined = pieces[0]
@@ -92,16 +97,26 @@ class Unwrap:
                 joined += " " + piece
         return joined
 
-    def _best(self, pieces: list[str]) -> str:
-        """A kill line: each seam may have been a blank or the middle of a word."""
-        head, rest = pieces[: -4 or None], pieces[-4:]
-        if len(pieces) <= 4:
-            head, rest = pieces[:1], pieces[1:]
-        start = " ".join(piece.strip() for piece in head)
-        best, best_score = "", -1
-        for seams in product((" ", ""), repeat=len(rest)):
-            text = start + "".join(s + p.strip() for s, p in zip(seams, rest, strict=True))
-            score = kill.kill_score(kill.kill(text, False))
-            if score > best_score or not best:
-                best, best_score = text, score
-        return best
+
+def _best(pieces: list[str]) -> str:
+    """A line whose form is known: each seam may have been a blank or the middle of a word."""
+    head, rest = pieces[: -4 or None], pieces[-4:]
+    if len(pieces) <= 4:
+        head, rest = pieces[:1], pieces[1:]
+    start = " ".join(piece.strip() for piece in head)
+    best, best_score = "", -1
+    for seams in product((" ", ""), repeat=len(rest)):
+        text = start + "".join(s + p.strip() for s, p in zip(seams, rest, strict=True))
+        score = _score(text)
+        if score > best_score or not best:
+            best, best_score = text, score
+    return best
+
+
+def _score(text: str) -> int:
+    if text.startswith("Task in /"):
+        found = kill.task_in(text)
+        return 0 if found is None else 1 + found[1].startswith("/")
+    if kill.selected(text, False) is not None or kill.sharing(text, False) is not None:
+        return 1
+    return kill.kill_score(kill.kill(text, False))

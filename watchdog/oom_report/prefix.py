@@ -1,0 +1,152 @@
+"""Pure: what programs, pagers, mails and forums put before a line of the kernel log, taken off.
+
+Piece by piece, by shape. What a piece tells is kept: the kernel's clock, a date, and whether the
+line is the kernel's own. `anchored` says that a piece came that only a log of the kernel has, so
+that the kernel's text begins right here.
+"""
+
+import re
+from typing import NamedTuple
+
+PREFIX_MAX = 240  # what stands before the kernel's clock in any capture is shorter
+
+_BLANK = "[\\s>\0\u200b\ufeff]"
+_QUOTE = re.compile(_BLANK + "+")
+# marks of pagers, mails, forums and tools, where a blank or a prefix follows: a piece of a wrapped
+# line can begin with the same characters
+_MARK = re.compile(
+    r"(?:[|*#:+-]|//|;)(?=[ \t])|[|+`\"'-](?=\[ *\d|<\d|\[[A-Za-z]|kern|[A-Z][a-z]{2} +\d)"
+    r"|\*\*(?=\S)|[`\"]{1,3}(?=[A-Za-z\[<])"
+)
+TAG = (
+    r"(?:</?(?:pre|p|div|span|code|tt|br|td|tr|th|li|ul|ol|blockquote|font|b|i|u|strong|em|samp|kbd"
+    r"|html|body|table)(?:\s[^<>]{0,80})?/?>)+"
+)
+_TAG = re.compile(TAG, re.IGNORECASE)
+_PRIO = re.compile(r"<(\d{1,3})>(?:1 )?|<(kern|user|daemon|syslog|auth|local\d)\.[a-z]{3,7}> ?")
+_CLOCK = re.compile(r"\[ {0,12}(\d{1,9})\.(\d{3,9})(?: <[ \d.+-]{1,16}>)? ?\] ?")
+_DELTA = re.compile(
+    r"\[<?[ +]{0,8}\d{1,9}\.\d{3,9}>?\] ?|\[\w{2,5}\.? ?\d{1,2} \d\d:\d\d(?::\d\d)?\] ?"
+)
+_CALLER = re.compile(r"\[\s*[TC]\d{1,9}\]\s?")
+_DATE = re.compile(
+    r"\[([^\[\]<>]{0,40}?\d\d?:\d\d:\d\d[^\[\]<>]{0,16}?)(?: <[ \d.+-]{1,16}>)?\](?:: |\s)?"
+)
+_LEVEL = re.compile(
+    r"(kern|user|daemon|syslog|auth|authpriv|mail|cron|local\d)(?: {0,6}: {0,6}[a-z]{3,7} {0,6}: ?"
+    r"|\.[a-z]{3,7}(?:: ?| (?=kernel|\[)))"
+)
+_STAMP = re.compile(
+    r"((?:\w{2,4}\.?,? )?\w{2,5}\.? +\d{1,2} \d\d:\d\d:\d\d(?:\.\d+)?(?: [12]\d{3})?"
+    r"|(?:\w{2,4}\.?,? )?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?"
+    r"(?: ?[+-]\d\d:?\d\d|Z| [A-Z]{3,4}(?= ))?"
+    r"|\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}|\d\d:\d\d:\d\d(?:[.,]\d{1,9})?|1\d{9}\.\d{6})(?:\s+|$)"
+)
+_IDENT = re.compile(
+    r"(?:\S+ +)?(?:(kern)\.[a-z]{3,7} )?(kernel|klogd|vmunix)(?:\[[\dn/a]{1,10}\])?: ?(?:- - - )?"
+    r"|\S+ kernel - - (?:- |\[[^\]]{0,200}\] )"
+)
+_STREAM = re.compile(r"std(?:out|err) [FP] ")
+_FOREIGN = re.compile(
+    r"[\w.:%-]{1,64} +(?:(?:user|daemon|auth|authpriv|mail|cron|local\d)\.[a-z]{3,7} )?"
+    r"[\w./@()-]{1,64}(?:\[\d+\])?: "
+)
+_COMM_OF_WORDS = re.compile(r"[^\[]{1,15} invoked oom-killer: gfp_mask=0x")
+_NUMBER = re.compile(
+    r"(?:[\w./-]{1,200}:)?\d{1,9}(?:[:-]|\t) ?(?=\[ *\d|<\d|\[[A-Z]|\w{3} +\d|\d{4}-)"
+)
+_LOGCAT = re.compile(r"(?:root +)?\d+ +\d+ [VDIWEF] (kernel)? *: ")
+_RELAY = re.compile(r"[\w.:-]{1,64}(?:: +| +\| )(?=kern|[A-Z][a-z]{2} +\d|\d{4}-\d\d)")
+_NESTED = re.compile(r"\S{1,64} +(?=[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \S+ kernel)")
+# the kernel's clock further in, behind something that nobody here has seen before
+_DEEP = re.compile(r"(?:<\d{1,2}>)?\[ {0,12}\d{1,9}\.\d{6}\](?=[ \[])")
+# how the programs that are not the kernel write of anything
+_PROGRAM = re.compile(
+    r"(?:\[[^\]]{0,60}\] *|\S{1,40} +){0,3}?[\[(<|*-]{0,3}(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING"
+    r"|ERROR|CRITICAL|FATAL|SEVERE)[\])>|*:]{0,2}(?=[\s:-])"
+    r"|[IWEF]\d{4} \d\d:\d\d:\d\d|time=\"|ts=\d|level=|msg=|type=[A-Z_]{3,30} msg=audit"
+    r"|audit(?:\(|: )|[\d.:a-f]{7,45} \S+ \S+ \[|\[(?:[a-z]{3,7}|\w{2,16}:[a-z]{3,7})\] "
+)
+
+
+class Prefix(NamedTuple):
+    """What stood before the text, which begins at `at`; see `lines.Line` for the rest."""
+
+    at: int
+    usec: int | None
+    stamp: str | None
+    kernel: bool
+    own: bool
+    anchored: bool
+
+
+def strip(text: str) -> Prefix:
+    """The prefix of a line of text. Never raises."""
+    usec: int | None = None
+    stamp: str | None = None
+    kernel, own, anchored = True, False, False
+    at = 0
+    for _ in range(12):
+        found = _QUOTE.match(text, at)
+        if found:
+            at = found.end()
+        char = text[at : at + 1]
+        step: re.Match[str] | None = None
+        if char == "<":
+            step = _PRIO.match(text, at)
+            if step:
+                kernel = kernel and (step[2] == "kern" if step[2] else int(step[1]) < 8)
+            else:
+                step = _TAG.match(text, at)
+                if step:
+                    at = step.end()
+                    continue
+        elif char == "[":
+            step = _CLOCK.match(text, at)
+            if step:
+                anchored = True
+                usec = int(step[1]) * 1_000_000 + int(step[2][:6].ljust(6, "0"))
+            else:
+                step = _CALLER.match(text, at) or _DELTA.match(text, at)
+                if step is None:
+                    step = _DATE.match(text, at)
+                    stamp = step[1] if step else stamp
+        elif char in "|*#:+-/;`\"'" and char:
+            step = _MARK.match(text, at)
+            if step:
+                at = step.end()
+                continue
+        else:
+            step = _STAMP.match(text, at)
+            if step:
+                stamp = step[1]
+                end = step.end()
+                nested = _NESTED.match(text, end)
+                stream = _STREAM.match(text, end) or _LOGCAT.match(text, end)
+                ident = _IDENT.match(text, end)
+                if nested or stream or ident:
+                    anchored = anchored or ident is not None
+                    step = nested or stream or ident
+                elif _FOREIGN.match(text, end) and not _COMM_OF_WORDS.match(text, end):
+                    kernel = False
+            else:
+                step = _LEVEL.match(text, at)
+                if step:
+                    kernel = kernel and step[1] == "kern"
+                    anchored = anchored or kernel
+                else:
+                    step = _IDENT.match(text, at)
+                    anchored = anchored or step is not None
+                    if step is None:
+                        step = _NUMBER.match(text, at) or _RELAY.match(text, at)
+        if not step:
+            break
+        own, at = True, step.end()
+    if kernel and not anchored:
+        deep = _DEEP.search(text, at, at + PREFIX_MAX)
+        if _PROGRAM.match(text, at):
+            kernel = False
+        elif deep and not _FOREIGN.match(text, at):
+            inner = strip(text[deep.start() :])
+            return inner._replace(at=deep.start() + inner.at, stamp=inner.stamp or stamp)
+    return Prefix(at, usec, stamp, kernel, own, anchored)
