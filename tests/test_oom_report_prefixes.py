@@ -466,7 +466,10 @@ def test_whatever_stands_around_it_a_report_is_the_same(name: str, form: str) ->
         assert one.selected is None or other.selected is None or one.selected == other.selected
         assert (one.invoker and one.invoker.comm) == (other.invoker and other.invoker.comm)
         assert one.tasks_count == other.tasks_count
-        assert [row.name for row in one.rows] == [row.name for row in other.rows]
+        # whether a mail wrapped at a blank of a name or in its middle, nobody can tell
+        assert [row.name.replace(" ", "") for row in one.rows] == [
+            row.name.replace(" ", "") for row in other.rows
+        ]
         assert one.victim == other.victim
 
 
@@ -488,3 +491,37 @@ def test_each_era_is_read_right(name: str) -> None:
     if "selected" in want:
         assert report.selected is not None
         assert report.selected[0] == want["selected"]
+
+
+# -- the same around real reports -----------------------------------------------------------------
+
+AROUND = (
+    "mail quote", "mail quotes", "table", "markdown bold", "markdown code", "indented", "tabs",
+    "diff added", "crlf", "trailing blanks", "zero width", "nul bytes", "compose",
+    "ansible", "comment hash", "csv half", "quoted strings",
+)  # fmt: skip
+CORPUS_TEXTS = sorted(path.name for path in CORPUS.glob("*.log")) if CORPUS.is_dir() else []
+
+
+def as_text(name: str) -> list[Record]:
+    """Lines of a saved text, as if each were a record without a clock."""
+    text = (CORPUS / name).read_text("utf-8", "surrogateescape")
+    return [Record(6, 0, line) for line in text.split("\n")]
+
+
+def bare(form: Form) -> Form:
+    """The form without the clock that it puts before a line."""
+    return lambda made: [line.replace(clock(Record(6, 0, "")), "", 1) for line in form(made)]
+
+
+@pytest.mark.skipif(not CORPUS_TEXTS, reason="the shared corpus of OOM reports is not here")
+@pytest.mark.parametrize("form", AROUND)
+@pytest.mark.parametrize("name", CORPUS_TEXTS)
+def test_whatever_stands_around_a_real_text(name: str, form: str) -> None:
+    made = as_text(name)
+    want = read([record.text for record in made])
+    have = read(bare(FORMS[form])(made))
+    assert dead(have) == dead(want)
+    assert [(r.scope, r.cgroup, r.task_cgroup) for r in have] == [
+        (r.scope, r.cgroup, r.task_cgroup) for r in want
+    ]

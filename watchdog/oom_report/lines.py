@@ -27,7 +27,7 @@ class Line(NamedTuple):
     `exact`: a raw record or a journal entry, so shapes must begin at its first byte. `anchored`:
     saved text, but what stood before it shows that the kernel's text begins here. `kernel`: False
     where the prefix says that somebody else than the kernel wrote it. `own`: the line had a prefix
-    of its own, so it does not continue the one before.
+    of its own, so it does not continue the one before. `mark`: what a diff or a forum put first.
     """
 
     text: str
@@ -40,6 +40,7 @@ class Line(NamedTuple):
     own: bool = False
     fragment: bool = False
     anchored: bool = False
+    mark: str = ""
 
 
 def unescape(text: str) -> str:
@@ -113,9 +114,12 @@ def text_line(raw: str) -> Line:
     if text[-1:] in " \t>|*`_":
         text = _plain_end(text)
     found = prefix.strip(text)
+    record = _RECORD.match(text, found.at) if found.kernel else None
+    if record:
+        return _record(text, record)
     return Line(
         text[found.at :], found.usec, found.stamp, kernel=found.kernel, own=found.own,
-        anchored=found.anchored,
+        anchored=found.anchored, mark=found.mark,
     )  # fmt: skip
 
 

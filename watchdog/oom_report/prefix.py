@@ -10,13 +10,23 @@ from typing import NamedTuple
 
 PREFIX_MAX = 240  # what stands before the kernel's clock in any capture is shorter
 
+# how the lines of a report begin
+START = (
+    r"(?:.{0,40} invoked oom|(?:Memory cgroup out|Out) of memory|[Kk]illed process \d|oom-kill:"
+    r"|[Kk]ill process \d|Tasks? in /|\[\s*pid\s*\]|\[\s*\d{1,10}\]\s+\d|Mem-Info|Call [Tt]race"
+    r"|C?PU: \d|Pid: \d|oom_reaper|memory: usage|memory\+swap: |swap: usage|kmem: usage"
+    r"|Memory cgroup |Node \d|Tasks state|Kernel panic|Hardware name|RIP: |Free swap|Total swap"
+    r"|\d+ pages |\[\.\.\.\]|\.\.\.$)"
+)
+
 _BLANK = "[\\s>\0\u200b\ufeff]"
 _QUOTE = re.compile(_BLANK + "+")
 # marks of pagers, mails, forums and tools, where a blank or a prefix follows: a piece of a wrapped
 # line can begin with the same characters
 _MARK = re.compile(
-    r"(?:[|*#:+-]|//|;)(?=[ \t])|[|+`\"'-](?=\[ *\d|<\d|\[[A-Za-z]|kern|[A-Z][a-z]{2} +\d)"
-    r"|\*\*(?=\S)|[`\"]{1,3}(?=[A-Za-z\[<])"
+    r"(?:[|*#:+-]|//|;)(?=[ \t])|[|+`\"'-](?=\[ *\d|<\d|\d{1,3},\d+,\d+,|\[[A-Za-z]|kern|[A-Z][a-z]{2} +\d|"
+    + START + ")"
+    r"|\*\*|`{1,3}|\"(?=[A-Za-z\[<])"
 )
 TAG = (
     r"(?:</?(?:pre|p|div|span|code|tt|br|td|tr|th|li|ul|ol|blockquote|font|b|i|u|strong|em|samp|kbd"
@@ -56,7 +66,9 @@ _NUMBER = re.compile(
     r"(?:[\w./-]{1,200}:)?\d{1,9}(?:[:-]|\t) ?(?=\[ *\d|<\d|\[[A-Z]|\w{3} +\d|\d{4}-)"
 )
 _LOGCAT = re.compile(r"(?:root +)?\d+ +\d+ [VDIWEF] (kernel)? *: ")
-_RELAY = re.compile(r"[\w.:-]{1,64}(?:: +| +\| )(?=kern|[A-Z][a-z]{2} +\d|\d{4}-\d\d)")
+_RELAY = re.compile(
+    r"[\w.:-]{1,64}: +(?=kern|[A-Z][a-z]{2} +\d|\d{4}-\d\d)|[\w.:-]{1,64} {1,8}\| (?=\s*\S)"
+)
 _NESTED = re.compile(r"\S{1,64} +(?=[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \S+ kernel)")
 # the kernel's clock further in, behind something that nobody here has seen before
 _DEEP = re.compile(r"(?:<\d{1,2}>)?\[ {0,12}\d{1,9}\.\d{6}\](?=[ \[])")
@@ -78,6 +90,7 @@ class Prefix(NamedTuple):
     kernel: bool
     own: bool
     anchored: bool
+    mark: str
 
 
 def strip(text: str) -> Prefix:
@@ -85,7 +98,7 @@ def strip(text: str) -> Prefix:
     usec: int | None = None
     stamp: str | None = None
     kernel, own, anchored = True, False, False
-    at = 0
+    at, mark = 0, ""
     for _ in range(12):
         found = _QUOTE.match(text, at)
         if found:
@@ -114,7 +127,7 @@ def strip(text: str) -> Prefix:
         elif char in "|*#:+-/;`\"'" and char:
             step = _MARK.match(text, at)
             if step:
-                at = step.end()
+                at, mark = step.end(), char
                 continue
         else:
             step = _STAMP.match(text, at)
@@ -138,7 +151,11 @@ def strip(text: str) -> Prefix:
                     step = _IDENT.match(text, at)
                     anchored = anchored or step is not None
                     if step is None:
-                        step = _NUMBER.match(text, at) or _RELAY.match(text, at)
+                        relay = _RELAY.match(text, at)
+                        if relay:
+                            at = relay.end()
+                            continue
+                        step = _NUMBER.match(text, at)
         if not step:
             break
         own, at = True, step.end()
@@ -149,4 +166,4 @@ def strip(text: str) -> Prefix:
         elif deep and not _FOREIGN.match(text, at):
             inner = strip(text[deep.start() :])
             return inner._replace(at=deep.start() + inner.at, stamp=inner.stamp or stamp)
-    return Prefix(at, usec, stamp, kernel, own, anchored)
+    return Prefix(at, usec, stamp, kernel, own, anchored, mark)

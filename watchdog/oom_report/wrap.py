@@ -11,19 +11,14 @@ from itertools import product
 
 from watchdog.oom_report import kill
 from watchdog.oom_report.lines import Line
+from watchdog.oom_report.prefix import START
 
 PIECES_MAX = 12
 JOINED_MAX = 4096
 
-_START = re.compile(
-    r"\s*(?:.{0,40} invoked oom|(?:Memory cgroup out|Out) of memory|Killed process \d|oom-kill:"
-    r"|Tasks? in /|\[\s*pid\s*\]|\[\s*\d{1,10}\]\s+\d|Mem-Info|Call [Tt]race|C?PU: \d|Pid: \d"
-    r"|oom_reaper|memory: usage|memory\+swap: |swap: usage|kmem: usage|Memory cgroup |Node \d"
-    r"|Tasks state|Kernel panic|Hardware name|RIP: |Free swap|Total swap|\d+ pages "
-    r"|\[\.\.\.\]|\.\.\.$)"
-)
-
-
+_START = re.compile(r"\s*" + START)
+_MESSAGE_ALONE = re.compile(r"(?:memory|MPOL_BIND\)|_task\)):\s*$")
+_KILLED = re.compile(r"[Kk]ill(?:ed)? process \d")
 _KILL_TAIL = re.compile(r"\s*(?:total-vm|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):")
 
 
@@ -46,6 +41,9 @@ class Unwrap:
 
     def feed(self, line: Line) -> list[Line]:
         """The lines that are whole now."""
+        held = self._held
+        if held is not None and held.mark and not line.mark and line.text[:1] == held.mark:
+            line = line._replace(text=line.text[1:].lstrip())  # a diff marks every piece
         if line.exact:
             return [*self.flush(), line]
         if self._held is not None and self._continues(line):
@@ -71,6 +69,8 @@ class Unwrap:
             return True  # a stamp alone, its text on the next line
         if self._pieces[-1].endswith("="):
             return True  # quoted-printable
+        if _MESSAGE_ALONE.search(text) and _KILLED.match(line.text):
+            return True
         if not line.text.strip() or len(text) > JOINED_MAX or _START.match(line.text):
             return False
         if _KILL_TAIL.match(line.text) and "illed process" in text:

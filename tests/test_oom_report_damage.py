@@ -1,0 +1,218 @@
+"""Reports that are cut off, incomplete, mixed up or only quoted by somebody: nothing is made up."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from watchdog.facts import KernelLine
+from watchdog.oom_report import lines
+from watchdog.oom_report.assemble import Assembler, Report
+
+FIXTURES = Path(__file__).parent / "fixtures"
+ERAS = sorted(path.stem for path in (FIXTURES / "oom_eras").glob("*.txt"))
+
+
+def text_of(name: str, usec: int = 2098_377_504, caller: str = "") -> list[str]:
+    out = []
+    for line in (FIXTURES / "oom_eras" / f"{name}.txt").read_text().splitlines():
+        for piece in lines.unescape(line.partition(" ")[2]).split("\n"):
+            stamp = f"[{usec // 1_000_000:5}.{usec % 1_000_000:06}]{caller} "
+            out.append(stamp + piece)
+        usec += 7
+    return out
+
+
+def read(text: list[str], assembler: Assembler | None = None) -> list[Report]:
+    assembler = assembler or Assembler()
+    out: list[Report] = []
+    for line in text:
+        out += assembler.feed(KernelLine(1000.0, None, line))
+    return out + assembler.flush()
+
+
+def dead(found: list[Report]) -> list[tuple[int, str | None]]:
+    out = []
+    for report in found:
+        if report.victim:
+            out.append((report.victim.pid, report.victim.comm))
+        out += [(one.pid, one.comm) for one in report.also_killed if not one.again]
+    return out
+
+
+def hold(found: list[Report], text: list[str], truth: set[tuple[int, str | None]]) -> None:
+    """What must be true of anything that is read: each pid stands in the text, and died in it."""
+    numbers = set(re.findall(r"\d+", "\n".join(text)))
+    for pid, comm in dead(found):
+        assert str(pid) in numbers
+        assert (pid, comm) in truth or (pid, None) in {(p, comm) for p, _ in truth}
+    for report in found:
+        if not report.kill_lines and report.panic is None and report.outcome != "no-victim":
+            assert "kill line" in report.missing
+        assert report.complete == (not report.missing)
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_cut_off_after_any_line(name: str) -> None:
+    text = text_of(name)
+    truth = set(dead(read(text)))
+    for end in range(len(text)):
+        found = read(text[:end])
+        hold(found, text[:end], truth)
+        assert len(found) <= 1
+        found = read(text[end:])
+        hold(found, text[end:], truth)
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_cut_off_in_the_middle_of_a_line(name: str) -> None:
+    text = text_of(name)
+    truth = set(dead(read(text)))
+    pids = {pid for pid, _ in truth}
+    for at in range(max(0, len(text) - 6), len(text)):
+        for end in range(len(text[at])):
+            cut = [*text[:at], text[at][:end]]
+            found = read(cut)
+            assert len(found) <= 1
+            for pid, comm in dead(found):
+                # of a number or a name in the middle of which the text ends nothing is told
+                assert pid in pids, (cut[-1], pid)
+                assert (pid, comm) in truth or comm is None, (cut[-1], comm)
+            head = [text[at][end:], *text[at + 1 :]]
+            for pid, _ in dead(read(head)):
+                assert str(pid) in "\n".join(head)
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_any_line_may_be_lost(name: str) -> None:
+    text = text_of(name)
+    whole = read(text)
+    truth = set(dead(whole))
+    for gone in range(len(text)):
+        left = text[:gone] + text[gone + 1 :]
+        found = read(left)
+        hold(found, left, truth)
+        assert len(found) <= 2
+        if "illed process" not in text[gone] and "sharing same" not in text[gone]:
+            assert set(dead(found)) == truth, text[gone]
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_only_the_kill_lines_are_left(name: str) -> None:
+    text = text_of(name)
+    truth = set(dead(read(text)))
+    found = read([line for line in text if "Killed process" in line])
+    assert {pid for pid, _ in dead(found)} == {
+        int(pid) for line in text for pid in re.findall(r"Killed process (\d+)", line)
+    }
+    assert set(dead(found)) <= truth
+    for report in found:
+        assert {"invoker", "memory", "tasks"} <= set(report.missing)
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_the_same_text_twice_with_other_prefixes_is_one_report(name: str) -> None:
+    text = text_of(name)
+    again = ["Nov 23 05:31:08 host kernel: " + line for line in text]
+    bare = ["Nov 23 05:31:08 host kernel: " + line.partition("] ")[2] for line in text]
+    want = read(text)
+    assert dead(read(text + again)) == dead(want)
+    assert dead(read(again + text)) == dead(want)
+    assert dead(read(text + bare)) == dead(want)
+    assert dead(read(bare + text)) == dead(want)
+    mixed = [line for pair in zip(again, text, strict=True) for line in pair]
+    assert dead(read(mixed)) == dead(want)
+
+
+@pytest.mark.parametrize("first", ["el7", "6.19", "5.15", "4.19-group"])
+@pytest.mark.parametrize("second", ["5.4", "6.12", "4.4"])
+def test_two_cpus_at_the_same_time(first: str, second: str) -> None:
+    """With caller ids the two reports are told apart, line by line."""
+    one, two = text_of(first, caller="[ T1111]"), text_of(second, 2098_377_505, "[ T2222]")
+    want = read(one) + read(two)
+    mixed = [line for pair in zip(one, two, strict=False) for line in pair]
+    size = min(len(one), len(two))
+    mixed += one[size:] + two[size:]
+    found = read(mixed)
+    assert sorted(dead(found)) == sorted(dead(want))
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_a_storm_of_one_kind(name: str) -> None:
+    text = [line for n in range(20) for line in text_of(name, 2098_377_504 + n * 90_000)]
+    once = dead(read(text_of(name)))
+    assert dead(read(text)) == once * 20
+    assert len(read(text)) == 20
+
+
+@pytest.mark.parametrize("name", ERAS)
+def test_other_lines_between(name: str) -> None:
+    noise = [
+        "[ 2098.377504] usb 1-1: new high-speed USB device number 7 using xhci_hcd",
+        "[ 2098.377504] audit: type=1400 audit(1795411868.123:7): apparmor=\"DENIED\" pid=77",
+        "[ 2098.377504] systemd-journald[375]: Under memory pressure, flushing caches.",
+        "[ 2098.377504] oom_reaper: reaped process 77 (other), now anon-rss:0kB, file-rss:0kB, "
+        "shmem-rss:0kB",
+        "[ 2098.377504]  ? __pfx_kthread+0x10/0x10",
+    ]
+    text = text_of(name)
+    mixed = [line for at, one in enumerate(text) for line in (one, noise[at % len(noise)])]
+    want, have = read(text), read(mixed)
+    assert dead(have) == dead(want)
+    assert [(r.scope, r.cgroup, r.task_cgroup) for r in have] == [
+        (r.scope, r.cgroup, r.task_cgroup) for r in want
+    ]
+
+
+# -- what others write of kills -------------------------------------------------------------------
+
+KILL = (
+    "Out of memory: Killed process 4242 (victim) total-vm:8000kB, anon-rss:4000kB, file-rss:0kB, "
+    "shmem-rss:0kB, UID:0 pgtables:40kB oom_score_adj:0"
+)
+HEAD = "victim invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
+CHOSEN = "Memory cgroup out of memory: Kill process 4242 (victim) score 900 or sacrifice child"
+
+QUOTES = [
+    'Nov 23 05:31:08 host app[12]: user said "{}"',
+    "Nov 23 05:31:08 host app[12]: {}",
+    "Nov 23 05:31:08 host my-app: alert: {}",
+    "2026-11-23T05:31:08.123456+01:00 host app[12]: {}",
+    "2026-11-23 05:31:08,123 ERROR [main] worker - {}",
+    "2026-11-23 05:31:08,123 - root - WARNING - {}",
+    "2026-11-23 05:31:08.123  INFO 1 --- [main] c.e.App : {}",
+    "2026/11/23 05:31:08 [error] 12#12: *7 upstream said: {}",
+    '2026/11/23 05:31:08 [error] 12#12: *7 request: "GET /?q={} HTTP/1.1"',
+    '10.0.0.1 - - [23/Nov/2026:05:31:08 +0000] "GET /?q={} HTTP/1.1" 200 12',
+    "W1123 05:31:08.123456       1 watcher.go:12] {}",
+    'time="2026-11-23T05:31:08Z" level=error msg="{}"',
+    'ts=2026-11-23T05:31:08Z level=error msg="{}"',
+    '{{"level":"error","msg":"{}"}}',
+    '{{"timestamp":"2026-11-23T05:31:08Z","program":"app","message":"{}"}}',
+    '{{"MESSAGE":"{}","_TRANSPORT":"stdout","SYSLOG_IDENTIFIER":"app"}}',
+    "[2026-11-23 05:31:08] [ERROR] {}",
+    "[2026-11-23T05:31:08Z INFO  app] {}",
+    "INFO: told: {}",
+    'type=USER_CMD msg=audit(1795411868.1:7): pid=7 uid=0 msg="{}"',
+    "audit: type=1123 audit(1795411868.1:7): cmd={}",
+    "user  :info  : [ 2098.377504] {}",
+    "<14>[ 2098.377504] {}",
+    "14,1,2098377504,-;{}",
+    "[ 2098.377504] usb 1-1: Product: {}",
+    "[ 2098.377504] EXT4-fs (sda1): mounted filesystem, label {}",
+    '[ 2098.377504] audit: type=1400 comm="{}"',
+    "[ 2098.377504] systemd[1]: app.service: {}",
+    "Nov 23 05:31:08 host kernel: input: {} as /devices/x",
+    'const TEXT = "{}";',
+    "re.compile(r'{}')",
+    'assert find("{}") == 1',
+    "SELECT * FROM log WHERE text = '{}';",
+]
+
+
+@pytest.mark.parametrize("said", [KILL, HEAD, CHOSEN], ids=["kill", "head", "chosen"])
+@pytest.mark.parametrize("quote", QUOTES)
+def test_who_quotes_a_kill_has_killed_nobody(quote: str, said: str) -> None:
+    found = read(["nothing", quote.format(said), "nothing"])
+    assert dead(found) == []
+    assert found == []
