@@ -92,7 +92,7 @@ def test_any_line_may_be_lost(name: str) -> None:
         left = text[:gone] + text[gone + 1 :]
         found = read(left)
         hold(found, left, truth)
-        assert len(found) <= 2
+        assert len(found) <= 3
         if "illed process" not in text[gone] and "sharing same" not in text[gone]:
             assert set(dead(found)) == truth, text[gone]
 
@@ -149,7 +149,7 @@ def test_a_storm_of_one_kind(name: str) -> None:
 def test_other_lines_between(name: str) -> None:
     noise = [
         "[ 2098.377504] usb 1-1: new high-speed USB device number 7 using xhci_hcd",
-        "[ 2098.377504] audit: type=1400 audit(1795411868.123:7): apparmor=\"DENIED\" pid=77",
+        '[ 2098.377504] audit: type=1400 audit(1795411868.123:7): apparmor="DENIED" pid=77',
         "[ 2098.377504] systemd-journald[375]: Under memory pressure, flushing caches.",
         "[ 2098.377504] oom_reaper: reaped process 77 (other), now anon-rss:0kB, file-rss:0kB, "
         "shmem-rss:0kB",

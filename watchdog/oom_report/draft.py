@@ -22,6 +22,7 @@ class Seen(NamedTuple):
     wall: float | None
     boot_id: str | None
     number: int
+    caller: str | None = None
 
 
 class Draft:
@@ -29,6 +30,7 @@ class Draft:
 
     def __init__(self, seen: Seen) -> None:
         self.first = self.last = seen
+        self.caller = seen.caller
         self.last_number = seen.number
         self.head: kill.Head | None = None
         self.head_pid: int | None = None
@@ -43,6 +45,7 @@ class Draft:
         self.group_open = False
         self.panic: str | None = None
         self.no_victim = False
+        self.spared = False  # the one that was chosen was dying already
         self.manual = False
         self.reaped: dict[int, kill.Reaped] = {}
         self.table = Table()
@@ -58,7 +61,7 @@ class Draft:
     @property
     def over(self) -> bool:
         """Whether what ends a report has been seen."""
-        return bool(self.kills) or self.panic is not None or self.no_victim
+        return bool(self.kills) or self.panic is not None or self.no_victim or self.spared
 
     @property
     def empty(self) -> bool:
@@ -67,6 +70,12 @@ class Draft:
             self.over or self.head or self.selected or self.summary_text or self.task_in
             or self.group or self.table.count
         )  # fmt: skip
+
+    def knows(self, pid: int) -> bool:
+        """Whether this report named the process before it died."""
+        chosen = self.selected is not None and self.selected.pid == pid
+        summed = self.summary_text is not None and f",pid={pid},uid=" in self.summary_text
+        return chosen or summed or self.table.find(pid) is not None
 
     def touch(self, seen: Seen) -> None:
         """A line of its own has come."""

@@ -74,7 +74,10 @@ class Reaped(NamedTuple):
     left: int
 
 
-_MESSAGE = r"(?:([^:\n]{0,60}?[Oo]ut of memory[^:\n]{0,40}|No available memory[^:\n]{0,20}): )?"
+_MESSAGE = (
+    r"(?:(Memory cgroup out of memory|[Oo]ut of memory(?: ?\(oom_kill_allocating_task\))?"
+    r"|No available memory(?: \(MPOL_BIND\))?):[ \n]{1,2})?"
+)
 _KILL = re.compile(_MESSAGE + r"Killed process (\d{1,10})(?:, UID (\d{1,10}),)?[ \n]{1,2}\(")
 _TAIL = re.compile(r"\)(?:, UID (\d{1,10}),)?,?[ \n]{1,2}total-vm:(\d{1,20})(kB)?")
 _FIELD = re.compile(r"(anon-rss|file-rss|shmem-rss|pgtables):(\d{1,20})kB")
@@ -138,12 +141,19 @@ def _start(pattern: re.Pattern[str], text: str, exact: bool) -> re.Match[str] | 
     return pattern.match(text) if exact else pattern.search(text)
 
 
-def kill(text: str, exact: bool) -> Kill | None:
-    """The kill line. `exact`: it must begin the record."""
-    head = _start(_KILL, text, exact)
-    if head is None:
-        return None
-    if not exact and head.start() and text[head.start() - 1] not in " :]>|*\t\n":
+def quoted(before: str) -> bool:
+    """Whether a text goes on inside the quotation marks of somebody who tells of it."""
+    return (
+        (before != "" and before[-1] not in " :]>|*\t\n")
+        or any(before.count(mark) % 2 for mark in "\"'`")
+    )  # fmt: skip
+
+
+def kill(text: str, exact: bool, strict: bool = False) -> Kill | None:
+    """The kill line. `exact`: a whole record, so the comm has its bounds; `strict`: the text
+    begins where the kernel's does, so the line must too."""
+    head = _start(_KILL, text, exact or strict)
+    if head is None or quoted(text[: head.start()]):
         return None
     rest = text[head.end() :]
     limit = COMM_MAX if exact else COMM_LOOSE
@@ -156,6 +166,8 @@ def kill(text: str, exact: bool) -> Kill | None:
         comm, uid, total, tail = _bare(rest, limit), head[3], None, ""
         if comm is None and (exact or ")" in rest):
             return None
+        if comm is not None and comm.count("(") != comm.count(")"):
+            comm = None  # cut off in the middle of the name
     else:
         comm, uid = rest[: best.start()], head[3] or best[1]
         total, tail = (best[2] if best[3] else None), rest[best.end() :]
@@ -193,7 +205,7 @@ def kill_score(found: Kill | None) -> int:
 def selected(text: str, exact: bool) -> Selected | None:
     """The line that names the choice (up to 5.0); a child of it may be what dies."""
     found = _start(_SELECT, text, exact)
-    if found is None:
+    if found is None or quoted(text[: found.start()]):
         return None
     return Selected(int(found[2]), words.safe(found[3]), int(found[4]), _scope(found[1]),
                     _allocating(found[1]))  # fmt: skip
@@ -233,7 +245,7 @@ def head(text: str, exact: bool) -> Head | None:
         return None
     found = marks[-1]  # a comm may hold the words
     comm, rest = text[: found.start()], text[found.end() :]
-    if "gfp_mask=" not in rest and rest.strip():
+    if ("gfp_mask=" not in rest and rest.strip()) or (not exact and quoted(comm + " ")):
         return None
     if len(comm.encode("utf-8", "surrogateescape")) > COMM_MAX:
         if exact:
@@ -242,6 +254,8 @@ def head(text: str, exact: bool) -> Head | None:
         comm = comm if len(comm) <= COMM_MAX else comm.split()[-1][-COMM_LOOSE:]
     gfp, order = _HEAD_GFP.search(rest), _HEAD_ORDER.search(rest)
     nodes, adj = _HEAD_NODES.search(rest), _HEAD_ADJ.search(rest)
+    if exact and adj and rest[adj.end() :].strip():
+        return None  # somebody's text that holds such a line
     return Head(
         words.safe(comm),
         gfp[1] if gfp else None,
@@ -251,6 +265,31 @@ def head(text: str, exact: bool) -> Head | None:
         int(order[1]) if order else None,
         int(adj[1]) if adj else None,
     )
+
+
+def is_table(text: str) -> bool:
+    """Whether it is the header of the task table."""
+    return text[:1] == "[" and "total_vm" in text and "pid" in text[:12]
+
+
+def unfinished(text: str) -> bool:
+    """Whether a line of a report visibly goes on: a mail or a terminal wrapped it."""
+    if text.rstrip().endswith(" invoked"):
+        return True
+    if "invoked oom" in text:
+        return "oom_score_adj=" not in text and "oom_adj=" not in text
+    if "illed process" in text:
+        found = kill(text, False)
+        return found is None or (found.anon is None and not text.rstrip().endswith(")"))
+    if "ill process" in text:
+        return selected(text, False) is None and "sharing" not in text
+    if "oom-kill:" in text:
+        return not summary_complete(text)
+    if text.startswith("Task in /"):
+        return not task_in_complete(text)
+    if text.startswith("Tasks in /"):
+        return not text.rstrip().endswith("group set")
+    return is_table(text) and not text.rstrip().endswith(" name")
 
 
 def call(text: str) -> tuple[int, str, str | None] | None:

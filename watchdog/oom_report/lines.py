@@ -13,6 +13,7 @@ from watchdog.oom_report import prefix
 TEXT_MAX = 8192  # no record of a kernel is longer; more of a line is not looked at
 
 _RECORD = re.compile(r"(\d{1,4}),(\d{1,20}),(\d{1,20})(?:,([^;\n]{0,200}))?;")
+_CALLER = re.compile(r"caller=([TC]\d{1,9})")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,16}[mK]")
 _ENTITY = re.compile(r"&(lt|gt|amp|quot|apos|nbsp|#0?39|#x27);")
 _ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "nbsp": " "}
@@ -28,6 +29,7 @@ class Line(NamedTuple):
     saved text, but what stood before it shows that the kernel's text begins here. `kernel`: False
     where the prefix says that somebody else than the kernel wrote it. `own`: the line had a prefix
     of its own, so it does not continue the one before. `mark`: what a diff or a forum put first.
+    `caller`: "T123" or "C0", the task or the CPU that printed it.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Line(NamedTuple):
     fragment: bool = False
     anchored: bool = False
     mark: str = ""
+    caller: str | None = None
 
 
 def unescape(text: str) -> str:
@@ -81,10 +84,11 @@ def _record(raw: str, head: re.Match[str]) -> Line:
     end = raw.find("\n", head.end())  # what follows is the record's dictionary
     text = raw[head.end() : end if end >= 0 else None][:TEXT_MAX]
     flags = (head[4] or "").partition(",")[0]
+    caller = _CALLER.search(head[4] or "")
     # Facility 0 cannot be written by user space: /dev/kmsg turns it into LOG_USER.
     return Line(
         unescape(text), int(head[3]), exact=True, kernel=int(head[1]) < 8, own=True,
-        fragment=flags in ("c", "+"),
+        fragment=flags in ("c", "+"), caller=caller[1] if caller else None,
     )  # fmt: skip
 
 
@@ -119,7 +123,7 @@ def text_line(raw: str) -> Line:
         return _record(text, record)
     return Line(
         text[found.at :], found.usec, found.stamp, kernel=found.kernel, own=found.own,
-        anchored=found.anchored, mark=found.mark,
+        anchored=found.anchored, mark=found.mark, caller=found.caller,
     )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ _QUOTE = re.compile(_BLANK + "+")
 # marks of pagers, mails, forums and tools, where a blank or a prefix follows: a piece of a wrapped
 # line can begin with the same characters
 _MARK = re.compile(
-    r"(?:[|*#:+-]|//|;)(?=[ \t])|[|+`\"'-](?=\[ *\d|<\d|\d{1,3},\d+,\d+,|\[[A-Za-z]|kern|[A-Z][a-z]{2} +\d|"
-    + START + ")"
+    r"(?:[|*#:+-]|//|;)(?=[ \t])"
+    r"|[|+`\"'-](?=\[ *\d|<\d|\d{1,3},\d+,\d+,|\[[A-Za-z]|kern|[A-Z][a-z]{2} +\d|" + START + ")"
     r"|\*\*|`{1,3}|\"(?=[A-Za-z\[<])"
 )
 TAG = (
@@ -38,9 +38,10 @@ _CLOCK = re.compile(r"\[ {0,12}(\d{1,9})\.(\d{3,9})(?: <[ \d.+-]{1,16}>)? ?\] ?"
 _DELTA = re.compile(
     r"\[<?[ +]{0,8}\d{1,9}\.\d{3,9}>?\] ?|\[\w{2,5}\.? ?\d{1,2} \d\d:\d\d(?::\d\d)?\] ?"
 )
-_CALLER = re.compile(r"\[\s*[TC]\d{1,9}\]\s?")
+_CALLER = re.compile(r"\[\s*([TC]\d{1,9})\]\s?")
 _DATE = re.compile(
-    r"\[([^\[\]<>]{0,40}?\d\d?:\d\d:\d\d[^\[\]<>]{0,16}?)(?: <[ \d.+-]{1,16}>)?\](?:: |\s)?"
+    r"\[([^\[\]<>]{0,40}?\d\d?:\d\d:\d\d(?![^\]]{0,8} (?:TRACE|DEBUG|INFO|WARN|ERROR|FATAL))"
+    r"[^\[\]<>]{0,16}?)(?: <[ \d.+-]{1,16}>)?\](?:: |\s)?"
 )
 _LEVEL = re.compile(
     r"(kern|user|daemon|syslog|auth|authpriv|mail|cron|local\d)(?: {0,6}: {0,6}[a-z]{3,7} {0,6}: ?"
@@ -91,6 +92,7 @@ class Prefix(NamedTuple):
     own: bool
     anchored: bool
     mark: str
+    caller: str | None
 
 
 def strip(text: str) -> Prefix:
@@ -99,6 +101,7 @@ def strip(text: str) -> Prefix:
     stamp: str | None = None
     kernel, own, anchored = True, False, False
     at, mark = 0, ""
+    caller: str | None = None
     for _ in range(12):
         found = _QUOTE.match(text, at)
         if found:
@@ -120,7 +123,11 @@ def strip(text: str) -> Prefix:
                 anchored = True
                 usec = int(step[1]) * 1_000_000 + int(step[2][:6].ljust(6, "0"))
             else:
-                step = _CALLER.match(text, at) or _DELTA.match(text, at)
+                step = _CALLER.match(text, at)
+                if step:
+                    caller = step[1]
+                else:
+                    step = _DELTA.match(text, at)
                 if step is None:
                     step = _DATE.match(text, at)
                     stamp = step[1] if step else stamp
@@ -166,4 +173,4 @@ def strip(text: str) -> Prefix:
         elif deep and not _FOREIGN.match(text, at):
             inner = strip(text[deep.start() :])
             return inner._replace(at=deep.start() + inner.at, stamp=inner.stamp or stamp)
-    return Prefix(at, usec, stamp, kernel, own, anchored, mark)
+    return Prefix(at, usec, stamp, kernel, own, anchored, mark, caller)
