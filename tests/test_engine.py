@@ -80,6 +80,11 @@ def world(seconds, sizes, interval=1.0, limit=512, start=0.0):
     return facts
 
 
+def counting(facts, kills):
+    """The same facts, where the kernel has counted so many kills."""
+    return [fact._replace(oom_kill=kills) if isinstance(fact, Host) else fact for fact in facts]
+
+
 def leaking(second):
     return [row(7, 12 + 2 * second), row(8, 40, comm="calm")]
 
@@ -248,9 +253,10 @@ def test_a_policy_on_oom_kill_and_on_pressure():
     ))  # fmt: skip
     engine = Engine(rules, None)
     feed(engine, world(2, leaking))
+    feed(engine, [host(2, oom_kill=1)])
     feed(engine, [KernelLine(T0 + 2, UP0 + 2, line) for line in KILL])
     feed(engine, [Said(T0 + 3, UP0 + 3, "pressure.begun", "x", ("short",), {"scope": "host"})])
-    out = feed(engine, world(2, leaking, start=4.0))
+    out = feed(engine, counting(world(2, leaking, start=4.0), 1))
     assert {order.policy for order in out if isinstance(order, Order)} == {"killed", "tight"}
     ended = feed(
         engine, [Said(T0 + 9, UP0 + 9, "pressure.ended", "x", ("well",), {"scope": "host"})]

@@ -93,7 +93,7 @@ def test_a_reused_pid_is_somebody_else():
     world.take_sweep(Sweep(1.0, 1.0, (row(1, start=5),), census=True))
     _, gone = world.take_sweep(Sweep(2.0, 2.0, (row(1, start=9),), census=True))
     assert gone == [(1, 5)]
-    world.forget((1, 5))
+    world.forget((1, 5), 0.0, 0.0)
     assert world.by_pid == {1: (1, 9)}
     assert world.entity_of_pid(1).start == 9
     assert world.entity_of_pid(2) is None

@@ -8,7 +8,6 @@ import pytest
 
 from watchdog.facts import Entity, Event, KernelLine
 from watchdog.judge import sentences
-from watchdog.judge.attribution import GRACE_S, KillCount
 from watchdog.judge.diagnosis import oom_kill_event
 from watchdog.judge.past import NOTHING, Leak, Past
 from watchdog.oom_report.assemble import Assembler, Report
@@ -159,25 +158,3 @@ def test_others_that_died_and_what_stayed(plain: Report) -> None:
     assert any("4.0 KiB" in sentence for sentence in event.because)
     assert any("3 more reports" in sentence for sentence in event.because)
     assert len(event.body["also_killed"]) == 2
-
-
-# -- the kernel's counter -------------------------------------------------------------------------
-
-
-def test_the_counter_and_the_lines_agree() -> None:
-    count = KillCount()
-    assert count.counter(5, 1.0) == 0
-    count.line(2)
-    assert count.counter(7, 2.0) == 0
-    assert count.counter(7, 2.0 + GRACE_S) == 0
-
-
-def test_a_kill_without_a_line_is_told_once_after_ten_seconds() -> None:
-    count = KillCount()
-    count.line(4)  # of before our time
-    count.counter(5, 1.0)
-    count.line(1)
-    assert count.counter(8, 2.0) == 0
-    assert count.counter(8, 2.0 + GRACE_S / 2) == 0
-    assert count.counter(8, 2.0 + GRACE_S) == 2
-    assert count.counter(8, 3.0 + 2 * GRACE_S) == 0

@@ -22,10 +22,10 @@ IMPURE = frozenset({
     "os", "time", "signal", "open", "sqlite3", "psutil", "systemd", "subprocess", "socket",
     "select", "threading", "asyncio", "random", "pathlib", "logging", "dataclasses", "pydantic",
 })  # fmt: skip
-PROGRAMS = frozenset({"policy/load.py", "sense/journal.py", "tell/send.py"})
+PROGRAMS = frozenset({"policy/load.py", "sense/claims.py", "sense/journal.py", "tell/send.py"})
 ONLY_IN = {
     "pydantic": {"policy/load.py"},
-    "systemd": {"sense/journal.py"},
+    "systemd": {"sense/claims.py", "sense/journal.py"},
     "psutil": {"sense/wide.py"},
     "sqlite3": {"store"},
     "subprocess": set[str](),

@@ -20,6 +20,20 @@ BODIES: dict[str, dict[str, Any]] = {
     "leak": LEAK,
     "pressure": {"scope": "host"},
     "oom.kill": {**WHO, "victim": {"pid": 1, "comm": "x"}, "scope": None},
+    "oom.unattributed": {
+        "count": 1,
+        "counter": 1,
+        "killed_by": "kernel",
+        "cgroups": [],
+        "vanished": [],
+    },
+    "kill.other": {
+        **WHO,
+        "target": WHO,
+        "by": "earlyoom",
+        "killed_by": "earlyoom",
+        "claim": {"text": "x", "witness": "x", "t": 1.0},
+    },
     "policy": {**ACTION, "policy": "p", "target": WHO, "incident": "i"},
     "guard": {**ACTION, "victim": WHO, "candidates": [{"entity": WHO, "rank": {}, "because": []}]},
 }
@@ -54,6 +68,10 @@ def test_it_is_a_schema_and_every_kind_has_a_form() -> None:
     "wrong",
     [
         event("leak.nonsense"),
+        event("oom.unattributed", count=0),
+        event("oom.kill", killed_by="somebody"),
+        event("kill.other", by="kernel"),
+        event("kill.other", claim="says so"),
         event("leak.confirmed", because=[]),
         event("leak.confirmed", because="a sentence"),
         event("leak.confirmed", confidence=1.5),

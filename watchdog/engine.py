@@ -4,6 +4,7 @@ history remembers, judge decides what is true, policy decides what is to be done
 room only lets them meet: it knows the order in which a fact passes through them.
 """
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from watchdog.facts import (
     COMM,
     RSS,
     UNIT,
+    CgroupKills,
     DossierRow,
+    Earlier,
     Entity,
     EntityRecord,
     Event,
@@ -20,6 +23,9 @@ from watchdog.facts import (
     Host,
     Ident,
     KernelLine,
+    LogState,
+    Look,
+    Looked,
     Order,
     Outcome,
     Said,
@@ -29,15 +35,20 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import entities
 from watchdog.history.entities import Trend
-from watchdog.history.world import World, used_bytes
+from watchdog.history.world import GONE_MAX, Gone, World, used_bytes
 from watchdog.judge import stage
-from watchdog.judge.kills import Kills, Telling
+from watchdog.judge.kills import Kills
 from watchdog.judge.proven import prove
+from watchdog.judge.telling import Telling
 from watchdog.policy import view
-from watchdog.policy.decide import Decider
+from watchdog.policy.decide import SIGNALLED, Decider
 from watchdog.policy.rules import Rules
 
 PENDING_ORDERS_MAX = 1000
+# What comes out: what is to be told, what is to be done, what is to be looked at.
+Out = Event | Order | Look
+JUDGED_EVERY_S = 0.25
+US = "oom-watchdog"  # in `killed_by`
 # Who holds less begins anew after a restart; most processes of a server hold less, and writing all
 # of them every five minutes would be most of what we write.
 KEPT_LEAST_KIB = 1024
@@ -54,8 +65,8 @@ class Engine:
         self.world = World()
         self.kills = Kills(self.world)
         self.decider = Decider(rules, kept)
-        self.boot_id: str | None = None
         self.healthy = True
+        self.judged: Host | None = None  # the reading that health was last judged from
         self.pressed: bool | None = None  # the guard's word; None in a trace without it
         self.pending: dict[str, Order] = {}
         self.waiting: dict[Ident, EntityRecord] = {}
@@ -67,8 +78,8 @@ class Engine:
         self.decider = Decider(rules, self.decider.kept())
         self.rules = rules
 
-    def feed(self, fact: Fact) -> list[Event | Order]:
-        """Take one fact; what is to be told, and what is to be done, in that order."""
+    def feed(self, fact: Fact) -> list[Out]:
+        """Take one fact; what is to be told, done and looked at, in that order."""
         if isinstance(fact, Sweep):
             return self._sweep(fact)
         if isinstance(fact, Host):
@@ -79,20 +90,31 @@ class Engine:
             self.world.take_who(fact)
             return []
         if isinstance(fact, KernelLine):
-            return self._told(self.kills.line(fact, self.boot_id))
+            return self._told(self.kills.line(fact))
         if isinstance(fact, Tick):
-            return self._told(self.kills.tick(fact.t, fact.up, self.boot_id))
+            return self._told(self.kills.tick(fact.t, fact.up))
         if isinstance(fact, Outcome):
             return self._outcome(fact)
-        return self._said(fact)
+        if isinstance(fact, Said):
+            return self._said(fact)
+        return self._of_kills(fact)
 
-    def finish(self) -> list[Event | Order]:
+    def finish(self) -> list[Out]:
         """The recording ends: tell the report that was still open."""
-        return self._told(self.kills.flush(self.boot_id))
+        return self._told(self.kills.flush())
 
-    def settle(self) -> list[Event | Order]:
+    def settle(self) -> list[Out]:
         """The daemon stops: tell the report whose kill line was seen."""
-        return self._told(self.kills.settle(self.boot_id))
+        return self._told(self.kills.settle())
+
+    @property
+    def boot_id(self) -> str | None:
+        """The boot that runs; None before it is known."""
+        return self.kills.boot_id
+
+    @boot_id.setter
+    def boot_id(self, boot_id: str | None) -> None:
+        self.kills.boot_id = boot_id
 
     @property
     def idle(self) -> bool:
@@ -101,21 +123,37 @@ class Engine:
 
     # ---- facts -------------------------------------------------------------------------------
 
-    def _host(self, host: Host) -> list[Event | Order]:
-        before = self.world.host
+    def _host(self, host: Host) -> list[Out]:
         if host.boot_id is not None:
             self.boot_id = host.boot_id
         self.world.take_host(host)
-        if before and host.up is not None and before.up is not None and host.mem_available:
+        before, self.judged = self.judged, self.judged or host
+        if before and host.up is not None and before.up is not None:
             passed_us = (host.up - before.up) * 1e6
+            if 0 <= passed_us < JUDGED_EVERY_S * 1e6:
+                before = None  # read for its counter's sake: too short a time to tell a stall
+        if before:
+            self.judged = host
+        if before and host.up is not None and before.up is not None and host.mem_available:
             full = (host.psi_full_us or 0) - (before.psi_full_us or 0)
             stalled = passed_us > 0 and full / passed_us >= 0.05
             mark = 0.10 * (host.mem_total or 0)  # twice the shipped guard mark
             self.healthy = host.mem_available > mark and not stalled
-        told = self.kills.tick(host.t, host.up, self.boot_id)
-        return self._told(told + self.kills.counter(host))
+        return self._told(self.kills.host(host))
 
-    def _group(self, group: Group) -> list[Event | Order]:
+    def _of_kills(self, fact: CgroupKills | LogState | Earlier | Looked) -> list[Out]:
+        if isinstance(fact, Looked):
+            return self._told(self.kills.looked(fact))
+        if isinstance(fact, CgroupKills):
+            self.kills.scanned(fact)
+        elif isinstance(fact, LogState):
+            self.kills.log(fact)
+        else:
+            self.kills.earlier(fact)
+        return []
+
+    def _group(self, group: Group) -> list[Out]:
+        self.kills.group(group, self.world.groups.get(group.cgroup or ""))
         closed = self.world.take_group(group)
         if group.unit is None:
             return []
@@ -127,7 +165,7 @@ class Engine:
             self.units_due[group.unit] = (group, closed)
         return []
 
-    def _units(self) -> list[Event | Order]:
+    def _units(self) -> list[Out]:
         """Judge the units that closed a bucket; after their processes, which are named first."""
         if not self.units_due:
             return []
@@ -135,7 +173,7 @@ class Engine:
         named = {
             row[UNIT] for ident, row in world.rows.items() if world.trends[ident].stage != "none"
         }
-        out: list[Event | Order] = []
+        out: list[Out] = []
         rates = self._rates()
         for unit, (group, closed) in sorted(self.units_due.items()):
             trend = world.unit_trends[unit]
@@ -149,13 +187,13 @@ class Engine:
         self.units_due.clear()
         return out
 
-    def _sweep(self, sweep: Sweep) -> list[Event | Order]:
+    def _sweep(self, sweep: Sweep) -> list[Out]:
         world = self.world
         now = sweep.t if sweep.up is None else sweep.up
-        out = self._told(self.kills.tick(sweep.t, sweep.up, self.boot_id))
+        out = self._told(self.kills.tick(sweep.t, sweep.up))
         closed, gone = world.take_sweep(sweep)
         if self.waiting:
-            self._resume_all(sweep)
+            self._resume_all(sweep, now)
         rates = self._rates()
         for ident, levels in closed:
             trend = world.trends[ident]
@@ -173,21 +211,32 @@ class Engine:
                     change, trend, f"{ident[0]}-{ident[1]}", world.entity(ident), row[RSS], sweep.t
                 )
         for ident in gone:
-            trend = world.trends[ident]
+            trend, entity = world.trends[ident], world.entity(ident)
+            world.forget(ident, sweep.t, now)
             if trend.stage != "none":
+                # What was known of it stays as it was: a line about its end may still come.
+                trend = copy.copy(trend)
                 key = f"{ident[0]}-{ident[1]}"
                 change = stage.clear(trend, "the process is gone")
-                out += self._leak(change, trend, key, world.entity(ident), None, sweep.t)
-            world.forget(ident)
+                out += self._leak(change, trend, key, entity, None, sweep.t)
         out += self._units()
         if sweep.census:
+            went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
+            out += self._told(self.kills.census(went, sweep.t, sweep.up))
             out += self._forget(sweep.t, now)
         return out + self._decide(sweep.t, sweep.up)
 
-    def _said(self, said: Said) -> list[Event | Order]:
+    def _said(self, said: Said) -> list[Out]:
         if said.kind in ("pressure.begun", "pressure.ended"):
             self.pressed = said.kind == "pressure.begun"
-        return [self._event(said.kind, said.identity, said.t, said.up, said.because, said.body)]
+        body = said.body
+        if said.kind == "guard.action":
+            done = body.get("outcome") == "done"
+            victim = body.get("victim")
+            if done and isinstance(victim, Mapping) and victim.get("pid") is not None:
+                self.kills.ours(victim["pid"], said.t if said.up is None else said.up)
+            body = {**body, "killed_by": US if done else None}
+        return [self._event(said.kind, said.identity, said.t, said.up, said.because, body)]
 
     # ---- leaks -------------------------------------------------------------------------------
 
@@ -202,7 +251,7 @@ class Engine:
     def _leak(
         self, change: stage.Change | None, trend: Trend, identity: str, entity: Entity,
         resident: int | None, t: float,
-    ) -> list[Event | Order]:  # fmt: skip
+    ) -> list[Out]:  # fmt: skip
         if change is None:
             return []
         found = change.found
@@ -226,12 +275,12 @@ class Engine:
 
     # ---- policies ----------------------------------------------------------------------------
 
-    def _decide(self, t: float, up: float | None) -> list[Event | Order]:
+    def _decide(self, t: float, up: float | None) -> list[Out]:
         if not self.rules.policies:
             return []
         subjects = view.subjects(self.world, self.kills.oom_killed, t if up is None else up)
         orders = self.decider.step(t, up, self.boot_id, self.pressed, subjects)
-        out: list[Event | Order] = []
+        out: list[Out] = []
         for order in orders:
             if order.outcome is not None:
                 out.append(self._action(order, order.outcome, "", t, up))
@@ -240,11 +289,14 @@ class Engine:
                 out.append(order)
         return out
 
-    def _outcome(self, outcome: Outcome) -> list[Event | Order]:
+    def _outcome(self, outcome: Outcome) -> list[Out]:
         order = self.pending.pop(outcome.order_id, None)
         if order is None:
             return []
         self.decider.settle(order, outcome.outcome)
+        pid = order.subject.entity.pid
+        if pid is not None and order.do in SIGNALLED and outcome.outcome == "done":
+            self.kills.ours(pid, outcome.t if outcome.up is None else outcome.up)
         return [self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)]
 
     def _action(self, order: Order, outcome: str, detail: str, t: float, up: float | None) -> Event:
@@ -253,6 +305,7 @@ class Engine:
             **entity._asdict(),
             "policy": order.policy, "do": order.do, "mode": order.mode,
             "target": entity._asdict(), "incident": order.incident, "outcome": outcome,
+            "killed_by": US if outcome == "done" and order.do in SIGNALLED else None,
         }  # fmt: skip
         because = order.because + ((detail,) if detail else ())
         return self._event("policy.action", order.id, t, up, because, body, order.cause)
@@ -286,7 +339,7 @@ class Engine:
             elif head.isdigit() and tail.isdigit():
                 self.waiting[(int(head), int(tail))] = record
 
-    def _resume_all(self, sweep: Sweep) -> None:
+    def _resume_all(self, sweep: Sweep, now: float) -> None:
         """Hand the kept trends to who is still there; after a census the rest are gone."""
         for row in sweep.rows:
             ident = (row[0], row[1])
@@ -294,17 +347,29 @@ class Engine:
             if record:
                 self.world.trends[ident] = self._resume(record, self.world.trends[ident])
         if sweep.census:
+            self._remember_dead(sweep.t, now)
             self.waiting.clear()
+
+    def _remember_dead(self, t: float, now: float) -> None:
+        """Who went while nobody looked: lines about their end may be read just now."""
+        dead = sorted(self.waiting.items(), key=lambda item: -item[1].size_bytes)
+        for ident, record in dead[:GONE_MAX]:
+            trend = entities.load(record)
+            if trend is not None:
+                comm, unit = entities.names(record)
+                entity, seen = Entity(*ident, comm, unit=unit), (trend.last_t, trend.last_up)
+                self.world.remember(Gone(entity, record.size_bytes, None, trend, t, now, *seen))
 
     def _resume(self, record: EntityRecord, fresh: Trend) -> Trend:
         kept = entities.load(record)
         if kept is None:
             return fresh
         kept.add(fresh.last_t, fresh.last_up, fresh.kib)
+        self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
         return kept
 
-    def _forget(self, t: float, now: float) -> list[Event | Order]:
-        out: list[Event | Order] = []
+    def _forget(self, t: float, now: float) -> list[Out]:
+        out: list[Out] = []
         for unit, trend in self.world.forget_groups(now - GROUP_UNSEEN_S):
             if trend.stage != "none":
                 change = stage.clear(trend, "the unit is gone")
@@ -312,8 +377,8 @@ class Engine:
         self.kills.forget(now)
         return out
 
-    def _told(self, tellings: Iterable[Telling]) -> list[Event | Order]:
-        return [self._event(*telling) for telling in tellings]
+    def _told(self, tellings: Iterable[Telling | Look]) -> list[Out]:
+        return [one if isinstance(one, Look) else self._event(*one) for one in tellings]
 
     def _event(
         self, kind: str, identity: str, t: float, up: float | None,

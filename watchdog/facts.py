@@ -159,7 +159,115 @@ class Said(NamedTuple):
     body: Mapping[str, Any]
 
 
-Fact = Host | Sweep | Who | Group | KernelLine | Tick | Outcome | Said
+class CgroupKills(NamedTuple):
+    """All memory cgroups that ever counted an OOM kill: (path, own count, count of its subtree).
+
+    The last is None where the kernel counts for each cgroup alone (cgroup v1, and v2 before 5.2).
+    ``whole``: none was left out.
+    """
+
+    t: float
+    up: float | None
+    rows: tuple[tuple[str, int, int | None], ...]
+    whole: bool
+
+
+class LogState(NamedTuple):
+    """How the kernel log is read from now on: "live", "catching up" or "off" (``why`` says more).
+
+    While it catches up, a kill that has no line yet is no riddle.
+    """
+
+    t: float
+    up: float | None
+    state: str
+    why: str | None = None
+
+
+class Missing(NamedTuple):
+    """An oom.unattributed event: kills of it that still have no line, and when it was told."""
+
+    id: str
+    kills: int
+    t: float
+    up: float | None
+
+
+class Counted(NamedTuple):
+    """Up to which value of the kernel's counter every kill was told, and which without a line."""
+
+    boot_id: str
+    value: int
+    missing: tuple[Missing, ...] = ()
+
+
+class PastKill(NamedTuple):
+    """An oom.kill that was told: what later ones are compared with. Unknown is None.
+
+    ``size_bytes`` is what the victim held (anonymous, shared and swap), ``lived_s`` its age,
+    ``lines`` how many kills the kernel counted for it, ``identity`` the last part of its id.
+    """
+
+    t: float
+    boot_id: str | None
+    identity: str
+    lines: int
+    pid: int | None = None
+    comm: str | None = None
+    exe: str | None = None
+    uid: int | None = None
+    unit: str | None = None
+    size_bytes: int | None = None
+    limit_bytes: int | None = None
+    lived_s: float | None = None
+
+
+class Earlier(NamedTuple):
+    """What a start is told of the runs before it: the last kills, and how far the count was told.
+
+    ``again`` holds identities and lines of those of this boot that may be read a second time.
+    """
+
+    t: float
+    up: float | None
+    kills: tuple[PastKill, ...] = ()
+    counted: Counted | None = None
+    again: tuple[tuple[str, int], ...] = ()
+
+
+class Looked(NamedTuple):
+    """The answer to a Look for claims: what the journal holds, and what PID 1 says of the units.
+
+    An entry is {"t", "unit", "comm", "uid", "pid", "about", "text"}: the first of them written by
+    journald itself, ``about`` and ``text`` by the program.
+    """
+
+    t: float
+    up: float | None
+    look_id: str
+    entries: tuple[Mapping[str, Any], ...] = ()
+    units: Mapping[str, Mapping[str, str]] = {}
+    problem: str | None = None
+
+
+Fact = (
+    Host | Sweep | Who | Group | KernelLine | Tick | Outcome | Said
+    | CgroupKills | LogState | Earlier | Looked
+)  # fmt: skip
+
+
+class Look(NamedTuple):
+    """What the engine asks for: facts, not deeds.
+
+    ``what`` is "counts" (a census and all cgroups' kill counts, which come as ordinary facts) or
+    "claims" (answered by a Looked with this ``id``; the journal from ``since_t`` on, and the state
+    of ``units``).
+    """
+
+    id: str
+    what: str
+    since_t: float
+    units: tuple[str, ...] = ()
 
 
 class Event(NamedTuple):
@@ -188,7 +296,8 @@ class Subject(NamedTuple):
     """One process or unit as the policies see it. None: not known, so a rule cannot be judged.
 
     ``leak`` is "none", "suspected" or "confirmed"; ``limit_share`` is use of the unit's own limit,
-    0..1; ``oom_killed_up`` is when a process of it was last killed by the kernel.
+    0..1; ``oom_killed_up`` is when a process of it was last killed by the kernel, proven by its
+    counter.
     """
 
     key: str  # "pid:start" or "unit:NAME"; stable over a life, also across daemon restarts
@@ -205,6 +314,7 @@ class Subject(NamedTuple):
     exhausts_in_s: float | None = None
     limit_share: float | None = None
     oom_killed_up: float | None = None
+    oom_counted: bool = True  # whether the kernel's own count of kills can be read
     cause: str | None = None  # id of the latest event about it
 
 

@@ -84,6 +84,13 @@ class KernelSource:
             yield KernelLine(round(t - ago, 3), round(up - ago, 3), record.line)
         self.catching_up = self.catching_up and bool(records)
 
+    def state(self) -> tuple[str, str]:
+        """How the log is read now, as facts.LogState has it, and why not."""
+        if self.child is not None or (self.log is not None and self.catching_up):
+            return "catching up", ""
+        why = "" if self.log is not None else "kernel_log.source leaves out what could be read"
+        return ("live", "") if self.log is not None else ("off", self.problem or why)
+
     def settled(self, idle: bool) -> None:
         """What was given so far has been taken; `idle`: and it belongs to no open report."""
         if idle:

@@ -10,7 +10,25 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from watchdog import words
-from watchdog.facts import Fact, Group, Host, KernelLine, Outcome, Row, Said, Sweep, Tick, Who
+from watchdog.facts import (
+    CgroupKills,
+    Counted,
+    Earlier,
+    Fact,
+    Group,
+    Host,
+    KernelLine,
+    LogState,
+    Looked,
+    Missing,
+    Outcome,
+    PastKill,
+    Row,
+    Said,
+    Sweep,
+    Tick,
+    Who,
+)  # fmt: skip
 
 VERSION = 1
 _NUMBER = (int, float)
@@ -39,6 +57,8 @@ def line(fact: Fact) -> str:
     if isinstance(fact, Sweep):
         kind = "procs" if fact.census else "sweep"
         return _line({"type": kind, "t": fact.t, "up": fact.up, "rows": fact.rows})
+    if isinstance(fact, Earlier):
+        return _line(_earlier_line(fact))
     return _line({"type": _NAMES[type(fact)], **fact._asdict()})
 
 
@@ -126,16 +146,19 @@ def _plain(kind: type[Any], numbers: frozenset[str], texts: frozenset[str]) -> A
     return read
 
 
-_TIMES = frozenset({"t", "up", "btime"})
+_TIMES = frozenset({"t", "up", "btime", "lived_s"})
 _REQUIRED: dict[type[Any], tuple[str, ...]] = {
     Who: ("pid", "start"),
     KernelLine: ("line",),
     Outcome: ("order_id", "outcome", "detail"),
+    LogState: ("state",),
+    PastKill: ("identity", "lines"),
     Said: ("kind", "identity", "because", "body"),
 }
 _NAMES: dict[type[Any], str] = {
     Host: "host", Who: "who", Group: "group", KernelLine: "kmsg", Tick: "tick",
-    Outcome: "outcome", Said: "said",
+    Outcome: "outcome", Said: "said", CgroupKills: "cgroup_kills", LogState: "log",
+    Looked: "looked", Earlier: "earlier",
 }  # fmt: skip
 
 
@@ -150,7 +173,95 @@ def _said(value: dict[str, Any]) -> Said:
     return Said(value["t"], value.get("up"), kind, identity, tuple(map(str, because)), body)
 
 
+def _cgroup_kills(value: dict[str, Any]) -> CgroupKills:
+    rows = []
+    for row in _list(value, "rows"):
+        if not (
+            isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)
+            and _is_count(row[1]) and (row[2] is None or _is_count(row[2]))
+        ):  # fmt: skip
+            raise TraceError("expected rows of [cgroup, kills, kills of its subtree]")
+        rows.append((words.safe(row[0]), row[1], row[2]))
+    whole = value.get("whole") is True
+    return CgroupKills(value["t"], value.get("up"), tuple(rows), whole)
+
+
+def _looked(value: dict[str, Any]) -> Looked:
+    entries, units = _list(value, "entries"), value.get("units") or {}
+    if not (
+        isinstance(value.get("look_id"), str) and all(isinstance(one, dict) for one in entries)
+        and isinstance(units, dict) and all(isinstance(one, dict) for one in units.values())
+    ):  # fmt: skip
+        raise TraceError('expected "look_id", "entries" and "units"')
+    problem = value.get("problem")
+    said = words.safe(problem) if isinstance(problem, str) else None
+    return Looked(value["t"], value.get("up"), value["look_id"], tuple(entries), units, said)
+
+
+def _earlier_line(fact: Earlier) -> dict[str, Any]:
+    counted = fact.counted
+    return {
+        "type": "earlier", "t": fact.t, "up": fact.up, "again": fact.again,
+        "kills": [
+            {key: part for key, part in kill._asdict().items() if part is not None}
+            for kill in fact.kills
+        ],
+        "counted": None if counted is None else counted_plain(counted),
+    }  # fmt: skip
+
+
+def counted_plain(counted: Counted) -> dict[str, Any]:
+    """As JSON holds it, here and in the store."""
+    return counted._asdict()
+
+
+def counted_of(value: object) -> Counted | None:
+    """What `counted_plain` gave; None where it is nothing of the kind."""
+    try:
+        boot, upto, missing = value["boot_id"], value["value"], value["missing"]  # type: ignore[index]
+        found = tuple(Missing(*one) for one in missing)
+    except (TypeError, KeyError, ValueError):
+        return None
+    good = all(
+        isinstance(one.id, str) and _is_count(one.kills) and one.kills > 0 and _is_number(one.t)
+        and (one.up is None or _is_number(one.up))
+        for one in found
+    )  # fmt: skip
+    return (
+        Counted(boot, upto, found) if isinstance(boot, str) and _is_count(upto) and good else None
+    )
+
+
+def _earlier(value: dict[str, Any]) -> Earlier:
+    read = _plain(PastKill, frozenset(PastKill._fields) - _KILL_TEXTS, _KILL_TEXTS)
+    kills = []
+    for one in _list(value, "kills"):
+        if not isinstance(one, dict) or not _is_number(one.get("t")):
+            raise TraceError('expected "kills", a list of objects')
+        kills.append(read(one))
+    again = []
+    for one in _list(value, "again"):
+        if not (isinstance(one, list) and len(one) == 2 and isinstance(one[0], str)
+                and _is_count(one[1])):  # fmt: skip
+            raise TraceError('expected "again", a list of [identity, lines]')
+        again.append((one[0], one[1]))
+    counted = counted_of(value.get("counted"))
+    return Earlier(value["t"], value.get("up"), tuple(kills), counted, tuple(again))
+
+
+def _list(value: dict[str, Any], key: str) -> list[Any]:
+    found = value.get(key, [])
+    if not isinstance(found, list):
+        raise TraceError(f'expected "{key}", a list')
+    return found
+
+
+_KILL_TEXTS = frozenset({"boot_id", "identity", "comm", "exe", "unit"})
 _READERS: dict[str, Any] = {
+    "cgroup_kills": _cgroup_kills,
+    "looked": _looked,
+    "earlier": _earlier,
+    "log": _plain(LogState, frozenset({"t", "up"}), frozenset({"state", "why"})),
     "procs": _sweep,
     "sweep": _sweep,
     "said": _said,

@@ -16,16 +16,28 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
-from watchdog import overview, wire, words
+from watchdog import overview, trace, wire, words
 from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
 from watchdog.desk import Desk
-from watchdog.engine import Engine
-from watchdog.facts import Event, Fact, KernelLine, Order, Outcome, Said, Sweep, Tick
+from watchdog.engine import Engine, Out
+from watchdog.facts import (
+    Earlier,
+    Event,
+    Fact,
+    KernelLine,
+    LogState,
+    Order,
+    Outcome,
+    Said,
+    Sweep,
+    Tick,
+)  # fmt: skip
 from watchdog.handover import Handover, RejectedError
 from watchdog.health import Health
 from watchdog.kernel_source import KernelSource
+from watchdog.looks import Looks
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
 from watchdog.recorder import Recorder
 from watchdog.sense.senses import Senses
@@ -92,6 +104,9 @@ class Watcher:
             opts.json, self._feed_back,
         )  # fmt: skip
         self.log = KernelSource(self.children, kept, self.senses.host.boot_id)
+        self.log_state = ("", "")
+        self.looks = Looks(clock, self.children, self.senses, self._feed)
+        self.counted = trace.counted_of(_object(kept.get("kills")))
         started = clock.boottime()
         self.started_t = clock.wall()
         self.next_beat = started
@@ -112,6 +127,7 @@ class Watcher:
             self.store.mark_told([flat["id"]])
         if self.opts.record:
             self.recorder = Recorder(self.opts.record, self.host)
+        self._recall()
         self._send(("rules", guard_settings(self.rules)))
         self._await_grant()
         self._sense()
@@ -126,8 +142,20 @@ class Watcher:
         self._stop()
         return 0
 
+    def _recall(self) -> None:
+        """What the runs before this one told of kills, and what every cgroup has counted so far."""
+        kills, again = self.store.load_past_kills(self.engine.boot_id or "")
+        t, up = self.clock.wall(), self.clock.boottime()
+        self._feed(Earlier(t, up, tuple(kills), self.counted, tuple(again.items())))
+        counts = None if self.senses.container else self.senses.cgroups.kills(t, up)
+        if counts is not None:
+            self._feed(counts)
+
     def _say_started(self) -> None:
         because, body = overview.started(self.engine, self._guard_mode())
+        if self.senses.container:
+            because.append(f"OOM kills are not counted: {self.senses.container}, and the "
+                           "kernel's counter is that of the whole machine")  # fmt: skip
         self._say("watchdog.started", because, {**body, "state": self.opts.state})
 
     def _stop(self) -> None:
@@ -160,6 +188,7 @@ class Watcher:
             self._hear()
         self.children.turn(self.clock.boottime())
         self.desk.hooks_over()
+        self.looks.over()
         self._read_kernel_log()
         self._reloaded()
         self._sense()
@@ -206,14 +235,22 @@ class Watcher:
         kept = self.log.cursors() if isinstance(fact, KernelLine | Tick) else {}
         self._take(self.engine.feed(fact), kept)
 
-    def _take(self, out: list[Event | Order], kept: dict[str, str]) -> None:
+    def _take(self, out: list[Out], kept: dict[str, str]) -> None:
         for item in out:
             if isinstance(item, Event):
-                self.desk.take(item, kept)
+                counted = self._kept_count() if item.kind.startswith("oom.") else {}
+                self.desk.take(item, kept | counted)
                 if item.kind.startswith("leak."):
                     self._persist(urgent=True)
-            else:
+            elif isinstance(item, Order):
                 self.desk.carry_out(item)
+            else:
+                self.looks.ask(item)
+
+    def _kept_count(self) -> dict[str, str]:
+        """How far the kernel's count of kills is told, for the transaction that tells of it."""
+        counted = self.engine.kills.balance.kept()
+        return {"kills": json.dumps(trace.counted_plain(counted))} if counted else {}
 
     def _feed_back(self, outcome: Outcome) -> None:
         self._feed(outcome)
@@ -313,7 +350,13 @@ class Watcher:
             self.health.degrade("kernel_log", problem)
 
     def _read_kernel_log(self) -> None:
+        self._say_log_state()
+        counted = False
         for fact in self.log.facts(self.clock):
+            if not counted and "illed process" in fact.line:
+                # The kernel counts before it prints: read now, its count covers this line.
+                counted = True
+                self._feed(self.senses.read_host(self.clock.wall(), self.clock.boottime()))
             self._feed(fact)
             self.log.settled(self.engine.idle)
             self.tick_at = self.clock.boottime() + QUIET_S
@@ -326,11 +369,17 @@ class Watcher:
                       [f"the kernel log overran: {words.count(lost, 'record')} lost"],
                       {"what": "kernel_log_overrun", "lost": lost})  # fmt: skip
 
+    def _say_log_state(self) -> None:
+        state = self.log.state()
+        if state != self.log_state:
+            self.log_state = state
+            self._feed(LogState(self.clock.wall(), self.clock.boottime(), *state))
+
     # ---- the store, now.json -----------------------------------------------------------------
 
     def _persist(self, urgent: bool) -> None:
         self.store.put_entities(self.engine.dump(urgent))
-        self.store.put_kept(self.log.cursors())
+        self.store.put_kept(self.log.cursors() | self._kept_count())
         if not urgent:
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from watchdog import trace, words
 from watchdog.cli import args as common
-from watchdog.engine import Engine
+from watchdog.engine import Engine, Out
 from watchdog.facts import Event, Fact, Group, KernelLine, Order, Outcome, Row, Sweep
 from watchdog.history import entities
 from watchdog.policy.rules import Rules
@@ -127,11 +127,11 @@ class Replay:
             yield from self.feed(fact)
         yield from self._answer(self.engine.finish(), self.last_t, None)
 
-    def _answer(self, out: list[Event | Order], t: float, up: float | None) -> Iterator[Event]:
+    def _answer(self, out: list[Out], t: float, up: float | None) -> Iterator[Event]:
         for item in out:
             if isinstance(item, Event):
                 yield item
-            elif not self.acted:
+            elif isinstance(item, Order) and not self.acted:
                 done = Outcome(t, up, item.id, "would", "replayed: nothing was done")
                 yield from self._answer(self.engine.feed(done), t, up)
 

@@ -158,6 +158,16 @@ def load(record: EntityRecord) -> Trend | None:
     return trend
 
 
+def names(record: EntityRecord) -> tuple[str | None, str | None]:
+    """(comm, unit) as they were written; None where that cannot be read."""
+    try:
+        head = json.loads(record.blob.partition(b"\n")[0])
+        comm, unit = head.get("comm"), head.get("unit")
+    except (ValueError, AttributeError):
+        return None, None
+    return comm if isinstance(comm, str) else None, unit if isinstance(unit, str) else None
+
+
 class Sizes(NamedTuple):
     """What a record remembers of one entity: its names, and (t, up, KiB), the oldest first."""
 

@@ -22,6 +22,9 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history.entities import Trend
 
+# A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
+GONE_S = 120.0
+GONE_MAX = 128
 TICKS_PER_S = 100  # USER_HZ: what /proc counts start times in, the same on every Linux
 
 
@@ -42,6 +45,22 @@ def used_bytes(group: Group) -> int:
     return sum(part or 0 for part in (group.anon, group.shmem, group.swap, group.kernel))
 
 
+class Gone(NamedTuple):
+    """A process that is not there any more: who it was, and its size when it was last seen.
+
+    ``up`` is when it was noticed to be gone, ``seen_t`` and ``seen_up`` when it was last seen.
+    """
+
+    entity: Entity
+    resident_bytes: int
+    cgroup: str | None
+    trend: Trend
+    t: float
+    up: float
+    seen_t: float
+    seen_up: float
+
+
 class World:
     """Facts in, the current state out; decides nothing."""
 
@@ -53,6 +72,8 @@ class World:
         self.unit_trends: dict[str, Trend] = {}
         self.groups: dict[str, Group] = {}
         self.by_pid: dict[int, Ident] = {}
+        self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
+        self.since_t: float | None = None  # when our history begins
 
     def take_host(self, host: Host) -> None:
         self.host = host
@@ -80,6 +101,8 @@ class World:
     def take_sweep(self, sweep: Sweep) -> tuple[list[tuple[Ident, list[int]]], list[Ident]]:
         """Take rows: (who closed buckets at which levels, who has gone since the last census)."""
         now = _now(sweep)
+        if self.since_t is None:
+            self.since_t = sweep.t
         closed = []
         for row in sweep.rows:
             ident = (row[PID], row[START])
@@ -107,12 +130,28 @@ class World:
             gone = [ident for ident in self.rows if ident not in seen]
         return closed, gone
 
-    def forget(self, ident: Ident) -> None:
-        """A process is gone."""
+    def forget(self, ident: Ident, t: float, now: float) -> None:
+        """A process is gone; for a while it is remembered, for what is said of its end."""
+        row, who, trend = self.rows.get(ident), self.who.get(ident), self.trends.get(ident)
+        if row is not None and trend is not None:
+            cgroup = who.cgroup if who else None
+            seen = (trend.last_t, trend.last_up)
+            self.remember(Gone(self.entity(ident), row[RSS], cgroup, trend, t, now, *seen))
         for table in (self.rows, self.who, self.trends):
             table.pop(ident, None)
         if self.by_pid.get(ident[0]) == ident:
             del self.by_pid[ident[0]]
+
+    def remember(self, gone: Gone) -> None:
+        """Keep somebody who is gone for two minutes, and not more than GONE_MAX of them."""
+        if gone.entity.pid is None:
+            return
+        old = [pid for pid, one in self.gone.items() if gone.up - one.up > GONE_S]
+        for pid in old:
+            del self.gone[pid]
+        self.gone[gone.entity.pid] = gone
+        if len(self.gone) > GONE_MAX:
+            del self.gone[min(self.gone, key=lambda pid: self.gone[pid].resident_bytes)]
 
     def forget_groups(self, before: float) -> list[tuple[str, Trend]]:
         """Drop the cgroups not seen since `before` (our now); the units that went with them."""
@@ -151,10 +190,19 @@ class World:
             who.container if who else None,
         )
 
-    def entity_of_pid(self, pid: int) -> Entity | None:
-        """Whoever has, or had until the last census, that PID."""
-        ident = self.by_pid.get(pid)
-        return self.entity(ident) if ident else None
+    def known(self, pid: int, up: float | None = None) -> tuple[Entity, Trend] | None:
+        """Whoever has that PID, or had it lately; at `up`, where the number was used again."""
+        ident, gone = self.by_pid.get(pid), self.gone.get(pid)
+        if ident is not None and gone is not None and up is not None:
+            ident = ident if ident[1] / TICKS_PER_S <= up else None
+        if ident is not None:
+            return self.entity(ident), self.trends[ident]
+        return (gone.entity, gone.trend) if gone is not None else None
+
+    def entity_of_pid(self, pid: int, up: float | None = None) -> Entity | None:
+        """See `known`."""
+        found = self.known(pid, up)
+        return found[0] if found else None
 
     def chain(self, cgroup: str | None) -> Iterator[Group]:
         """The cgroup and those above it, as far as we know them."""

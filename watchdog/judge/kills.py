@@ -1,18 +1,43 @@
-"""Pure: the kernel log's reports and the kernel's counter, joined with what is known of the dead.
+"""Pure: every kill for lack of memory, whoever made it, told once and joined with what is known.
 
-Holds the assembler, and what has to be remembered of kills. Gives each event without the part that
-only the engine knows (its host, and the boot where it is the one that runs).
+The kernel log's reports become oom.kill; what the kernel counted and no line tells becomes
+oom.unattributed; what others did kill.other. Remembers kills, and how far the counter is told.
+Gives each event without the part that only the engine knows (its host, the boot that runs).
 """
 
+import heapq
+from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from watchdog import words
-from watchdog.facts import Host, KernelLine
-from watchdog.history.world import World
-from watchdog.judge.attribution import GRACE_S, KillCount
-from watchdog.judge.diagnosis import oom_kill_event
-from watchdog.judge.past import NOTHING, Past, growth_of, leak_of
+from watchdog import procfs, words
+from watchdog.facts import (
+    CgroupKills,
+    Earlier,
+    Group,
+    Host,
+    KernelLine,
+    LogState,
+    Look,
+    Looked,
+    PastKill,
+)  # fmt: skip
+from watchdog.history.world import TICKS_PER_S, Gone, World
+from watchdog.judge.attribution import GRACE_S, Balance, CgroupCounts
+from watchdog.judge.diagnosis import identity, oom_kill_event
+from watchdog.judge.others import Others
+from watchdog.judge.past import (
+    GROWERS_MAX,
+    KILLS_MAX,
+    NOTHING,
+    Grower,
+    Kill,
+    Past,
+    grower_of,
+    growth_of,
+    leak_of,
+)
+from watchdog.judge.telling import Telling
 from watchdog.oom_report.assemble import Assembler, Report
 
 FORGED = {
@@ -21,19 +46,15 @@ FORGED = {
 }
 # An hour is longer than any rule looks back at an OOM kill.
 REMEMBERED_S = 3600.0
-
-
-class Telling(NamedTuple):
-    """An event to be told. ``boot_id`` only where it is of another boot than the running one."""
-
-    kind: str
-    identity: str
-    t: float
-    up: float | None
-    because: tuple[str, ...]
-    body: Mapping[str, Any]
-    cause: str | None = None
-    boot_id: str | None = None
+PAST_KILLS_MAX = 64
+# Lines come within a second; only then is a rise worth a look at all cgroups, every 10 s at most.
+LOOK_AFTER_S = 1.5
+LOOK_EVERY_S = 10.0
+# A journal that is read for longer than this is not waited for.
+CATCH_UP_S = 60.0
+VANISHED_MAX = 10
+# Who grew much is large: the growth of so many of the largest is looked at, not of thousands.
+GROWERS_LOOKED_AT = 64
 
 
 class Kills:
@@ -42,73 +63,175 @@ class Kills:
     def __init__(self, world: World) -> None:
         self.world = world
         self.oom = Assembler()
-        self.counted = KillCount()
+        self.balance = Balance()
+        self.counts = CgroupCounts()
+        self.others = Others()
+        self.past: deque[PastKill] = deque(maxlen=PAST_KILLS_MAX)
         self.oom_killed: dict[str, float] = {}  # "unit:NAME" or "pid:start" -> when (our now)
+        self.boot_id: str | None = None
+        self._again: dict[str, int] = {}
+        self._unproven: list[tuple[float, Mapping[str, Any]]] = []
+        self._log = LogState(0.0, None, "live")
+        self._census_up: deque[float] = deque(maxlen=16)
+        self._looked_up: float | None = None
+        self._asked_up: float | None = None
 
-    def line(self, line: KernelLine, boot_id: str | None) -> list[Telling]:
-        """A record of the kernel log; `boot_id` is the boot that runs."""
-        return self._reports(self.oom.feed(line), boot_id)
+    # ---- facts -------------------------------------------------------------------------------
 
-    def tick(self, t: float, up: float | None, boot_id: str | None) -> list[Telling]:
+    def earlier(self, fact: Earlier) -> None:
+        """What the runs before this one have told."""
+        self.past.extend(fact.kills)
+        self._again = dict(fact.again)
+        if fact.counted is not None:
+            self.balance.take(fact.counted)
+
+    def log(self, fact: LogState) -> None:
+        """How the kernel log is read from now on."""
+        self._log = fact
+
+    def line(self, line: KernelLine) -> list[Telling]:
+        """A record of the kernel log."""
+        return self._reports(self.oom.feed(line))
+
+    def tick(self, t: float, up: float | None) -> list[Telling]:
         """Time has passed: what is over by quiet is told."""
-        return self._reports(self.oom.tick(t, up), boot_id)
+        return self._reports(self.oom.tick(t, up))
 
-    def flush(self, boot_id: str | None) -> list[Telling]:
+    def flush(self) -> list[Telling]:
         """No more lines come: tell the report that is still open."""
-        return self._reports(self.oom.flush(), boot_id)
+        return self._reports(self.oom.flush())
 
-    def settle(self, boot_id: str | None) -> list[Telling]:
+    def settle(self) -> list[Telling]:
         """The daemon stops: tell the report whose kill line was seen."""
-        return self._reports(self.oom.settle(), boot_id)
+        return self._reports(self.oom.settle())
 
-    def counter(self, host: Host) -> list[Telling]:
-        """The kernel's own counter proves that no kill was missed, or tells that one was."""
+    def host(self, host: Host) -> list[Telling | Look]:
+        """A reading of the machine, and of the kernel's own count of its kills."""
+        now = host.t if host.up is None else host.up
+        self.others.reading(host)
+        if host.oom_kill is not None:
+            self.balance.reading(host.oom_kill, host.t, host.up, host.boot_id)
+            self._prove()
+        out: list[Telling | Look] = [*self.tick(host.t, host.up)]
         if host.oom_kill is None:
-            return []
-        missed = self.counted.counter(host.oom_kill, host.t if host.up is None else host.up)
-        if not missed:
-            return []
-        because = (
-            f"the kernel counted {words.count(missed, 'OOM kill')} for which the kernel log held "
-            f"no line within {words.duration(GRACE_S)}",
-        )
-        body = {"count": missed, "counter": host.oom_kill}
-        return [
-            Telling("oom.unattributed", str(host.oom_kill), host.t, host.up, because, body)
-        ]  # fmt: skip
+            return [*out, *self.others.ask(now, 0)]
+        if not self.balance.owed and self.oom.idle:
+            self.counts.clear()
+        out += [*self._uncounted(host, now), *self._look(host.t, now)]
+        return [*out, *self.others.ask(now, self.balance.owed)]
+
+    def group(self, group: Group, before: Group | None) -> None:
+        """A memory cgroup, and what it was when last read."""
+        if group.cgroup is not None and group.events:
+            self.counts.group(group.cgroup, group.events)
+        self.others.group(group, before)
+
+    def scanned(self, found: CgroupKills) -> None:
+        """Every cgroup's own count of kills."""
+        self.counts.scan(found)
+        self._looked_up = found.t if found.up is None else found.up
+
+    def census(self, gone: Iterable[Gone], t: float, up: float | None) -> list[Telling | Look]:
+        """After each census: who is not there any more."""
+        now = t if up is None else up
+        gone = list(gone)
+        self._census_up.append(now)
+        self.others.vanished(gone, now)
+        told = self.others.marked(gone, t, up)
+        return [*told, *self.others.ask(now, self.balance.owed)]
+
+    def looked(self, fact: Looked) -> list[Telling]:
+        """The answer to a look."""
+        return self.others.answered(fact)
+
+    def ours(self, pid: int, now: float) -> None:
+        """We killed it ourselves, and said so."""
+        self.others.explained(pid, now)
 
     def forget(self, now: float) -> None:
         """Drop what is too old to matter."""
         recent = {key: at for key, at in self.oom_killed.items() if now - at < REMEMBERED_S}
         self.oom_killed = recent
+        self.counts.forget(self.world.groups)
 
-    def _reports(self, reports: Iterable[Report], boot_id: str | None) -> list[Telling]:
-        out: list[Telling] = []
-        for report in reports:
-            ours = report.boot_id is None or report.boot_id == boot_id
-            past = self._past(report) if ours else NOTHING
-            body, because, identity = oom_kill_event(report, past)
-            cause = self._cause_of(body) if ours else None
-            if ours:
-                self.counted.line(report.kill_lines)
-                self._remember(body, report.up if report.up is not None else report.t)
-            out.append(
-                Telling("oom.kill", identity, report.t, report.up, because, body, cause,
-                        report.boot_id)
-            )  # fmt: skip
+    # ---- reports -----------------------------------------------------------------------------
+
+    def _reports(self, reports: Iterable[Report]) -> list[Telling]:
+        out = [self._report(report) for report in reports]
         for forged in self.oom.forged():
-            identity = str(forged.usec) if forged.usec is not None else f"{forged.t:.3f}"
+            name = str(forged.usec) if forged.usec is not None else f"{forged.t:.3f}"
             body = {"why": forged.why, "text": forged.text}
             because = (FORGED.get(forged.why, forged.why),)
-            out.append(Telling("oom.forged", identity, forged.t, forged.up, because, body))
+            out.append(Telling("oom.forged", name, forged.t, forged.up, because, body))
         return out
 
+    def _report(self, report: Report) -> Telling:
+        ours = report.boot_id is None or report.boot_id == self.boot_id
+        past = self._past(report) if ours else NOTHING
+        body, because, name = oom_kill_event(report, past)
+        killed = int(report.victim is not None) + len(report.also_killed)
+        cause, by = None, "kernel" if killed else None
+        settled: list[str] = []
+        if ours:
+            known = self.world.known(report.victim.pid, report.up) if report.victim else None
+            cause = known[1].event if known else None
+            now = report.t if report.up is None else report.up
+            for pid in (one["pid"] for one in (body, *body["also_killed"]) if one["pid"]):
+                self.others.explained(pid, now)
+            # What an earlier run has told is not counted a second time.
+            fresh = max(0, killed - self._again.pop(name, 0))
+            proven = self.balance.covers(fresh, report.t, report.up)
+            settled = self.balance.line(fresh, report.t, report.up)
+            self.counts.line(report.task_cgroup, fresh)
+            self._remember(report, body, name, killed)
+            if settled or proven:
+                self._killed(body, now)
+            elif proven is None and (self.balance.read_up is None or self.balance.read_up < now):
+                self._unproven.append((now, body))
+                del self._unproven[:-PAST_KILLS_MAX]
+            elif killed and proven is False:
+                by = "unknown"
+                because = (*because, "the kernel's own count of kills did not rise with it")
+        if settled:
+            because = (*because, f"this settles {settled[0]}: its line came late")
+        body = {**body, "killed_by": by, "settles": settled[0] if settled else None}
+        return Telling("oom.kill", name, report.t, report.up, because, body, cause, report.boot_id)
+
+    def _prove(self) -> None:
+        """The counter was read after lines whose kills it could not confirm so far."""
+        waiting, self._unproven = self._unproven, []
+        if self.balance.agreed:
+            for at, body in waiting:
+                self._killed(body, at)
+
+    def _killed(self, body: Mapping[str, Any], now: float) -> None:
+        """A kill that policies may act on: line, counter, and a process of our own census."""
+        if body.get("start") is None:
+            return
+        if body.get("unit"):
+            self.oom_killed[f"unit:{body['unit']}"] = now
+        self.oom_killed[f"{body['pid']}:{body['start']}"] = now
+
+    def _remember(self, report: Report, body: Mapping[str, Any], name: str, killed: int) -> None:
+        victim = report.victim
+        if victim is None or any(one.identity == name for one in self.past):
+            return
+        parts = [part for part in (victim.anon, victim.shmem, victim.swap) if part is not None]
+        start, up = body.get("start"), report.up
+        lived = None if start is None or up is None else max(0.0, up - start / TICKS_PER_S)
+        self.past.append(PastKill(
+            report.t, report.boot_id or self.boot_id, name, killed, victim.pid, victim.comm,
+            body.get("exe"), body.get("uid"), body.get("unit"), sum(parts) if parts else None,
+            body.get("limit_bytes"), None if lived is None else round(lived, 1),
+        ))  # fmt: skip
+
+    # ---- what is known of the dead -----------------------------------------------------------
+
     def _past(self, report: Report) -> Past:
-        """What is known of the dead, and of the tasks beside it."""
+        """What is known of the dead, of the tasks beside it, and of the dead before it."""
         world = self.world
-        ident = world.by_pid.get(report.victim.pid) if report.victim else None
-        trend = world.trends.get(ident) if ident else None
-        entity = world.entity(ident) if ident else None
+        found = world.known(report.victim.pid, report.up) if report.victim else None
+        entity, trend = found or (None, None)
         unit = world.unit_trends.get(entity.unit) if entity and entity.unit else None
         units = {}
         for row in report.rows:
@@ -117,16 +240,124 @@ class Kills:
                 units[row.pid] = known.unit
         return Past(
             entity, growth_of(trend) if trend else None, leak_of(trend) if trend else None,
-            growth_of(unit) if unit else None, leak_of(unit) if unit else None, units=units,
+            growth_of(unit) if unit else None, leak_of(unit) if unit else None,
+            tuple(self._growers(report)), tuple(self._kills_of(report)), units, world.since_t,
         )  # fmt: skip
 
-    def _cause_of(self, body: Mapping[str, Any]) -> str | None:
-        ident = self.world.by_pid.get(body.get("pid") or -1)
-        trend = self.world.trends.get(ident) if ident else None
-        return trend.event if trend else None
+    def _growers(self, report: Report) -> list[Grower]:
+        """Who grew most in the memory that ran out, the victim too."""
+        world = self.world
+        top = report.cgroup if report.scope == "memcg" else None
+        found: list[Grower | None] = []
+        size = {ident: trend.kib for ident, trend in world.trends.items()}
+        for ident in heapq.nlargest(GROWERS_LOOKED_AT, size, key=lambda one: (size[one], one)):
+            who, entity = world.who.get(ident), world.entity(ident)
+            if _below(who.cgroup if who else None, top):
+                found.append(
+                    grower_of(world.trends[ident], entity.comm or "?", ident[0], entity.unit)
+                )
+        for pid, gone in world.gone.items():
+            if pid not in world.by_pid and report.victim and pid == report.victim.pid:
+                found.append(grower_of(gone.trend, gone.entity.comm or "?", pid, gone.entity.unit))
+        for group in world.groups.values():
+            own = world.unit_trends.get(group.unit or "")
+            if group.unit and own is not None and _below(group.cgroup, top):
+                found.append(grower_of(own, group.unit, None, group.unit))
+        growers = [one for one in found if one is not None]
+        growers.sort(key=lambda one: (-one.grew_bytes, one.name, one.pid or 0))
+        return growers[:GROWERS_MAX]
 
-    def _remember(self, body: Mapping[str, Any], now: float) -> None:
-        if body.get("unit"):
-            self.oom_killed[f"unit:{body['unit']}"] = now
-        if body.get("start") is not None:
-            self.oom_killed[f"{body['pid']}:{body['start']}"] = now
+    def _kills_of(self, report: Report) -> list[Kill]:
+        """Earlier OOM kills of the same unit, else of the same program."""
+        victim = report.victim
+        if victim is None:
+            return []
+        known = self.world.entity_of_pid(victim.pid, report.up)
+        unit, exe = (known.unit, known.exe) if known else (None, None)
+        itself = identity(report)
+        same = [
+            one for one in self.past
+            if one.t < report.t and one.identity != itself and (
+                one.unit == unit if unit is not None
+                else one.exe == exe if exe is not None and one.exe is not None
+                else one.unit is None and (one.comm, one.uid) == (victim.comm, victim.uid)
+            )
+        ]  # fmt: skip
+        return [
+            Kill(one.t, one.pid, one.comm, one.size_bytes, one.limit_bytes, one.lived_s)
+            for one in sorted(same, key=lambda one: one.t)[-KILLS_MAX:]
+        ]
+
+    # ---- what no line tells ------------------------------------------------------------------
+
+    def _look(self, t: float, now: float) -> list[Look]:
+        """Ask for all cgroups' counts, and for who vanished, soon after a rise without a line."""
+        oldest = self.balance.oldest()
+        if oldest is None or now - oldest < LOOK_AFTER_S or self._waits(now):
+            return []
+        if self._looked_up is not None and self._looked_up >= (self.balance.newest() or now):
+            return []
+        if self._asked_up is not None and now - self._asked_up < LOOK_EVERY_S:
+            return []
+        self._asked_up = now
+        return [Look(f"counts-{now:.3f}", "counts", t)]
+
+    def _waits(self, now: float) -> bool:
+        """Lines of before are still being read."""
+        since = self._log.t if self._log.up is None else self._log.up
+        return self._log.state == "catching up" and now - since < CATCH_UP_S
+
+    def _uncounted(self, host: Host, now: float) -> list[Telling]:
+        """The kernel's own counter proves that no kill was missed, or tells that one was."""
+        count = 0 if self._waits(now) else self.balance.due(now, self._looked_up)
+        if not count:
+            return []
+        cgroups = self.counts.unexplained()
+        since = self._census_before(self.balance.oldest() or now)
+        vanished = [one for one in self.world.gone.values() if since is None or one.up > since]
+        vanished = [one for one in vanished if f"{one.entity.pid}:{one.entity.start}" not in
+                    self.oom_killed]  # fmt: skip
+        vanished.sort(key=lambda one: (-one.resident_bytes, one.entity.pid or 0))
+        del vanished[VANISHED_MAX:]
+        body = {
+            "count": count,
+            "counter": host.oom_kill,
+            "killed_by": "kernel",
+            "cgroups": [
+                {"cgroup": one.cgroup, "unit": procfs.place(one.cgroup).unit, "count": one.kills,
+                 "below": one.below}
+                for one in cgroups
+            ],
+            "vanished": [
+                {"pid": one.entity.pid, "comm": one.entity.comm, "unit": one.entity.unit,
+                 "resident_bytes": one.resident_bytes}
+                for one in vanished
+            ],
+        }  # fmt: skip
+        because = [
+            f"the kernel counted {words.count(count, 'OOM kill')} for which the kernel log held "
+            f"no line within {words.duration(GRACE_S)}"
+        ]
+        if self._log.state == "off":
+            because.append(f"the kernel log is not read: {self._log.why or 'no source'}")
+        for found in cgroups[:3]:
+            place = f"a cgroup below {found.cgroup} that is gone" if found.below else found.cgroup
+            because.append(f"{place} counted {words.count(found.kills, 'kill')}")
+        if vanished:
+            first = vanished[0].entity
+            size = words.size(vanished[0].resident_bytes)
+            because.append(
+                f"{first.comm} (pid {first.pid}, {size}) vanished meanwhile: it may be it"
+            )
+        name = str(self.balance.after(count))
+        event_id = f"oom.unattributed-{(self.boot_id or 'unknown')[:8]}-{name}"
+        self.balance.told(count, event_id, host.t, host.up)
+        return [Telling("oom.unattributed", name, host.t, host.up, tuple(because), body)]
+
+    def _census_before(self, up: float) -> float | None:
+        """When everybody was last counted before that."""
+        return max((one for one in self._census_up if one < up - LOOK_AFTER_S), default=None)
+
+
+def _below(cgroup: str | None, top: str | None) -> bool:
+    return top is None or (cgroup is not None and f"{cgroup}/".startswith(f"{top.rstrip('/')}/"))

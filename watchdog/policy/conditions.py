@@ -59,11 +59,13 @@ def conditions(when: When, s: Subject, pressure: bool | None, now: float) -> lis
             "memory of the machine is short" if pressure else "memory of the machine is not short",
             "pressure")  # fmt: skip
     if when.oom_kill is not None:
+        # A line of the kernel log proves nothing alone: text that others chose gets into it.
         at = s.oom_killed_up
-        add("oom_kill", at is not None and now - at <= OOM_RECENT_S,
+        recent = at is not None and now - at <= OOM_RECENT_S
+        add("oom_kill", recent if s.oom_counted else None,
             "the kernel has not killed it for lack of memory" if at is None else
             "the kernel killed it for lack of memory "
-            f"{words.duration(max(0.0, now - at))} ago")  # fmt: skip
+            f"{words.duration(max(0.0, now - at))} ago", "oom_kill")  # fmt: skip
     return found
 
 

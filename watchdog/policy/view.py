@@ -33,6 +33,7 @@ _STAGES = ("none", "suspected", "confirmed")
 def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Iterator[Subject]:
     """Every process and every unit with a cgroup of its own; `oom_killed`: subject key -> when."""
     members: dict[str, list[Trend]] = {}
+    counted = world.host is not None and world.host.oom_kill is not None
     for ident, row in world.rows.items():
         trend = world.trends[ident]
         if row[UNIT]:
@@ -47,6 +48,7 @@ def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Itera
             exhausts_in_s=_exhausts_in(trend),
             limit_share=_limit_share(world, who.cgroup if who else None),
             oom_killed_up=oom_killed.get(key),
+            oom_counted=counted,
             cause=trend.event,
         )
     for group in world.groups.values():
@@ -66,6 +68,7 @@ def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Itera
             exhausts_in_s=_exhausts_in(worst),
             limit_share=_limit_share(world, group.cgroup),
             oom_killed_up=oom_killed.get(f"unit:{group.unit}"),
+            oom_counted=counted,
             cause=worst.event,
         )
 

@@ -8,10 +8,14 @@ import os
 from collections.abc import Iterable
 
 from watchdog import procfs, words
-from watchdog.facts import Group
+from watchdog.facts import CgroupKills, Group
 
 # v1 writes "no limit" as the largest multiple of the page size below 2^63.
 UNLIMITED_BYTES = 1 << 60
+# A look at every cgroup's kill count is bounded (20 us each): past this the rest is left out.
+SCAN_MAX = 10_000
+# systemd-oomd counts here what it killed in a cgroup (src/oom/oomd-util.c of systemd).
+OOMD_XATTR = "user.oomd_kill"
 
 
 class Cgroups:
@@ -51,6 +55,54 @@ class Cgroups:
         read = self._read_v2 if self.v2 else self._read_v1
         found = (read(t, up, path) for path in sorted(wanted))
         return [group for group in found if group is not None]
+
+    def kills(self, t: float, up: float) -> CgroupKills | None:
+        """The kill counts of all cgroups that have any; None where there is no hierarchy."""
+        if self.base is None:
+            return None
+        rows = []
+        todo = [""]
+        seen = 0
+        while todo and seen < SCAN_MAX:
+            raw = todo.pop()
+            seen += 1
+            name = "memory.events" if self.v2 else "memory.oom_control"
+            counts = procfs.parse_counters(self._file(raw, name) or b"")
+            total = counts.get("oom_kill", 0)
+            if total:
+                own, tree = self._own_kills(raw, total) if self.v2 else (total, None)
+                rows.append((words.safe(raw) or "/", own, tree))
+            try:
+                with os.scandir(f"{self.base}{raw}") as entries:
+                    todo += [
+                        f"{raw}/{entry.name}"
+                        for entry in entries
+                        if entry.is_dir(follow_symlinks=False)
+                    ]
+            except OSError:  # it went meanwhile
+                continue
+        return CgroupKills(t, up, tuple(sorted(rows)), not todo)
+
+    def _own_kills(self, path: str, total: int) -> tuple[int, int | None]:
+        """(own, subtree); before 5.2 memory.events held a cgroup's own counts alone."""
+        raw = self._file(path, "memory.events.local") if total else b"oom_kill 0"
+        if raw is None:
+            return total, None
+        return procfs.parse_counters(raw).get("oom_kill", 0), total
+
+    def _events(self, path: str) -> dict[str, int]:
+        found = procfs.parse_counters(self._file(path, "memory.events") or b"")
+        if "oom_kill" in found:
+            own, tree = self._own_kills(path, found["oom_kill"])
+            if tree is not None:
+                found["oom_kill_local"] = own
+        try:
+            killed = os.getxattr(f"{self.base}{path}", OOMD_XATTR)
+        except (OSError, ValueError):
+            return found
+        if killed.isdigit():
+            found["oomd_kill"] = int(killed)
+        return found
 
     def _has_memory(self, base: str) -> bool:
         try:
@@ -97,7 +149,7 @@ class Cgroups:
             limit=self._number(path, "memory.max"),
             low=self._number(path, "memory.low") or None,
             high=self._number(path, "memory.high"),
-            events=procfs.parse_counters(self._file(path, "memory.events") or b""),
+            events=self._events(path),
         )  # fmt: skip
 
     def _read_v1(self, t: float, up: float, path: str) -> Group | None:

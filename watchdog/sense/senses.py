@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from watchdog.clock import Clock
-from watchdog.facts import PID, START, Fact, Who
+from watchdog.facts import PID, START, CgroupKills, Fact, Host, Who
+from watchdog.sense import container
 from watchdog.sense.cgroups import Cgroups
 from watchdog.sense.host import HostFiles
 from watchdog.sense.processes import Processes
@@ -22,6 +23,8 @@ class Senses:
         self.processes = Processes(proc)
         self.host = HostFiles(proc)
         self.cgroups = Cgroups(proc)
+        # There vmstat counts the kills of the whole machine, most of which are out of sight.
+        self.container = container.inside(proc)
         self.paths: dict[tuple[int, int], str] = {}
         self.next_up = clock.boottime()
         self.next_census = self.next_up
@@ -39,7 +42,7 @@ class Senses:
         t = self.clock.wall()
         # After a suspend or a long stall one reading is made, not all that were missed.
         self.next_up = max(self.next_up + self.interval_s, up + self.interval_s / 2)
-        host = self.host.read(t, up)
+        host = self.read_host(t, up)
         self.processes.swapping = bool(
             host.swap_total and host.swap_free is not None and host.swap_free < host.swap_total
         )
@@ -61,6 +64,16 @@ class Senses:
             paths = self._hot_paths()
         yield from self.cgroups.read(t, up, paths)
         yield sweep
+
+    def read_host(self, t: float, up: float) -> Host:
+        """The machine now; in a container without the count of kills, which is not its own."""
+        host = self.host.read(t, up)
+        return host._replace(oom_kill=None) if self.container else host
+
+    def count_kills(self) -> CgroupKills | None:
+        """Every cgroup's kill count now, and a census at the next reading."""
+        self.next_up = self.next_census = up = self.clock.boottime()
+        return self.cgroups.kills(self.clock.wall(), up)
 
     def _place(self, who: Who) -> None:
         if who.cgroup:

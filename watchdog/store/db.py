@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from watchdog import words
-from watchdog.facts import EntityRecord, Event
+from watchdog.facts import EntityRecord, Event, PastKill
 from watchdog.store import entities, events, file, kept
 from watchdog.store.place import LockHeldError, StoreError
 
@@ -172,6 +172,11 @@ class Store:
     def load_entities(self, boot_id: str) -> list[EntityRecord]:
         """The trends of this boot that were alive when they were last written."""
         return self._ask(lambda db: entities.load(db, boot_id), [])
+
+    def load_past_kills(self, boot_id: str) -> tuple[list[PastKill], dict[str, int]]:
+        """See `events.past_kills`."""
+        nothing: tuple[list[PastKill], dict[str, int]] = ([], {})
+        return self._ask(lambda db: events.past_kills(db, boot_id), nothing)
 
     def load_kept(self) -> dict[str, str]:
         """All small values."""

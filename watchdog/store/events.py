@@ -13,10 +13,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from watchdog import words
-from watchdog.facts import Event
+from watchdog.facts import Event, PastKill
 from watchdog.store.place import StoreError, reason
 
 UNTOLD_MAX = 1000
+PAST_KILLS_MAX = 64
+# A storm that was read but not yet settled when the daemon died; about 10 ms to read.
+AGAIN_MAX = 1024
+TICKS_PER_S = 100  # USER_HZ: what start times count in
 
 
 class Row(NamedTuple):
@@ -77,6 +81,56 @@ def untold(db: sqlite3.Connection) -> list[dict[str, Any]]:
     """Events that were stored but not told before the daemon died, the oldest first."""
     rows = db.execute("SELECT json FROM event WHERE told = 0 ORDER BY seq LIMIT ?", (UNTOLD_MAX,))
     return [json.loads(text) for (text,) in rows.fetchall()]
+
+
+def past_kills(db: sqlite3.Connection, boot_id: str) -> tuple[list[PastKill], dict[str, int]]:
+    """(the last OOM kills, the oldest first; identity -> kills of those of this boot).
+
+    A reader that begins again where its place was kept meets the latter once more.
+    """
+    rows = db.execute(
+        "SELECT json FROM event WHERE kind = 'oom.kill' ORDER BY seq DESC LIMIT ?", (AGAIN_MAX,)
+    )
+    kills: list[PastKill] = []
+    again: dict[str, int] = {}
+    for (text,) in rows:
+        try:
+            told = json.loads(text)
+            kill = _past_kill(told)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # of another version
+        if told.get("boot_id") == boot_id:
+            again.setdefault(kill.identity, kill.lines)
+        elif len(kills) >= PAST_KILLS_MAX:
+            break
+        if kill.pid is not None and len(kills) < PAST_KILLS_MAX:
+            kills.append(kill)
+    return kills[::-1], again
+
+
+def _past_kill(told: dict[str, Any]) -> PastKill:
+    victim, start, up = told.get("victim"), told.get("start"), told.get("up")
+    found = victim if isinstance(victim, dict) else {}
+    parts = [found.get(key) for key in ("anon_bytes", "shmem_bytes", "swap_bytes")]
+    known = [part for part in parts if isinstance(part, int)]
+    lived = None
+    if isinstance(start, int) and isinstance(up, int | float):
+        lived = round(max(0.0, up - start / TICKS_PER_S), 1)
+    return PastKill(
+        t=float(told["t"]),
+        boot_id=told.get("boot_id"),
+        # the id is kind, boot and identity; the boot's part has no dash of its own
+        identity=str(told["id"]).removeprefix("oom.kill-").partition("-")[2],
+        lines=int(victim is not None) + len(told.get("also_killed") or ()),
+        pid=found.get("pid"),
+        comm=found.get("comm"),
+        exe=told.get("exe"),
+        uid=told.get("uid"),
+        unit=told.get("unit"),
+        size_bytes=sum(known) if known else None,
+        limit_bytes=told.get("limit_bytes"),
+        lived_s=lived,
+    )
 
 
 class Wanted(NamedTuple):
