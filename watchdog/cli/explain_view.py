@@ -40,7 +40,7 @@ def screen(report: Report, event: Event, number: int, count: int, full: bool) ->
         ("also", _also(report)),
         ("before", _before(body)),
         ("verdict", _verdict(body)),
-        ("next", "\n".join(map(_command, body["advice"]))),
+        ("next", "\n".join(body["advice"])),
         ("missing", ", ".join(report.missing)),
     ]
     shown = [(label, text) for label, text in rows if text]
@@ -80,7 +80,13 @@ def _wrapped(text: str, width: int, most: int, indent: str = "") -> list[str]:
 def _row(label: str, text: str, most: int) -> list[str]:
     out: list[str] = []
     for part in text.split("\n"):
-        out += _wrapped(words.safe(part), WIDTH, most, " " * LABEL)
+        command, mark, comment = words.safe(part).partition("  # ")
+        lines = _wrapped(command, WIDTH, most, " " * LABEL)
+        if mark and len(lines[-1]) + len(comment) + 4 <= WIDTH:
+            lines[-1] += mark + comment
+        elif mark:
+            lines.append(" " * LABEL + "# " + comment)
+        out += lines
     if len(out) > most:
         out = out[:most]
         if not out[-1].endswith("…"):
@@ -99,8 +105,10 @@ def _head(report: Report, event: Event, number: int, count: int) -> str:
         "selected": "OOM kill, half seen",
     }.get(report.outcome, "OOM report, cut off")  # fmt: skip
     of = f" {number} of {count}" if count > 1 else ""
-    kernel = f" · kernel {short(report.kernel_version, 30)}" if report.kernel_version else ""
-    return words.safe(f"{what}{of} · {when(report, event)}{kernel}")
+    text = words.safe(f"{what}{of} · {when(report, event)}")
+    if report.kernel_version and len(text) < WIDTH - 20:
+        text += f" · kernel {short(report.kernel_version, WIDTH - len(text) - 10)}"
+    return text
 
 
 def when(report: Report, event: Event) -> str:
@@ -180,14 +188,6 @@ def _verdict(body: Mapping[str, Any]) -> str:
     return f"{body['verdict']}{sure}: {'; '.join(told or reasons[:1])}"
 
 
-def _command(line: str) -> str:
-    """One line to type; the comment goes below where both are too long for a line."""
-    command, mark, comment = line.partition("  # ")
-    if len(line) <= WIDTH - LABEL or not mark:
-        return line
-    return f"{command}\n# {comment}"
-
-
 # -- at full length -------------------------------------------------------------------------------
 
 
@@ -201,6 +201,8 @@ def _full(report: Report, event: Event) -> list[str]:
     if report.invoker is not None and report.invoker.gfp_mask:
         flags = f" {report.invoker.gfp_flags}" if report.invoker.gfp_flags else ""
         out.append(words.safe(f"gfp mask  {report.invoker.gfp_mask}{flags}"))
+    if report.freed_bytes is not None:
+        out.append(f"freed     {words.size(report.freed_bytes)}")
     for name, limit in report.limits.items():
         most = "no limit" if limit.limit is None else words.size(limit.limit)
         out.append(

@@ -190,7 +190,7 @@ def _look(report: Report, unit: str | None, found: Verdict) -> Iterator[str]:
     """Where to look on, if little could be said so far."""
     owner = place(report.cgroup) if report.cgroup else None
     if owner is not None and owner.pod and owner.plain:
-        yield "kubectl get pods -A -o custom-columns=U:.metadata.uid,N:.metadata.name"
+        yield "kubectl get pods -A -o custom-columns=U:.metadata.uid,N:.metadata.name  # by uid"
     elif unit and found.verdict != "leak":
         yield f"oom-watchdog events --unit {unit}  # shows what came before"
     elif found.alone and report.outcome in ("killed", "selected"):

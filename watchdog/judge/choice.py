@@ -88,22 +88,26 @@ def _by_size(report: Report, ranking: Ranking | None) -> str | None:
     if not larger:
         if ranking is not None and ranking.place is not None and ranking.place > 1:
             return f"it was the largest of {many}" + _passed_over(report, ranking, row)
-        return f"it was the largest of {many}{_scores(ranking, row)}{_adjusted(report, row)}"
+        return (
+            f"it was the largest of {many}{_scores(report, ranking, row)}{_adjusted(report, row)}"
+        )
     return _smaller(report, ranking, row, larger)
 
 
-def _scores(ranking: Ranking | None, row: Row) -> str:
+def _scores(report: Report, ranking: Ranking | None, row: Row) -> str:
     """The kernel's score and the runner-up's, where both can be followed."""
     if ranking is None or ranking.chosen is None or ranking.place != 1:
         return ""
-    score = ranking.thousandths(ranking.chosen.points)
+    printed = report.selected[2] if report.selected else None
+    score = ranking.thousandths(ranking.chosen.points) if printed is None else printed
     following = next(
         (c for c in ranking.candidates if c is not ranking.chosen and c.points is not None), None
     )
     if score is None or ranking.chosen.row.pid != row.pid:
         return ""
-    text = f", score {'' if ranking.exact else 'about '}{score}"
-    if following is not None:
+    sure = ranking.exact or printed is not None
+    text = f", the kernel's score {'' if sure else 'about '}{score}"
+    if following is not None and ranking.total_pages:
         behind = ranking.thousandths(following.points)
         text += f" (next: {short(following.row.name, 15)}, {max(0, behind or 0)})"
     return text
@@ -145,21 +149,20 @@ def _smaller(report: Report, ranking: Ranking | None, row: Row, larger: list[Row
     text = f"not the biggest: {name(biggest.name, biggest.pid)}{_held(report, biggest)}"
     theirs, mine = biggest.oom_score_adj, row.oom_score_adj or 0
     if theirs == badness.PROTECTED:
-        return f"{text} and may not be killed (oom_score_adj -1000){_scores(ranking, row)}"
+        return f"{text} and may not be killed (oom_score_adj -1000){_scores(report, ranking, row)}"
     chosen_first = ranking is not None and ranking.place == 1
     if ranking is not None and ranking.place is not None and ranking.place > 1:
         return text + _passed_over(report, ranking, row)
     if theirs is not None and theirs < 0 and theirs < mine:
-        return f"{text} and was protected by {theirs}{_scores(ranking, row)}"
+        return f"{text} and was protected by {theirs}{_scores(report, ranking, row)}"
     if mine > (theirs or 0):
         there = f", {theirs} there" if theirs else ""
-        return (
-            f"{text}, but oom_score_adj {mine} put this one forward{there}{_scores(ranking, row)}"
-        )
+        told = f"oom_score_adj {mine} put this one forward{there}"
+        return f"{text}, but {told}{_scores(report, ranking, row)}"
     if chosen_first:
         swap = (row.swap or 0) > (biggest.swap or 0)
         what = "swap" if swap else "page tables"
-        return f"{text}; with {what} added this one scored higher{_scores(ranking, row)}"
+        return f"{text}; with {what} added this one scored higher{_scores(report, ranking, row)}"
     if theirs is None and row.oom_score_adj is None:
         return f"{text}; kernels up to 2.6.35 go by run time and children as well"
     return f"{text} and lived"

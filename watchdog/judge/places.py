@@ -11,7 +11,7 @@ from watchdog import words
 
 PATH_MAX = 48
 
-_PLAIN = re.compile(r"(?!-)[A-Za-z0-9_.@:-]{1,120}")
+_PLAIN = re.compile(r"(?!-|\.\.?$)[A-Za-z0-9_.@:-]{1,120}")
 _HEX = re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}|[0-9a-f]{12}")
 _POD = re.compile(r"(?:kubepods(?:-burstable|-besteffort)?-)?pod([0-9a-f]{8}[0-9a-f_-]{24,40}"
                   r"|[0-9a-f]{32})(?:\.slice)?")  # fmt: skip

@@ -15,7 +15,7 @@ _USES = (
     ("GFP_HIGHUSER_MOVABLE", "of its own memory or of a file"),
     ("GFP_NOFS", "for a file system"),
     ("GFP_NOIO", "for disk input or output"),
-    ("GFP_HIGHUSER", "of a program, that cannot be moved"),
+    ("GFP_HIGHUSER", "for a program, fixed in its place"),
     ("GFP_USER", "for a buffer between a program and a device"),
     ("GFP_ATOMIC", "for the kernel, without waiting"),
     ("GFP_NOWAIT", "for the kernel, without waiting"),

@@ -99,8 +99,11 @@ def zones(report: Report) -> Zones:
         found = _pieces(report, usable, order)
         if found is not None:
             return found
+    # up to "low": the counters are read a moment after the request has failed
     short_ones = [
-        zone for zone in usable if zone.free <= zone.min + _reserved(report, zone, usable)
+        zone
+        for zone in usable
+        if zone.free <= max(zone.min, zone.low or 0) + _reserved(report, zone, usable)
     ]
     if main in short_ones or len(short_ones) == len(usable):
         return Zones("short", _short(report, main, usable, short_ones))

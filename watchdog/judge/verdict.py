@@ -51,14 +51,15 @@ def judge(report: Report, past: Past) -> Verdict:
     confidence = found.confidence if known else min(found.confidence, ALONE_MAX)
     reasons = [found.reason, *found.reasons, *_besides(report, past)]
     if not known and found.verdict != "unknown" and not report.manual:
-        reasons.append("this is from the report alone: nothing is known of what came before it")
+        reasons.append("this is from the report alone, without history")
     unique = tuple(dict.fromkeys(reasons))
     return found._replace(confidence=round(confidence, 2), reasons=unique, alone=not known)
 
 
 def _known(past: Past) -> bool:
     """Whether there is any history to judge by."""
-    return bool(past.growth or past.unit_growth or past.growers or past.kills or past.leak)
+    told = (past.growth, past.leak, past.unit_growth, past.unit_leak, past.growers, past.kills)
+    return any(told)
 
 
 def _first(report: Report, past: Past, known: bool) -> Verdict:
