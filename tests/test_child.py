@@ -260,3 +260,36 @@ def test_a_storm_of_hooks_is_held_back() -> None:
     with pytest.raises(hook.HookError, match="under way"):
         hook.start(children, ["/bin/true"], EVENT, None, 5.0)
     children.close()
+
+
+def test_a_stream_waits_for_its_reader_and_loses_nothing() -> None:
+    children = Children()
+    program = "for n in range(40000): print('line', n)"
+    child = children.start([sys.executable, "-c", program], max_output=5000, stream=True)
+    lines: list[bytes] = []
+    for _ in range(3000):  # nobody takes anything: it must not grow
+        children.turn()
+        if len(child.output) >= 5000:
+            break
+        time.sleep(0.01)
+    assert len(child.output) <= 5000 and not child.done
+    assert child.out_fd not in child.fds()
+    while not child.done:
+        lines += child.take_lines()
+        children.turn()
+    lines += child.take_lines()
+    assert lines == [b"line %d" % number for number in range(40000)]
+    assert (child.failure(), child.cut, children.running) == (None, False, [])
+    assert child.take_lines() == []
+
+
+def test_the_last_line_of_a_stream_that_was_ended_comes_as_it_is() -> None:
+    children = Children()
+    child = children.start(
+        [sys.executable, "-c", "print('a\\nb', end='', flush=True); input()"], b"", 5.0, stream=True
+    )
+    while not child.done:
+        children.turn()
+        time.sleep(0.01)
+    assert child.take_lines() == [b"a", b"b"]
+    assert child.failure() == "ended with status 1"

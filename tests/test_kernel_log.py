@@ -18,7 +18,7 @@ import pytest
 
 from watchdog.facts import KernelLine
 from watchdog.oom_report.assemble import Assembler, Report
-from watchdog.sense import journal
+from watchdog.sense import journal, mark
 from watchdog.sense.kernel_log import BATCH, PATH, KernelLog, KernelLogError
 
 KMSG = Path(__file__).parent / "fixtures" / "kmsg"
@@ -40,12 +40,12 @@ def test_records_of_a_pipe(pipe: tuple[str, int]) -> None:
     assert log.read() == []
     os.write(end, b"6,10,123,-;one\n SUBSYSTEM=usb\n4,11,124,-,caller=T1;two\\x0a\n6,12,125,-;th")
     first, second = log.read()
-    assert first == (10, 123, 6, "6,10,123,-;one")
+    assert first == (10, 123, 6, "6,10,123,-;one", 0)
     assert (second.seq, second.prio, second.line) == (11, 4, "4,11,124,-,caller=T1;two\\x0a")
     os.write(end, b"ree\nno record at all\n")
     (third,) = log.read()
     assert third.line == "6,12,125,-;three"
-    assert log.lost == 0
+    assert (second.lost, third.lost) == (0, 0)
     log.close()
     log.close()
 
@@ -54,8 +54,9 @@ def test_a_gap_in_the_numbers_is_what_was_lost(pipe: tuple[str, int]) -> None:
     path, end = pipe
     log = KernelLog(path, after_seq=4)
     os.write(end, b"6,3,1,-;old\n6,4,1,-;known\n6,5,1,-;new\n6,9,1,-;later\n")
-    assert [record.seq for record in log.read()] == [5, 9]
-    assert log.lost == 3
+    assert [(record.seq, record.lost) for record in log.read()] == [(5, 0), (9, 3)]
+    os.write(end, b"12,11,1,-;user\n6,13,1,-;x\n")  # one before the user's, one after it
+    assert [(record.seq, record.lost) for record in log.read()] == [(13, 2)]
     log.close()
 
 
@@ -64,7 +65,7 @@ def test_what_user_space_wrote_stays_behind_unless_it_claims_a_kill(pipe: tuple[
     log = KernelLog(path)
     os.write(end, b"12,1,1,-;hello\n12,2,1,-;Killed process 1 (a) total-vm:1kB\n6,3,1,-;x\n")
     assert [(record.seq, record.prio) for record in log.read()] == [(2, 12), (3, 6)]
-    assert (log.foreign, log.lost) == (2, 0)
+    assert log.foreign == 2
     log.close()
 
 
@@ -97,7 +98,7 @@ def test_overruns_and_refusals(
 
     monkeypatch.setattr(os, "read", read)
     (record,) = log.read()
-    assert (record.seq, log.lost) == (9, 7)
+    assert (record.seq, record.lost) == (9, 7)
     errors.append(errno.EIO)
     with pytest.raises(KernelLogError, match=r"kmsg: told$"):
         log.read()
@@ -112,6 +113,15 @@ def test_overruns_and_refusals(
     with pytest.raises(KernelLogError, match="needs root, or CAP_SYSLOG") as told:
         KernelLog()
     assert "\n" not in str(told.value)
+
+
+def test_what_stands_in_the_place_of_the_kernels_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    from watchdog.sense import kernel_log
+
+    # containers have /dev/null there, which is always ready and never says anything
+    monkeypatch.setattr(kernel_log, "PATH", "/dev/null")
+    with pytest.raises(KernelLogError, match="another file stands in its place"):
+        KernelLog("/dev/null")
 
 
 def test_a_log_that_cannot_be_sought(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -198,6 +208,11 @@ class Reader:
     def add_match(self, **match: str) -> None:
         self.boot = match.get("_BOOT_ID", self.boot)
 
+    def add_disjunction(self) -> None:
+        pass
+
+    add_conjunction = add_disjunction
+
     def flush_matches(self) -> None:
         self.boot = None
 
@@ -217,6 +232,12 @@ class Reader:
         shown = self._shown()
         later = [i for i, e in enumerate(shown) if e["__REALTIME_TIMESTAMP"].timestamp() >= t]
         self.at = later[0] if later else len(shown)
+
+    def seek_monotonic(self, seconds: float, boot: uuid.UUID) -> None:
+        self.at = next(
+            n for n, e in enumerate(self._shown())
+            if e["_BOOT_ID"] == boot and e["_SOURCE_MONOTONIC_TIMESTAMP"].total_seconds() >= seconds
+        )  # fmt: skip
 
     def seek_cursor(self, cursor: str) -> None:
         if not cursor.startswith("c"):
@@ -275,12 +296,11 @@ def test_the_journal_gives_the_same_report_as_the_ring(
             text = line.text.encode("utf-8", "surrogateescape")
         stamp = datetime.timedelta(microseconds=line.usec or 0)
         fake.entries.append(entry(number, text, _SOURCE_MONOTONIC_TIMESTAMP=stamp))
-    assert journal.main(["--since-boot", str(BOOTS[1])]) == 0
+    assert journal.main(["--boot", str(BOOTS[1])]) == 0
     found = told(capsys)
-    assert found[-1] == {"cursor": f"c{len(raw) - 1}"}
     assembler = Assembler()
     out: list[Report] = []
-    for one in found[:-1]:
+    for one in found:
         assert one["boot_id"] == str(BOOTS[1])
         out += assembler.feed(KernelLine(0.0, one["usec"] / 1e6, one["line"]))
     (mine,) = out + assembler.flush()
@@ -295,30 +315,65 @@ def test_only_the_kernels_own_words(fake: type[Reader], capsys: pytest.CaptureFi
     fake.entries += [
         entry(1, "mine", SYSLOG_FACILITY=1), entry(2, "yours", SYSLOG_IDENTIFIER="app"),
         entry(3, "a\nb", PRIORITY=9, _SOURCE_MONOTONIC_TIMESTAMP="x"), entry(4, None),
-        entry(5, "c", _SOURCE_MONOTONIC_TIMESTAMP="77", __REALTIME_TIMESTAMP=None),
+        entry(5, ["c", "d"], _SOURCE_MONOTONIC_TIMESTAMP="77", __REALTIME_TIMESTAMP=None),
+        entry(6, b"\x1b\xff"), entry(7, "Killed process 1 (a)", SYSLOG_FACILITY=1),
+        entry(8, "Missed 12 kernel messages", _TRANSPORT="driver"),
+        entry(9, "Missed 13 kernel messages", _TRANSPORT="stdout"), entry(10, [], PRIORITY=4),
     ]  # fmt: skip
     assert journal.main([]) == 0
-    first, second, last = told(capsys)
+    first, second, third, forged, missed, last = told(capsys)
     assert (first["line"], first["usec"], first["t"]) == ("6,0,0,-;a\\x0ab", None, 1003.0)
     assert (second["line"], second["usec"], second["t"]) == ("3,0,77,-;c", 77, 0.0)
-    assert last == {"cursor": "c5"}
+    assert third["line"] == "3,0,6,-;\\x1b\\xff"
+    assert forged["line"].startswith("11,0,7,-;Killed")  # refused by whoever reads it, and told
+    assert (missed, last) == ({"missed": 12}, {"cursor": "c10"})
 
 
-def test_going_on_after_a_cursor(fake: type[Reader], capsys: pytest.CaptureFixture[str]) -> None:
+def after(number: int, cursor: str | None, boot: int = 1) -> list[str]:
+    return [
+        "--after",
+        mark.Mark(str(BOOTS[boot]), 1000.0 + number, 60.0, number, 0, 5, cursor).text(),
+    ]
+
+
+def test_going_on_after_a_mark(fake: type[Reader], capsys: pytest.CaptureFixture[str]) -> None:
     fake.entries += [entry(number, f"line {number}") for number in range(5)]
-    assert journal.main(["--after-cursor", "c2"]) == 0
-    assert [one["cursor"] for one in told(capsys)] == ["c3", "c4", "c4"]
-    assert journal.main(["--after-cursor", "c4"]) == 0
-    assert [one.get("line") for one in told(capsys)] == []
-    assert journal.main(["--after-cursor", "c99"]) == 0  # rotated away: all is new
-    assert len(told(capsys)) == 6
-    assert journal.main(["--after-cursor", "broken"]) == 2
+    assert journal.main(after(2, "c2")) == 0  # exactly there
+    assert told(capsys)[0] == {"cursor": "c2"}
+    assert journal.main(after(2, "c2")) == 0
+    assert [one["cursor"] for one in told(capsys)] == ["c2", "c3", "c4"]
+    assert journal.main(after(4, "c4")) == 0
+    assert told(capsys) == [{"cursor": "c4"}]
+    for cursor in ("c99", "broken", None):  # rotated away, none, not known
+        assert journal.main(after(2, cursor)) == 0  # a little before it; the parent has the mark
+        assert [one["cursor"] for one in told(capsys)] == ["c0", "c1", "c2", "c3", "c4"]
+    assert journal.main(after(-2, None)) == 0  # what came before was vacuumed
+    assert told(capsys)[0] == {"gap": [998.0, 1000.0]}
+    assert journal.main(after(2, None, boot=0)) == 0  # that boot is not there at all
+    assert told(capsys)[0] == {"gap": [1002.0, 1002.0]}
     assert journal.main(["--most", "2"]) == 0
-    assert [one["cursor"] for one in told(capsys)] == ["c0", "c1", "c1"]
+    assert [one["cursor"] for one in told(capsys)] == ["c0", "c1"]
     assert journal.main(["--since", "1003"]) == 0
-    assert len(told(capsys)) == 3
+    assert len(told(capsys)) == 2
     assert journal.main(["--end"]) == 0
     assert told(capsys) == [{"cursor": "c4"}]
+
+
+def test_only_what_can_matter_is_handed_on(
+    fake: type[Reader], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "WHOLE", 2)
+    monkeypatch.setattr(journal, "HEARTBEAT", 10)
+    raw = (KMSG / "memcg-plain.kmsg").read_text("utf-8").splitlines()
+    words = [f"usb 1-1: {n}" for n in range(40)] + [line.partition(";")[2] for line in raw]
+    fake.entries += [entry(number, text) for number, text in enumerate(words)]
+    assert journal.main(["--relevant"]) == 0
+    found = told(capsys)
+    assert [one["line"].partition(";")[2] for one in found[:2]] == words[:2]
+    assert [one["cursor"] for one in found[2:5]] == ["c10", "c20", "c30"]  # how far it is
+    assert [one["line"].partition(";")[2] for one in found[5:]] == [
+        line.partition(";")[2] for line in raw
+    ]
 
 
 def test_boots(fake: type[Reader], capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,8 +391,8 @@ def test_boots(fake: type[Reader], capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "status"),
     [
         (["--probe"], 0), (["--what"], 2), (["--since"], 2), (["--since", "x"], 2),
-        (["--most", "x"], 2), (["--boot", "nonsense"], 2), (["--directory", "/nowhere"], 2),
-        ([], 1), (["--end"], 0),
+        (["--most", "x"], 2), (["--after", "x"], 2), (["--boot", "nonsense"], 2),
+        (["--directory", "/nowhere"], 2), ([], 1), (["--end"], 0),
     ],
 )  # fmt: skip
 def test_statuses(

@@ -155,20 +155,22 @@ class Child:
     """One program under way, made by `Children.start`; `done` once it is over.
 
     `status` is its exit status, `signal` what ended it instead; `output` and `errors` what it
-    wrote, `cut` where it wrote more than is kept.
+    wrote, `cut` where it wrote more than is kept. With `stream` it is never cut: what finds no room
+    stays in the pipe until `take_lines` has made some.
     """
 
     def __init__(
         self, process: Process, pipes: tuple[int, int, int], stdin: bytes,
-        began: float, deadline_s: float, most: int,
+        began: float, deadline_s: float, most: int, stream: bool = False,
     ) -> None:  # fmt: skip
         self.process = process
         self.pid, self.pidfd = process
-        self.began, self.deadline_s, self.most = began, deadline_s, most
+        self.began, self.deadline_s, self.most, self.stream = began, deadline_s, most, stream
         self.stdin_fd, self.out_fd, self.err_fd = pipes
         self.left = stdin
         self.output, self.errors = bytearray(), bytearray()
         self.cut = self.timed_out = self.done = False
+        self.reaped = False
         self.status: int | None = None
         self.signal: int | None = None
 
@@ -187,32 +189,51 @@ class Child:
 
     def fds(self) -> dict[int, int]:
         """Descriptor -> poll mask."""
-        wanted = {self.pidfd: select.POLLIN}
+        wanted = {} if self.reaped else {self.pidfd: select.POLLIN}
         if self.stdin_fd >= 0:
             wanted[self.stdin_fd] = select.POLLOUT
         for fd in (self.out_fd, self.err_fd):
-            if fd >= 0:
+            if fd >= 0 and not (fd == self.out_fd and self._full):
                 wanted[fd] = select.POLLIN
         return wanted
+
+    @property
+    def _full(self) -> bool:
+        return self.stream and len(self.output) >= self.most
+
+    def take_lines(self) -> list[bytes]:
+        """The whole lines that came since the last call; a line longer than `most` comes cut."""
+        end = self.output.rfind(b"\n") + 1
+        if self.done or (end == 0 and self._full):
+            end = len(self.output)
+        taken = bytes(self.output[:end])
+        del self.output[:end]
+        return taken.removesuffix(b"\n").split(b"\n") if taken else []
 
     def turn(self, now: float) -> None:
         """Move bytes, keep the deadline, see the end. Never waits."""
         self.feed()
         self._read()
-        if now >= self.deadline and not self.timed_out:
+        if now >= self.deadline and not self.timed_out and not self.reaped:
             self.timed_out = True
             self.kill()
-        status = self.process.reap()
-        if status is None:
-            return
+        if not self.reaped:
+            status = self.process.reap()
+            if status is None:
+                return
+            self.reaped = True
+            self.status, self.signal = (status, None) if status >= 0 else (None, -status)
         # What it wrote last; a grandchild that holds the pipe open is not waited for.
         self._read()
+        if self._full and self.out_fd >= 0:
+            return
         self.close()
-        self.status, self.signal = (status, None) if status >= 0 else (None, -status)
         self.done = True
 
     def kill(self) -> None:
         """End it and the programs that it started itself (its session)."""
+        if self.reaped:
+            return
         # Not reaped yet, so neither the PID nor the group's number can be anybody else's.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -245,8 +266,11 @@ class Child:
 
     def _drain(self, fd: int, into: bytearray) -> int:
         while fd >= 0:
+            room = self.most - len(into)
+            if self.stream and into is self.output and room <= 0:
+                break
             try:
-                piece = os.read(fd, _CHUNK)
+                piece = os.read(fd, min(_CHUNK, room) if self.stream and room > 0 else _CHUNK)
             except BlockingIOError:
                 break
             except OSError:
@@ -254,7 +278,6 @@ class Child:
             if not piece:
                 os.close(fd)
                 return -1
-            room = self.most - len(into)
             into += piece[: max(0, room)]
             if len(piece) > room:
                 self.cut = True
@@ -276,12 +299,16 @@ class Children:
         deadline_s: float = 30.0,
         *,
         max_output: int = OUTPUT_MAX,
+        stream: bool = False,
         env: Mapping[str, str] | None = None,
         uid: int | None = None,
         gid: int | None = None,
         groups: Sequence[int] = (),
     ) -> Child:
-        """Start a program and answer at once; `env` None is a fixed PATH. Raises OSError."""
+        """Start a program and answer at once; `env` None is a fixed PATH. Raises OSError.
+
+        `stream`: its output is taken while it runs, with `take_lines`.
+        """
         pipes: list[int] = []
         try:
             for _ in range(3):
@@ -299,7 +326,7 @@ class Children:
         ours = (pipes[1], pipes[2], pipes[4])
         for fd in ours:
             os.set_blocking(fd, False)
-        child = Child(process, ours, stdin, self.now(), deadline_s, max_output)
+        child = Child(process, ours, stdin, self.now(), deadline_s, max_output, stream)
         child.feed()
         self.running.append(child)
         return child
@@ -314,7 +341,8 @@ class Children:
     def next_deadline(self) -> float | None:
         """When `turn` must be called at the latest (boottime)."""
         # A killed child's end shows at its pidfd; its deadline is past and would only spin.
-        return min((c.deadline for c in self.running if not c.timed_out), default=None)
+        under_way = (c for c in self.running if not (c.timed_out or c.reaped))
+        return min((c.deadline for c in under_way), default=None)
 
     def turn(self, now: float | None = None) -> list[Child]:
         """Let all of them go on; those that are done, once. Never waits."""
@@ -328,9 +356,10 @@ class Children:
     def close(self) -> None:
         """End all of them (the daemon stops)."""
         for child in self.running:
-            child.kill()
-            os.waitpid(child.pid, 0)
-            os.close(child.pidfd)
+            if not child.reaped:
+                child.kill()
+                os.waitpid(child.pid, 0)
+                os.close(child.pidfd)
             child.close()
         self.running = []
 

@@ -103,7 +103,10 @@ class Watcher:
             clock, self.rules, self.children, self.store, self._journal(), self._terminal(),
             opts.json, self._feed_back,
         )  # fmt: skip
-        self.log = KernelSource(self.children, kept, self.senses.host.boot_id)
+        self.log = KernelSource(
+            self.rules.kernel_log.source, self.children, kept, self.senses.host.boot_id,
+            self.health, self._say,
+        )  # fmt: skip
         self.log_state = ("", "")
         self.looks = Looks(clock, self.children, self.senses, self._feed)
         self.counted = trace.counted_of(_object(kept.get("kills")))
@@ -133,7 +136,7 @@ class Watcher:
         self._sense()
         self._say_started()
         self._check_health()
-        self._open_kernel_log()
+        self.log.begin(self.clock)
         self._persist(urgent=True)
         self._send(("ready", self._status()))
         armour.shed()  # what only the start needed is a twentieth of us
@@ -181,7 +184,7 @@ class Watcher:
         fds.update(self.log.fds())
         due = [self.senses.next_up, self.next_beat, self.next_suspects]
         due += [self.tick_at] if self.tick_at is not None else []
-        deadlines = (self.children.next_deadline(), self.desk.deadline())
+        deadlines = (self.children.next_deadline(), self.desk.deadline(), self.log.due(up))
         due += [deadline for deadline in deadlines if deadline is not None]
         ready = self.clock.wait(fds, max(0.0, min(due) - up))
         if self.opts.wire in ready:
@@ -344,30 +347,15 @@ class Watcher:
 
     # ---- the kernel log ----------------------------------------------------------------------
 
-    def _open_kernel_log(self) -> None:
-        problem = self.log.open(self.rules.kernel_log.source)
-        if problem:
-            self.health.degrade("kernel_log", problem)
-
     def _read_kernel_log(self) -> None:
+        if self.log.look(self.clock):
+            # The kernel counts before it prints: read now, its count covers these kills.
+            self._feed(self.senses.read_host(self.clock.wall(), self.clock.boottime()))
         self._say_log_state()
-        counted = False
         for fact in self.log.facts(self.clock):
-            if not counted and "illed process" in fact.line:
-                # The kernel counts before it prints: read now, its count covers this line.
-                counted = True
-                self._feed(self.senses.read_host(self.clock.wall(), self.clock.boottime()))
             self._feed(fact)
             self.log.settled(self.engine.idle)
             self.tick_at = self.clock.boottime() + QUIET_S
-        if self.log.problem:
-            self.health.degrade("journal", self.log.problem, "kills while the daemon was down are "
-                                "told only as far as /dev/kmsg still holds them")  # fmt: skip
-        lost = self.log.take_lost()
-        if lost:
-            self._say("watchdog.degraded",
-                      [f"the kernel log overran: {words.count(lost, 'record')} lost"],
-                      {"what": "kernel_log_overrun", "lost": lost})  # fmt: skip
 
     def _say_log_state(self) -> None:
         state = self.log.state()
