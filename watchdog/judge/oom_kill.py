@@ -70,6 +70,8 @@ def _body(
         "invoker": None if report.invoker is None else report.invoker._asdict(),
         "also_killed": [other._asdict() for other in report.also_killed],
         "kill_lines": report.kill_lines,
+        "killed_by": None if victim is None else "kernel",
+        "settles": None,
         "group": report.group,
         "manual": report.manual,
         "panic": report.panic,
