@@ -6,13 +6,15 @@ vanished, while memory was short, and the kernel counted nothing for it
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from watchdog import words
 from watchdog.facts import Group, Host, Look, Looked
 from watchdog.history.world import Gone
-from watchdog.judge.claims import SYSTEMD, Claim, claims
 from watchdog.judge.telling import Telling
+
+if TYPE_CHECKING:  # loaded once there is a claim: on most machines never
+    from watchdog.judge.claims import Claim
 
 # Who holds less frees too little to be chosen on a machine of that size (1/256 of a GiB machine is
 # 4 MiB, of 16 GiB 64 MiB); the bounds keep small ones from being noise, large ones from hiding.
@@ -29,6 +31,7 @@ ANSWER_S = 60.0
 CANDIDATES_MAX = 64
 UNITS_MAX = 8
 OURS_S = 120.0
+PID_1 = "systemd"  # in a claim: the service manager's own reasons
 
 
 class _Asked(NamedTuple):
@@ -117,6 +120,8 @@ class Others:
         if asked is None or asked.id != looked.look_id:
             return []
         self._asked = None
+        from watchdog.judge.claims import claims
+
         found = claims(looked.entries, looked.units, looked.t)
         return self._tell(found, asked.about, looked.t, looked.up)
 
@@ -126,12 +131,16 @@ class Others:
         self._oomd_rose = {
             path: rose for path, rose in self._oomd_rose.items() if now - rose[1] <= SHORT_LASTS_S
         }
+        if not self._oomd_rose:
+            return []
+        from watchdog.judge.claims import Claim
+
         found = [
             Claim("systemd-oomd", "user.oomd_kill",
                   f"user.oomd_kill of {path} rose by {count}", t, cgroup=path)
             for path, (count, _) in sorted(self._oomd_rose.items())
         ]  # fmt: skip
-        return self._tell(found, tuple(self._large(gone, now)), t, up) if found else []
+        return self._tell(found, tuple(self._large(gone, now)), t, up)
 
     def _large(self, gone: Iterable[Gone], now: float) -> Iterable[Gone]:
         return (
@@ -141,7 +150,7 @@ class Others:
         )  # fmt: skip
 
     def _tell(
-        self, found: Iterable[Claim], about: Iterable[Gone], t: float, up: float | None
+        self, found: "Iterable[Claim]", about: Iterable[Gone], t: float, up: float | None
     ) -> list[Telling]:
         now = t if up is None else up
         left = sorted(about, key=lambda one: -one.resident_bytes)
@@ -155,14 +164,13 @@ class Others:
             left = [one for one in left if one not in hit]
             for one in hit:
                 self.explained(one.entity.pid or 0, now)
-            if (
-                hit and claim.by != SYSTEMD
-            ):  # a stop that took too long has nothing to do with memory
+            # a stop that took too long has nothing to do with memory
+            if hit and claim.by != PID_1:
                 out.append(_telling(claim, hit, t, up))
         return out
 
 
-def _telling(claim: Claim, hit: list[Gone], t: float, up: float | None) -> Telling:
+def _telling(claim: "Claim", hit: list[Gone], t: float, up: float | None) -> Telling:
     first, *others = hit
     entity = first.entity
     body: Mapping[str, Any] = {
