@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import os
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,12 @@ from typing import Any
 import pytest
 
 from watchdog.cli import explain
+from watchdog.facts import Entity, Event, KernelLine
+from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.past import Kill, Leak, Past
+from watchdog.oom_report.assemble import Assembler
 from watchdog.sense.kernel_log import KernelLogError
+from watchdog.store.db import Store
 
 KMSG = Path(__file__).parent / "fixtures" / "kmsg"
 Run = Callable[..., tuple[int, str, str]]
@@ -219,6 +227,124 @@ def test_dates_that_are_not_full_are_shown_with_since(run: Run) -> None:
     assert status == 0
     assert "without a full date" in err
     assert out
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_what_comes_in_is_read_without_being_asked_for(tmp_path: Path, pipe: bool) -> None:
+    """A file or a pipe as standard input; /dev/null is neither."""
+    argv = [sys.executable, "-I", "-m", "watchdog", "explain"]
+    with (KMSG / "memcg-plain.kmsg").open("rb") as file:
+        if pipe:
+            done = subprocess.run(argv, input=file.read(), capture_output=True, check=False)
+        else:
+            done = subprocess.run(argv, stdin=file, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"leaker (pid 5359, 36.0 MiB) was killed" in done.stdout
+
+
+def test_a_silent_pipe_is_said(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(explain, "SILENT_S", 0.01)
+    with os.fdopen(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        threading.Timer(0.1, os.close, [writing]).start()
+        status, _, err = run()
+    assert status == 1
+    assert "waiting for standard input" in err
+    assert "no OOM report in 0 lines of standard input" in err
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The store of a daemon that has seen the report of memcg-plain, and two kills before it."""
+    assembler, made = Assembler(), []
+    for line in (KMSG / "memcg-plain.kmsg").read_text().splitlines():
+        made += assembler.feed(KernelLine(5000.0, 6.0, line))
+    (report,) = made + assembler.flush()
+    known = Entity(5359, 77, "leaker", "/usr/bin/leaker", 0, "shop.service")
+    earlier = tuple(Kill(5000.0 - 7200 * n, 9, "leaker", 30 << 20, 32 << 20) for n in (2, 1))
+    past = Past(known, leak=Leak("confirmed", 1e6, 900.0), kills=earlier)
+    body, because, name = oom_kill_event(report, past)
+    boot = "f00dface-0000-0000-0000-000000000000"
+    events = [
+        Event("oom.kill", f"oom.kill-f00dface-{name}", None, 5000.0, 6.0, boot, "h", because, body)
+    ]
+    folder = tmp_path / "state"
+    folder.mkdir()
+    store = Store(str(folder / "history.db"))
+    store.put_events(events)
+    store.close()
+    return folder
+
+
+def test_what_the_daemon_knew_is_told_again(run: Run, state: Path) -> None:
+    alone = run(KMSG / "memcg-plain.kmsg")[1]
+    assert "perhaps its limit is too low" in alone
+    status, out, err = run(KMSG / "memcg-plain.kmsg", "--state", state)
+    assert (status, err) == (0, "")
+    assert "leaker (pid 5359, shop.service, 36.0 MiB) was killed" in out
+    assert "it leaks." in out
+    assert "2 earlier OOM kills of it, at 30.0 MiB, 30.0 MiB" in out
+    assert "systemctl restart shop.service" in out
+    event = json.loads(run(KMSG / "memcg-plain.kmsg", "--state", state, "--json")[1])
+    assert event["id"].startswith("oom.kill-f00dface-2098377504-5359")
+    assert (event["verdict"], event["unit"], event["t"]) == ("leak", "shop.service", 5000.0)
+    # another log of which the store knows nothing stays as it is
+    assert (
+        run(KMSG / "memcg-volunteer.kmsg", "--state", state)[1]
+        == (run(KMSG / "memcg-volunteer.kmsg")[1])
+    )
+
+
+def test_a_neighbour_in_the_same_log_is_of_the_same_machine(
+    run: Run, state: Path, tmp_path: Path
+) -> None:
+    """It is joined with the earlier kills of the store, though the daemon did not see it."""
+    text = (KMSG / "memcg-plain.kmsg").read_text()
+    later = (
+        "2026-11-23T05:31:08.5+00:00 host kernel: [ 2999.000000] Memory cgroup out of memory: "
+        "Killed process 77 (leaker) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB"
+    )
+    log = tmp_path / "log"
+    log.write_text(text + later + "\n")
+    out = run(log, "--state", state, "--json")[1].splitlines()
+    event = json.loads(out[1])
+    assert event["kills_before"] == []  # the limit is not named there: nothing is claimed
+    log.write_text(text + text.replace("5359", "5360").replace(",2098", ",3098"))
+    events = [json.loads(line) for line in run(log, "--state", state, "--json")[1].splitlines()]
+    assert [event["pid"] for event in events] == [5359, 5360]
+
+
+def test_a_store_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    status, out, err = run(KMSG / "memcg-plain.kmsg", "--state", tmp_path / "none")
+    assert (status, out) == (2, "")
+    assert "no history in" in err
+    (tmp_path / "history.db").write_bytes(b"nothing of the kind" * 100)
+    status, out, err = run(KMSG / "memcg-plain.kmsg", "--state", tmp_path)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
+def storm(count: int, every_s: float = 1.5) -> str:
+    return "\n".join(
+        f"[{1000 + n * every_s:12.6f}] Memory cgroup out of memory: Killed process {n + 1} "
+        "(worker) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB"
+        for n in range(count)
+    )
+
+
+def test_a_storm_is_a_summary(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(storm(200))
+    status, out, _ = run(log)
+    assert status == 0
+    assert len(out.splitlines()) <= 24
+    assert "1-200" in out
+    assert "200 reports: 200 processes killed" in out
+    told = " ".join(out.split())
+    assert "first 1000.000000 s after boot, last 1298.500000 s after boot (4 min 58 s)" in told
+    assert "1.5 s apart" in told
+    assert "the same again and again: a cgroup that is not named, 200 of 200" in told
 
 
 class FakeLog:

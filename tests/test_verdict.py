@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog import words
-from watchdog.facts import Entity
+from watchdog.facts import Entity, PastKill
 from watchdog.history.entities import Trend
+from watchdog.history.world import World
 from watchdog.judge.advice import advice
 from watchdog.judge.diagnosis import oom_kill_event
+from watchdog.judge.kills import Kills
 from watchdog.judge.past import NOTHING, Grower, Growth, Kill, Leak, Past, grower_of, growth_of
 from watchdog.judge.sentences import headline
 from watchdog.judge.verdict import ALONE_MAX, Verdict, history, judge
@@ -319,9 +321,11 @@ def test_a_leak_is_restarted_in_time() -> None:
     assert advised(report(), known) == [
         "systemctl restart shop.service  # in time: 6 h after each start, before it is full",
         "oom-watchdog events --unit shop.service  # shows how it grew",
-        "systemctl set-property shop.service MemoryMax=768M  # if it needs more",
+        "systemctl set-property shop.service MemoryMax=768M  # only puts the next kill off",
     ]
     known = past(leak=Leak("confirmed", 1e6, 900.0))
+    nameless = known._replace(victim=SHOP._replace(unit=None))
+    assert advised(machine(), nameless)[0] == "oom-watchdog events --pid 7  # shows how it grew"
     lines = advised(machine(), known)
     assert lines[0].endswith("# in time: until it is mended")
     assert lines[2].startswith("systemctl set-property shop.service MemoryMax=SIZE")
@@ -511,3 +515,20 @@ def test_any_trend_becomes_growth(steps: list[tuple[float, int]]) -> None:
     if grower is not None:
         assert grower.grew_bytes > 0 < grower.over_s
         assert grower.grew_bytes <= grower.last_bytes
+
+
+def test_earlier_kills_are_of_the_same_program_only() -> None:
+    """An interpreter runs many a program: name, owner and limit must agree where no unit does."""
+    pod = "/kubepods/pod62015ce8-a46f-4b0e-a5a1-3082235c62dd/"
+    kills_room = Kills(World())
+    one = PastKill(T - 9, None, "1-2", 1, 2, "python3", "/usr/bin/python3", 0, cgroup="/a")
+    kills_room.past.extend([
+        one, one._replace(pid=3, cgroup="/b"), one._replace(pid=4, uid=9),
+        one._replace(pid=5, unit="x.service"), one._replace(pid=6, t=T + 1),
+        one._replace(pid=8, cgroup=pod + "1" * 64),
+    ])  # fmt: skip
+    told = report(cgroup="/a", victim=Victim(7, "python3", 0))
+    assert [kill.pid for kill in kills_room._kills_of(told)] == [2]
+    again = told._replace(cgroup=pod + "2" * 64)
+    assert [kill.pid for kill in kills_room._kills_of(again)] == [8]
+    assert kills_room._kills_of(told._replace(victim=None)) == []

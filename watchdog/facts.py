@@ -205,7 +205,8 @@ class PastKill(NamedTuple):
     """An oom.kill that was told: what later ones are compared with. Unknown is None.
 
     ``size_bytes`` is what the victim held (anonymous, shared and swap), ``lived_s`` its age,
-    ``lines`` how many kills the kernel counted for it, ``identity`` the last part of its id.
+    ``lines`` how many kills the kernel counted for it, ``identity`` the last part of its id,
+    ``cgroup`` whose limit it was.
     """
 
     t: float
@@ -220,6 +221,7 @@ class PastKill(NamedTuple):
     size_bytes: int | None = None
     limit_bytes: int | None = None
     lived_s: float | None = None
+    cgroup: str | None = None
 
 
 class Earlier(NamedTuple):

@@ -256,7 +256,7 @@ def _list(value: dict[str, Any], key: str) -> list[Any]:
     return found
 
 
-_KILL_TEXTS = frozenset({"boot_id", "identity", "comm", "exe", "unit"})
+_KILL_TEXTS = frozenset({"boot_id", "identity", "comm", "exe", "unit", "cgroup"})
 _READERS: dict[str, Any] = {
     "cgroup_kills": _cgroup_kills,
     "looked": _looked,

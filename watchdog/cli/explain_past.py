@@ -68,17 +68,20 @@ class Stored:
             return NOTHING
         trend = self._trend(victim, t, boot_id)
         unit = trend.unit if trend else None
-        kills = tuple(self._kills(victim, t, unit))
+        kills = tuple(self._kills(victim, t, unit, report.cgroup))
         if trend is None and not kills:
             return NOTHING
         who = Entity(victim.pid, None, victim.comm, None, victim.uid, unit)
         growth, leak = (trend.growth, trend.leak) if trend else (None, None)
         return Past(who, growth, leak, kills=kills)
 
-    def _kills(self, victim: Victim, t: float, unit: str | None) -> list[Kill]:
+    def _kills(self, victim: Victim, t: float, unit: str | None, cgroup: str | None) -> list[Kill]:
         found = []
         for event in self.events:
-            same = event.get("unit") == unit if unit else event.get("comm") == victim.comm
+            # the name alone is no program: without a unit the limit must be the same as well
+            same = event.get("comm") == victim.comm and event.get("cgroup") == cgroup
+            if unit:
+                same = event.get("unit") == unit
             # a kernel log's clock may be a second off ours
             if same and _t(event) < t - 2:
                 found.append(kill_of(event))

@@ -33,7 +33,7 @@ def _lines(report: Report, past: Past, found: Verdict) -> Iterator[str]:
     unit = _unit(past, found)
     match found.verdict:
         case "leak":
-            yield from _leak(report, past, unit)
+            yield from _leak(report, past, unit, found)
         case "fragmentation":
             yield from _fragmentation(report)
         case "kernel-memory":
@@ -51,7 +51,10 @@ def _unit(past: Past, found: Verdict) -> str | None:
     return name if name and is_plain(name) else None
 
 
-def _leak(report: Report, past: Past, unit: str | None) -> Iterator[str]:
+def _leak(report: Report, past: Past, unit: str | None, found: Verdict) -> Iterator[str]:
+    pid = found.culprit.pid if found.culprit else past.victim.pid if past.victim else None
+    if not unit and pid is not None:
+        yield f"oom-watchdog events --pid {pid}  # shows how it grew"
     if unit:
         lasts = _lasts(past)
         when = f"{lasts} after each start, before it is full" if lasts else "until it is mended"
@@ -113,7 +116,9 @@ def _limit(report: Report, unit: str | None, found: Verdict) -> Iterator[str]:
         return
     memory = report.limits.get("memory")
     more = _more(memory.limit) if memory and memory.limit else None
-    what = "if it needs more" if found.verdict in ("leak", "unknown", "spike") else "raises it"
+    what = "if it needs more" if found.verdict in ("unknown", "spike") else "raises it"
+    if found.verdict == "leak":
+        what = "only puts the next kill off"
     yield _raise(report, unit, more, what)
 
 

@@ -37,6 +37,7 @@ from watchdog.judge.past import (
     growth_of,
     leak_of,
 )
+from watchdog.judge.places import place
 from watchdog.judge.telling import Telling
 from watchdog.oom_report.assemble import Assembler, Report
 
@@ -222,7 +223,7 @@ class Kills:
         self.past.append(PastKill(
             report.t, report.boot_id or self.boot_id, name, killed, victim.pid, victim.comm,
             body.get("exe"), body.get("uid"), body.get("unit"), sum(parts) if parts else None,
-            body.get("limit_bytes"), None if lived is None else round(lived, 1),
+            body.get("limit_bytes"), None if lived is None else round(lived, 1), report.cgroup,
         ))  # fmt: skip
 
     # ---- what is known of the dead -----------------------------------------------------------
@@ -279,8 +280,10 @@ class Kills:
             one for one in self.past
             if one.t < report.t and one.identity != itself and (
                 one.unit == unit if unit is not None
-                else one.exe == exe if exe is not None and one.exe is not None
+                # an interpreter runs many a program: the name and the limit must agree as well
                 else one.unit is None and (one.comm, one.uid) == (victim.comm, victim.uid)
+                and (one.exe == exe or None in (one.exe, exe))
+                and _owner(one.cgroup) == _owner(report.cgroup)
             )
         ]  # fmt: skip
         return [
@@ -357,6 +360,11 @@ class Kills:
     def _census_before(self, up: float) -> float | None:
         """When everybody was last counted before that."""
         return max((one for one in self._census_up if one < up - LOOK_AFTER_S), default=None)
+
+
+def _owner(cgroup: str | None) -> str | None:
+    """Whose limit: in a pod containers come and go, and the pod stays."""
+    return None if cgroup is None else place(cgroup).pod or cgroup
 
 
 def _below(cgroup: str | None, top: str | None) -> bool:

@@ -337,6 +337,10 @@ def _grew(growth: Growth) -> int:
     return max(0, growth.last_bytes - growth.first_bytes)
 
 
+def _level(growth: Growth) -> bool:
+    return growth.first_bytes <= growth.last_bytes * LEVEL <= growth.first_bytes * LEVEL * LEVEL
+
+
 def _was_steady(growth: Growth | None) -> bool:
     return (
         growth is not None
@@ -465,8 +469,10 @@ def _growth_words(past: Past) -> str:
     growth = past.growth
     if growth is None:
         return ""
+    begin = "in this life it" if past.kills else "it"
+    verb = "grew" if growth.last_bytes >= growth.first_bytes else "shrank"
     return (
-        f"in this life it grew from {words.size(growth.first_bytes)} to "
+        f"{begin} {verb} from {words.size(growth.first_bytes)} to "
         f"{words.size(growth.last_bytes)} in {words.duration(max(1.0, growth.watched_s))}"
     )
 
@@ -587,7 +593,8 @@ def _besides(report: Report, past: Past) -> Iterator[str]:
     sizes = [kill.size_bytes for kill in past.kills if kill.size_bytes]
     if len(sizes) >= 2:
         yield f"before it died at {', '.join(words.size(size) for size in sizes[-4:])}"
-    if past.growth is not None and past.growth.watched_s >= 1:
+    growth = past.growth
+    if growth is not None and growth.watched_s >= 1 and not _level(growth):
         yield _growth_words(past)
     grown = [g for g in past.growers if not _is_victim(g, past)][:1]
     if grown and grown[0].grew_bytes >= 16 * MIB:

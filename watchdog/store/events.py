@@ -130,6 +130,7 @@ def _past_kill(told: dict[str, Any]) -> PastKill:
         size_bytes=sum(known) if known else None,
         limit_bytes=told.get("limit_bytes"),
         lived_s=lived,
+        cgroup=told.get("cgroup"),
     )
 
 
