@@ -172,7 +172,7 @@ class Collector:
 
     def _dump(self, text: str, seen: Seen) -> list[Report]:
         out: list[Report] = []
-        if text.startswith("memory: usage ") or kill.is_table(text):
+        if text.startswith(("memory: usage ", "Memory cgroup stats for /")) or kill.is_table(text):
             out = self._opened(seen) if not self._echo or self.draft is not None else []
         draft = self.draft
         if draft is None:

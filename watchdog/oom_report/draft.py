@@ -91,7 +91,7 @@ class Draft:
             if self.table.begin(text):
                 return True
             self.unread = self.table.unread
-            return False
+            return self.trace.add(text)
         if self.table.columns and not self.table.whole:
             self.table.more(text)
             return True
@@ -192,7 +192,9 @@ class Draft:
                 return "memcg"
             if found.constraint in kill.SCOPES:
                 return kill.SCOPES[found.constraint]
-        if "memcg" in told or self.task_in or self.limit_reached or self.group or self.mem.limits:
+        if "memcg" in told or self.task_in or self.limit_reached or self.mem.limits:
+            return "memcg"
+        if self.group and "global" not in told:  # the group may be all of a global victim's
             return "memcg"
         if self.trace.memcg and not self.mem.seen:
             return "memcg"

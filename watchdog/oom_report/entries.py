@@ -95,7 +95,7 @@ class Entries:
     def _hardened(self, raw: str) -> str | None:
         """The line with its soft breaks mended; None while it goes on."""
         self._printable = self._printable or "=3D" in raw
-        if raw[-1:] == "=" and (self._printable or 60 <= len(raw) <= 76 or self._soft):
+        if raw[-1:] == "=" and (self._printable or 60 <= len(raw) <= 78 or self._soft):
             self._soft = (self._soft + raw[:-1])[: lines.TEXT_MAX]
             return None
         raw, self._soft = self._soft + raw, ""

@@ -366,6 +366,8 @@ def summary(text: str, comm: str | None, owner: str | None) -> Summary | None:
     )
     cpuset = _between(body, ",cpuset=", (",mems_allowed=",))
     is_global, oom_memcg, task_memcg = _memcgs(body, owner)
+    if end is None and name is None:  # cut off: of the last value only a part may be there
+        task_memcg, oom_memcg = None, oom_memcg if task_memcg is not None else None
     return Summary(
         start[1], None if nodemask == "(null)" else nodemask, _safe(cpuset), _safe(oom_memcg),
         _safe(task_memcg), is_global, _safe(name), pid, uid,

@@ -34,7 +34,7 @@ TAG = (
 )
 _TAG = re.compile(TAG, re.IGNORECASE)
 _PRIO = re.compile(r"<(\d{1,3})>(?:1 )?|<(kern|user|daemon|syslog|auth|local\d)\.[a-z]{3,7}> ?")
-_CLOCK = re.compile(r"\[ {0,12}(\d{1,9})\.(\d{3,9})(?: <[ \d.+-]{1,16}>)? ?\] ?")
+_CLOCK = re.compile(r"\[ {0,12}(\d{1,9})\.(\d{1,9})(?: <[ \d.+-]{1,16}>)? ?\] ?")
 _DELTA = re.compile(
     r"\[<?[ +]{0,8}\d{1,9}\.\d{3,9}>?\] ?|\[\w{2,5}\.? ?\d{1,2} \d\d:\d\d(?::\d\d)?\] ?"
 )

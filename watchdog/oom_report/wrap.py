@@ -19,6 +19,7 @@ JOINED_MAX = 4096
 _START = re.compile(r"\s*" + START)
 _MESSAGE_ALONE = re.compile(r"(?:memory|MPOL_BIND\)|_task\)):\s*$")
 _KILLED = re.compile(r"[Kk]ill(?:ed)? process \d")
+_REPORT = re.compile(r"Killed process \d|Out of memory: | invoked oom-killer: ")
 _KILL_TAIL = re.compile(r"\s*(?:total-vm|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):")
 
 
@@ -71,6 +72,8 @@ class Unwrap:
             return True  # quoted-printable
         if _MESSAGE_ALONE.search(text) and _KILLED.match(line.text):
             return True
+        if _REPORT.search(line.text):
+            return False
         if not line.text.strip() or len(text) > JOINED_MAX or _START.match(line.text):
             return False
         if _KILL_TAIL.match(line.text) and "illed process" in text:
