@@ -222,6 +222,19 @@ def test_unreadable_and_forged_lines_are_said(run: Run, tmp_path: Path) -> None:
     assert "not the kernel's own, refused: Killed process 1" in err
 
 
+def test_json_can_hold_what_is_no_text(run: Run, tmp_path: Path) -> None:
+    """Half of a surrogate pair, escaped: a name of other bytes, and no traceback."""
+    log = tmp_path / "log"
+    log.write_text(
+        '{"MESSAGE":"Memory cgroup out of memory: Killed process 7 (a\\ud800b) total-vm:8kB, '
+        'anon-rss:4kB, file-rss:0kB, shmem-rss:0kB","_TRANSPORT":"kernel",'
+        '"SYSLOG_IDENTIFIER":"kernel"}\n'
+    )
+    status, out, err = run(log)
+    assert (status, err) == (0, "")
+    assert "a\\xed\\xa0\\x80b (pid 7, 4.0 KiB) was killed" in out
+
+
 def test_dates_that_are_not_full_are_shown_with_since(run: Run) -> None:
     status, out, err = run(KMSG / "memcg-plain.kmsg", "--since", "1h")
     assert status == 0

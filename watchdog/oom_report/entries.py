@@ -172,11 +172,29 @@ class Entries:
         return [] if found is None else [found]
 
 
+_PAIR = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def _text(raw: str) -> str:
+    """JSON can escape half a surrogate pair, which is no text: its three bytes instead."""
+
+    def bytes_of(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        half = chr(int(found[1][2:], 16)).encode("utf-8", "surrogatepass")
+        return half.decode("utf-8", "surrogateescape")
+
+    return _PAIR.sub(bytes_of, raw) if "\\u" in raw else raw
+
+
 def _scalar(text: str) -> str | None:
     import json  # only for files of this form
 
     try:
-        value = json.loads(text)
+        value = json.loads(_text(text))
     except (ValueError, RecursionError):
         return None
     if isinstance(value, list):
@@ -201,7 +219,7 @@ def _object(raw: str) -> Line | None:
     if start > prefix.PREFIX_MAX:
         return None
     try:
-        entry = json.loads(raw[start : raw.rfind("}") + 1])
+        entry = json.loads(_text(raw[start : raw.rfind("}") + 1]))
         found = _of_fields(entry) if isinstance(entry, dict) else None
     except (ValueError, RecursionError):
         return None
