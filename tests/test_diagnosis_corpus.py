@@ -17,7 +17,9 @@ from watchdog.oom_report.assemble import Assembler, Report
 CORPUS = Path(__file__).parents[2] / "shared" / "oom_corpus"
 KMSG = Path(__file__).parent / "fixtures" / "kmsg"
 FILES = sorted(CORPUS.glob("*.log")) if CORPUS.is_dir() else []
-OWN = sorted(KMSG.rglob("*.kmsg"))
+OWN = sorted(KMSG.glob("*.kmsg"))
+# Recorded in virtual machines with all of Debian's kernels.
+RECORDED = sorted(KMSG.glob("6.12/*.gz")) + sorted(KMSG.glob("5.10/*.gz"))
 needs_corpus = pytest.mark.skipif(not FILES, reason="the shared corpus of OOM reports is not here")
 
 # Read by hand: what the report alone allows one to say. (file, verdict, a word of the headline,
@@ -76,6 +78,38 @@ def test_what_is_said_of_a_real_report(
     assert not body["advice"] or body["advice"][0].startswith(tuple(first.split("|")))
 
 
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12"])
+@pytest.mark.parametrize(
+    ("name", "verdict", "head", "why", "now"),
+    [
+        ("order-1", "fragmentation", "in pieces too small", "largest of 2", "KiB in one"),
+        ("order-3", "fragmentation", "in pieces too small", "largest of 2", "KiB in one"),
+        ("slab", "kernel-memory", "the kernel itself", "largest of 2", "slab"),
+        ("page-tables", "kernel-memory", "the kernel itself", "page tables added", "page tables"),
+        ("hugepages", "kernel-memory", "the kernel itself", None, "huge pages were reserved"),
+        ("mempolicy", "limit-too-low", "memory policy", None, "nodes 1 of its memory policy"),
+        ("cpuset", "limit-too-low", "cpuset", None, "the memory nodes of cpuset"),
+        ("protected", "unknown", "worker", "24.", "floor"),
+        ("allocating-task", None, "killed", "it asked, so it died", None),
+        ("memcg-group", "unknown", "4 other processes were killed", "largest of 5", "/batch"),
+        ("memcg-parent", "unknown", "shop.slice was at its limit", "largest of 2", "one above"),
+        ("memcg-no-killable", "limit-too-low", "Nobody could be killed", "protected", "/spared"),
+        ("memcg-tmpfs", "limit-too-low", "/files was at its limit", "only process", "tmpfs"),
+        ("volunteer", "unknown", "killed", "(next: browser tab", "floor"),
+    ],
+)
+def test_what_is_said_of_our_own_recordings(
+    kernel: str, name: str, verdict: str | None, head: str, why: str | None, now: str | None
+) -> None:
+    reader = explain._Reader()
+    reader.file(str(KMSG / kernel / f"{name}.kmsg.gz"))
+    body = reader.judged(Stored([]))[0].event.body
+    assert verdict in (None, body["verdict"]), body["verdict_reasons"]
+    assert head in body["headline"]
+    assert why is None or why in body["why_victim"]
+    assert now is None or now in "; ".join(body["why_now"])
+
+
 @needs_corpus
 def test_the_kernels_printed_scores_are_ours() -> None:
     """Kernels up to 5.0 print the score of their choice."""
@@ -92,7 +126,7 @@ def test_the_kernels_printed_scores_are_ours() -> None:
     assert checked >= 2
 
 
-@pytest.mark.parametrize("path", FILES + OWN, ids=lambda path: path.name[:32])
+@pytest.mark.parametrize("path", FILES + OWN + RECORDED, ids=lambda path: path.name[:32])
 def test_every_screen_fits_and_moves_no_cursor(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

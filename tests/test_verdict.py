@@ -218,7 +218,12 @@ def test_the_report_alone() -> None:
     assert verdict(report(memory=kernel, victim=small)) == ("kernel-memory", 0.5)
     slab = Counters(4 * GIB, lru_anon=GIB, slab_unreclaimable=GIB + 400 * MIB, free=MIB)
     assert verdict(machine(memory=slab)) == ("kernel-memory", 0.5)
+    tables = Counters(4 * GIB, lru_anon=GIB, pagetables=2 * GIB, free=MIB)
+    assert verdict(machine(memory=tables)) == ("kernel-memory", 0.5)
+    assert "page tables" in judge(machine(memory=tables), NOTHING).reason
+    assert advised(machine(memory=tables))[0].startswith("grep -H VmPTE")
     lost = Counters(4 * GIB, lru_anon=GIB, free=MIB)
+    assert advised(machine(memory=lost))[0].startswith("lsmod")
     assert verdict(machine(memory=lost)) == ("kernel-memory", 0.4)
     shared = Counters(4 * GIB, lru_anon=3500 * MIB, shmem=3 * GIB, free=MIB)
     assert verdict(machine(memory=shared)) == ("too-small", 0.35)
@@ -266,7 +271,7 @@ def test_memory_that_was_not_short() -> None:
 # -- what to do next -------------------------------------------------------------------------------
 
 COMMANDS = ("systemctl ", "sysctl ", "oom-watchdog ", "docker ", "podman ", "kubectl ", "lxc ",
-            "echo ", "slabtop ", "sort ", "df ", "fallocate ", "systemd-run ", "numactl ",
+            "echo ", "lsmod ", "slabtop ", "sort ", "df ", "fallocate ", "systemd-run ", "numactl ",
             "grep ")  # fmt: skip
 ID = "6c6fcab8562fd3150854986b78552c732f234fd405b624207b8843528a145e70"
 

@@ -48,16 +48,20 @@ def screen(report: Report, event: Event, number: int, count: int, full: bool) ->
         for label, text in shown:
             out += _row(label, text, 99)
         return "\n".join(out + _full(report, event))
-    return "\n".join(out + _fitted(shown, HEIGHT - len(out)))
+    order = report.invoker.order if report.invoker else None
+    return "\n".join(out + _fitted(shown, HEIGHT - len(out), keep_asked=bool(order)))
 
 
-def _fitted(rows: list[tuple[str, str]], room: int) -> list[str]:
-    """All rows in so many lines: the less telling ones shrink first."""
+def _fitted(rows: list[tuple[str, str]], room: int, keep_asked: bool) -> list[str]:
+    """All rows in so many lines: the less telling ones shrink first. Where a large block was asked
+    for, the request is what matters."""
     most = {label: _LINES[label][0] for label, _ in rows}
     shrink = ("largest", "also", "memory", "asked", "before", "why it", "verdict", "why now",
               "next")  # fmt: skip
     lines = {label: _row(label, text, most[label]) for label, text in rows}
     for label in shrink:
+        if label == "asked" and keep_asked:
+            continue
         if sum(map(len, lines.values())) <= room:
             break
         text = next((text for key, text in rows if key == label), None)
@@ -85,7 +89,7 @@ def _row(label: str, text: str, most: int) -> list[str]:
         if mark and len(lines[-1]) + len(comment) + 4 <= WIDTH:
             lines[-1] += mark + comment
         elif mark:
-            lines.append(" " * LABEL + "# " + comment)
+            lines += _wrapped("# " + comment, WIDTH, 1, " " * LABEL)
         out += lines
     if len(out) > most:
         out = out[:most]
@@ -182,10 +186,10 @@ def _before(body: Mapping[str, Any]) -> str | None:
 
 def _verdict(body: Mapping[str, Any]) -> str:
     sure = f" (confidence {body['confidence']:.1f})" if body["confidence"] else ""
-    reasons = [body["verdict_because"], *body["verdict_reasons"]]
     seen = " ".join(body["why_now"])
-    told = [reason for reason in dict.fromkeys(reasons) if reason not in seen]
-    return f"{body['verdict']}{sure}: {'; '.join(told or reasons[:1])}"
+    first = body["verdict_because"]
+    more = [one for one in body["verdict_reasons"] if one != first and one not in seen]
+    return f"{body['verdict']}{sure}: {'; '.join([first, *more])}"
 
 
 # -- at full length -------------------------------------------------------------------------------

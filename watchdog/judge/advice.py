@@ -96,7 +96,13 @@ def _kernel(report: Report) -> Iterator[str]:
     if account is not None and account.share(free) >= 0.05:
         yield "sysctl -w vm.nr_hugepages=N  # gives back what is reserved and unused (N in use)"
         return
-    yield "slabtop -o -s c  # shows what the kernel holds, the largest first"
+    if account is not None and account.share(account.pagetables) >= 0.3:
+        yield "grep -H VmPTE /proc/[0-9]*/status  # shows whose page tables they are"
+        return
+    if account is None or account.share(account.slab) >= 0.1 or report.scope == "memcg":
+        yield "slabtop -o -s c  # shows what the kernel holds, the largest first"
+    elif not report.allocations:
+        yield "lsmod  # shows the drivers; pipes and sockets hold such memory too"
     if report.allocations:
         yield "sort -g /proc/allocinfo  # shows which code allocated it, the largest last"
 

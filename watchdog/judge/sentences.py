@@ -51,7 +51,6 @@ _VERDICTS = {
     "limit-too-low": "its limit is too low",
     "spike": "it took the memory all at once",
     "kernel-memory": "the kernel itself held the memory",
-    "fragmentation": "memory was free, but in pieces too small",
 }
 
 
@@ -64,6 +63,9 @@ def headline(report: Report, past: Past, found: Verdict) -> str:
         if not found.short:
             return f"The kernel panicked{setting}, though the machine was not short of memory"
         return f"The kernel panicked{setting}: {_limit(report)}{_judged(report, found)}"
+    if found.verdict == "fragmentation":
+        sure = "" if found.confidence >= 0.8 else " (it seems)"
+        return f"{_subject(report, past)} memory was free, but in pieces too small{sure}"
     return f"{_subject(report, past)} {_limit(report)}{_judged(report, found)}"
 
 

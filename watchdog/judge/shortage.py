@@ -152,24 +152,25 @@ def _reserved(report: Report, zone: Zone, usable: list[Zone]) -> int:
 
 
 def _pieces(report: Report, usable: list[Zone], order: int) -> Zones | None:
-    """Order above 0: was there a block that large anywhere?"""
+    """Order above 0: was there a block that large in a zone that may give some away?"""
     page = report.page_size
-    if page is None or not any(zone.blocks for zone in usable):
+    if page is None:
         return None
     wanted = page << order
-    if any(size >= wanted and count for zone in usable for size, count in zone.blocks.items()):
+    # the kernel takes all but one page of the request off before it looks at the floor
+    above = [
+        zone
+        for zone in usable
+        if zone.free - (wanted - page) > zone.min + _reserved(report, zone, usable)
+    ]
+    sizes = [size for zone in above for size, count in zone.blocks.items() if count]
+    if not sizes or max(sizes) >= wanted:
         return None
-    above = sum(max(0, zone.free - zone.min) for zone in usable)
-    if above < wanted:
-        return None  # short in any case
-    free = sum(zone.free for zone in usable)
-    largest = max(
-        (size for zone in usable for size, count in zone.blocks.items() if count), default=0
-    )
+    free, where = sum(zone.free for zone in above), ", ".join(dict.fromkeys(z.name for z in above))
     return Zones(
         "pieces",
-        f"{words.size(free)} were free, but in pieces of at most {words.size(largest)}; it needed "
-        f"{words.size(wanted)} in one",
+        f"{words.size(free)} of zone {where} were free, above its floor, but in pieces of at most "
+        f"{words.size(max(sizes))}; it needed {words.size(wanted)} in one",
     )
 
 
@@ -323,7 +324,14 @@ def holders(report: Report) -> list[str]:
     """What else than processes held much of it, the largest first."""
     notes = account_notes.of_oom_report(report)
     # what was free stands with the zones already
-    return [note for note in notes if not note.partition(",")[0].endswith("was free all the same")]
+    out = [note for note in notes if not note.partition(",")[0].endswith("was free all the same")]
+    account = held(report)
+    if report.allocations and account is not None:
+        first = sorted(report.allocations, reverse=True)[:2]
+        if account.share(first[0][0]) >= 0.1:
+            told = ", ".join(f"{short(where, 44)} {words.size(size)}" for size, where in first)
+            out.append(f"the code that took the most: {told}")
+    return out
 
 
 # -- what the kill gave ---------------------------------------------------------------------------
@@ -331,7 +339,6 @@ def holders(report: Report) -> list[str]:
 
 def freed(report: Report) -> str | None:
     """What the kill freed, where that is less than one would think."""
-    victim = report.victim
     out = []
     if report.stuck:
         out.append("the victim is stuck in the kernel and still holds its memory")
@@ -340,8 +347,4 @@ def freed(report: Report) -> str | None:
         out.append(f"{short(comm, 15)} (pid {pid}) uses the same memory and may not die: it stays")
     if report.reaped_left and report.reaped_left >= 1 << 20:
         out.append(f"{words.size(report.reaped_left)} of it could not be given back at once")
-    if not out and victim is not None and report.outcome == "killed":
-        size = sum(part or 0 for part in (victim.anon, victim.file, victim.shmem))
-        if victim.anon is not None and size == 0:
-            out.append("the kill freed nothing: the victim held no memory any more")
     return "; ".join(out) or None

@@ -130,7 +130,8 @@ def _fragmentation(report: Report) -> Verdict | None:
     if found.kind == "pieces" and found.sentence:
         # the lists of free blocks prove it
         return Verdict("fragmentation", 0.85, found.sentence)
-    if report.fragmented and order and order > 0 and report.scope != "memcg":
+    untold = found.kind is None and report.scope != "memcg"
+    if untold and report.fragmented and order and order > 0:
         return Verdict(
             "fragmentation", 0.6,
             f"no free block of {words.count(1 << order, 'page')} was left, while smaller ones were",
@@ -142,8 +143,13 @@ def _kernel(report: Report) -> Verdict | None:
     account = shortage.held(report)
     if account is None:
         return None
-    share = account.share(account.kernel)
+    share, tables = account.share(account.kernel), account.share(account.pagetables)
     names = tuple(shortage.holders(report))
+    if tables > 0.3 and tables * 2 > share:
+        return Verdict(
+            "kernel-memory", 0.8, f"{words.share(min(1.0, tables))} of the memory was page tables: "
+            "somebody maps much more than it uses", names,
+        )  # fmt: skip
     if share > 0.5:
         return Verdict(
             "kernel-memory", 0.8, f"{words.share(min(1.0, share))} of the memory was the kernel's "
