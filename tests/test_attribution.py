@@ -348,6 +348,16 @@ def test_a_cgroup_made_anew_under_its_name_is_no_fall():
     assert rises(counts) == [("/a", 1, False)]
 
 
+def test_cgroups_that_are_gone_are_not_kept_for_ever():
+    counts = CgroupCounts()
+    for number in range(10_000):
+        counts.group(f"/job-{number}.scope", {"oom_kill": 0})
+        counts.line(f"/job-{number}.scope", 1)
+        if number % 100 == 0:
+            counts.forget(["/here"])
+    assert len(counts._local) <= 4096 + 100 and rises(counts) == []
+
+
 def make_cgroup(base: Path, path: str, **files: str) -> None:
     folder = base / path
     folder.mkdir(parents=True, exist_ok=True)
@@ -451,6 +461,21 @@ def test_a_line_that_the_counter_does_not_know_is_nobodys():
     # the counter was read before the line: nothing contradicts it yet
     assert events(out)[0].body["killed_by"] == "unknown"
     assert "did not rise" in events(out)[0].because[-1]
+
+
+def test_a_reading_of_the_same_moment_contradicts_nothing():
+    engine = engine_of()
+    (told,) = events(feed(engine, [host(0), *kill_line(0.99, 9), host(1), Tick(T0 + 3, UP0 + 3)]))
+    assert told.body["killed_by"] == "kernel"
+    assert events(feed(engine, [host(at, 1) for at in range(4, 30)])) == []
+
+
+def test_who_was_killed_with_a_line_is_no_candidate_for_one_without():
+    engine = engine_of()
+    feed(engine, [host(0), census(0, row(7, 500), row(8, 400)), host(1, 2), *kill_line(1, 7)])
+    feed(engine, [host(3, 2), census(4), CgroupKills(T0 + 5, UP0 + 5, (), whole=True)])
+    (told,) = events(feed(engine, [host(at, 2) for at in range(5, 30)]))
+    assert [one["pid"] for one in told.body["vanished"]] == [8]
 
 
 def test_without_a_counter_the_line_alone_speaks():

@@ -19,6 +19,11 @@ GRACE_S = 10.0
 GIVE_UP_S = 15.0
 # The line of a kill whose absence was told belongs to before that; clocks differ by less than this.
 LATE_S = 2.0
+# A reading contradicts a line only if it was made so long after it: the line's own time is the
+# kernel's clock, brought over to ours.
+SURE_S = 1.0
+# Cgroups that are gone are remembered by their counts, for the day on which they might be back.
+CGROUPS_MAX = 4096
 MISSING_MAX = 32
 
 
@@ -83,7 +88,7 @@ class Balance:
             return None
         if self.value - self._accounted >= lines:
             return True
-        return False if self.read_up >= (t if up is None else up) else None
+        return False if self.read_up >= (t if up is None else up) + SURE_S else None
 
     def line(self, count: int, t: float, up: float | None) -> list[str]:
         """So many kill lines were read; the ids of the events about missing ones they settle."""
@@ -231,8 +236,11 @@ class CgroupCounts:
         """Only these cgroups are still there."""
         stay = set(known)
         for table in (self._local, self._tree):
-            for path in [path for path in table if path not in stay and not table[path]]:
-                del table[path]
+            gone = [path for path in table if path not in stay]
+            many = len(gone) > CGROUPS_MAX
+            for path in gone:
+                if many or not table[path]:
+                    del table[path]
 
     def unexplained(self) -> list[Found]:
         """Who counted what no line tells, the largest first."""

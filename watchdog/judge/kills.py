@@ -317,9 +317,10 @@ class Kills:
             return []
         cgroups = self.counts.unexplained()
         since = self._census_before(self.balance.oldest() or now)
-        vanished = [one for one in self.world.gone.values() if since is None or one.up > since]
-        vanished = [one for one in vanished if f"{one.entity.pid}:{one.entity.start}" not in
-                    self.oom_killed]  # fmt: skip
+        vanished = [
+            one for one in self.world.gone.values()
+            if (since is None or one.up > since) and not self.others.is_explained(one, now)
+        ]  # fmt: skip
         vanished.sort(key=lambda one: (-one.resident_bytes, one.entity.pid or 0))
         del vanished[VANISHED_MAX:]
         body = {

@@ -87,13 +87,16 @@ class Others:
         self._explained[pid] = now + OURS_S
         self._candidates = [one for one in self._candidates if one.entity.pid != pid]
 
+    def is_explained(self, gone: Gone, now: float) -> bool:
+        """Has another event told how it ended?"""
+        return self._explained.get(gone.entity.pid or 0, -1.0) >= now
+
     def vanished(self, gone: Iterable[Gone], now: float) -> None:
         """These are not there any more."""
         if self._short_up is None or now - self._short_up > SHORT_LASTS_S:
             return
         for one in gone:
-            pid = one.entity.pid or 0
-            if one.resident_bytes >= self._least and self._explained.get(pid, -1.0) < now:
+            if one.resident_bytes >= self._least and not self.is_explained(one, now):
                 self._candidates.append(one)
         self._candidates.sort(key=lambda one: -one.resident_bytes)
         del self._candidates[CANDIDATES_MAX:]
@@ -145,8 +148,7 @@ class Others:
     def _large(self, gone: Iterable[Gone], now: float) -> Iterable[Gone]:
         return (
             one for one in gone
-            if one.resident_bytes >= self._least
-            and self._explained.get(one.entity.pid or 0, -1.0) < now
+            if one.resident_bytes >= self._least and not self.is_explained(one, now)
         )  # fmt: skip
 
     def _tell(
@@ -154,7 +156,7 @@ class Others:
     ) -> list[Telling]:
         now = t if up is None else up
         left = sorted(about, key=lambda one: -one.resident_bytes)
-        left = [one for one in left if self._explained.get(one.entity.pid or 0, -1.0) < now]
+        left = [one for one in left if not self.is_explained(one, now)]
         out: list[Telling] = []
         for claim in found:
             hit = [
