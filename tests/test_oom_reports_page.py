@@ -1,5 +1,6 @@
 """docs/oom-reports.md names every field of an oom.kill event, and no other."""
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from watchdog.cli import explain
 from watchdog.facts import KernelLine
 from watchdog.judge.diagnosis import oom_kill_event
 from watchdog.judge.past import Grower, Growth, Kill, Leak, Past
@@ -73,8 +75,9 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
 
 def bodies() -> Iterator[dict[str, Any]]:
     """The events of our own recordings, as `explain --json` prints them."""
-    paths = sorted(KMSG.rglob("*.kmsg"))
-    for text in (SHARERS, *(path.read_text("utf-8", "surrogateescape") for path in paths)):
+    raw = [path.read_bytes() for path in sorted(KMSG.glob("*.kmsg"))]
+    raw += [gzip.decompress(path.read_bytes()) for path in sorted(KMSG.glob("6.12/*.kmsg.gz"))]
+    for text in (SHARERS, *(one.decode("utf-8", "surrogateescape") for one in raw)):
         assembler = Assembler()
         reports = []
         for line in text.split("\n"):
@@ -107,6 +110,13 @@ def _properties(node: Any, defs: dict[str, Any], path: str = "") -> Iterator[str
     for name, inner in node.get("properties", {}).items():
         yield path + name
         yield from _properties(inner, defs, f"{path}{name}.")
+
+
+def test_the_screen_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.search(r"^\$ oom-watchdog explain (\S+)\n(.*?)^```$", page(), re.M | re.S)
+    assert found
+    assert explain.main([str(ROOT / found[1])]) == 0
+    assert capsys.readouterr().out.startswith(found[2])
 
 
 def made() -> set[str]:
