@@ -15,6 +15,7 @@ import pytest
 
 from watchdog.cli import explain
 from watchdog.facts import Entity, Event, KernelLine
+from watchdog.history.entities import Trend
 from watchdog.judge.diagnosis import oom_kill_event
 from watchdog.judge.past import Kill, Leak, Past
 from watchdog.oom_report.assemble import Assembler
@@ -386,6 +387,50 @@ def test_this_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert event["id"].startswith(f"oom.kill-{event['boot_id'][:8]}-2098377504-5359")
     monkeypatch.setattr(explain, "_boot_id", lambda: None)
     assert run()[0] == 0
+
+
+def test_this_machines_report_is_joined_with_its_trend(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A kill that the daemon did not see (it was stopped) has a past in the store all the same."""
+    monkeypatch.setattr(explain, "KernelLog", FakeLog)
+    told = json.loads(run("--last", "--json")[1])
+    t, boot = told["t"], told["boot_id"]
+    trend = Trend(t - 900, 100.0)
+    for second in range(0, 900, 5):
+        trend.add(t - 900 + second, 100.0 + second, 33 << 10)
+    gone = Trend(t - 90000, 1.0)
+    gone.add(t - 80000, 2.0, 1 << 10)
+    body = told | {"t": t - 7200}
+    before = Event("oom.kill", "oom.kill-x-1", None, t - 7200, 6.0, boot, "h", ("x",), {
+        key: value for key, value in body.items() if key not in Event._fields and key != "event"
+    } | {"kernel_time_s": 1.0})  # fmt: skip
+    folder = tmp_path / "state"
+    folder.mkdir()
+    store = Store(str(folder / "history.db"))
+    store.put_events([before])
+    store.put_entities([
+        trend.dump("5359:77", boot, "leaker", "shop.service"),
+        gone.dump("5359:12", boot, "cron", "cron.service"),
+    ])  # fmt: skip
+    store.close()
+    event = json.loads(run("--last", "--json", "--state", folder)[1])
+    assert (event["verdict"], event["confidence"]) == ("limit-too-low", 0.75)
+    assert event["unit"] == "shop.service"
+    assert "steady at 33.0 MiB" in event["verdict_because"]
+    assert event["kills_before"] == []  # that one was of no unit
+    assert event["growth"]["watched_s"] == 895.0
+    # without the trend the name and the limit tell who died before
+    trend.first_t = trend.last_t = 5.0
+    other = tmp_path / "other"
+    other.mkdir()
+    store = Store(str(other / "history.db"))
+    store.put_events([before])
+    store.put_entities([trend.dump("5359:77", boot, "leaker", "shop.service")])
+    store.close()
+    event = json.loads(run("--last", "--json", "--state", other)[1])
+    assert [kill["t"] for kill in event["kills_before"]] == [t - 7200]
+    assert "2nd OOM kill of this program in 2 h" in " ".join(event["verdict_reasons"])
 
 
 def _refuse(after_seq: int | None = None) -> None:
