@@ -16,6 +16,7 @@ than 1 where that is the floor ties with the others, and among equals the first 
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from watchdog.oom_report.report import Report
@@ -73,14 +74,14 @@ def rank(report: Report) -> Ranking | None:
     adjusted = any(row.oom_score_adj for row in rows if row.oom_score_adj != PROTECTED)
     if adjusted and report.total_pages is None:
         return None
-    found = [_ranked(report, era) for era in _eras(report)]
-    if not found:
-        return None
-    for one in found:
-        if one.place == 1:
-            return one
+    first: Ranking | None = None
+    for era in _eras(report):
+        found = _ranked(report, era)
+        if found.place == 1:
+            return found
+        first = first or found
     # Another choice than the highest score: a claim only where all of the score is known.
-    return found[0] if found[0].exact or found[0].chosen is None else None
+    return first if first and (first.exact or first.chosen is None) else None
 
 
 def _eras(report: Report) -> list[_Era]:
@@ -113,33 +114,39 @@ def _version(text: str | None) -> tuple[int, int] | None:
 
 
 def _ranked(report: Report, era: _Era) -> Ranking:
-    candidates = [Candidate(row, _points(row, report, era)) for row in report.rows]
-    candidates.sort(key=lambda c: (c.points is None, -(c.points or 0)))
+    candidates = [Candidate(row, points) for row, points in _scored(report, era)]
+    # the highest first, those without a score last; equals stay in the order of the table
+    candidates.sort(key=_height, reverse=True)
     chosen = _chosen(report, candidates)
     place, ties = None, 0
     if chosen is not None and chosen.points is not None:
-        above = sum(1 for c in candidates if c.points is not None and c.points > chosen.points)
-        ties = sum(1 for c in candidates if c.points == chosen.points) - 1
-        place = above + 1
+        scores = [candidate.points for candidate in candidates]
+        place, ties = scores.index(chosen.points) + 1, scores.count(chosen.points) - 1
     exact = era.exact and not _bonus_guessed(report, era) and _total_known(report)
     total = report.total_pages if _total_known(report) else None
     return Ranking(tuple(candidates), chosen, place, ties, total, exact)
 
 
-def _points(row: Row, report: Report, era: _Era) -> int | None:
-    if row.oom_score_adj == PROTECTED:
-        return None
+def _height(candidate: Candidate) -> float:
+    return float("-inf") if candidate.points is None else candidate.points
+
+
+def _scored(report: Report, era: _Era) -> Iterator[tuple[Row, int | None]]:
+    """Each row and its points. There may be thousands, so nothing is worked out twice."""
     total = report.total_pages or 0
-    tables = row.pagetables or 0
-    if report.pagetables_are_bytes:
-        tables //= report.page_size or 4096
-    points = row.rss + (row.swap or 0) + tables
-    adj = row.oom_score_adj or 0
-    if row.uid == 0:
-        points -= points * era.root_percent // 100
-        adj -= era.root_thousandths
-    points += adj * total // 1000
-    return max(1, points) if era.floor else points
+    unit = (report.page_size or 4096) if report.pagetables_are_bytes else 1
+    for row in report.rows:
+        adj = row.oom_score_adj or 0
+        if adj == PROTECTED:
+            yield row, None
+            continue
+        points = row.rss + (row.swap or 0) + (row.pagetables or 0) // unit
+        if row.uid == 0:
+            points -= points * era.root_percent // 100
+            adj -= era.root_thousandths
+        if adj:
+            points += adj * total // 1000
+        yield row, max(1, points) if era.floor else points
 
 
 def _bonus_guessed(report: Report, era: _Era) -> bool:

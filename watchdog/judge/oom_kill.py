@@ -29,8 +29,9 @@ def told(report: Report, past: Past) -> tuple[dict[str, Any], tuple[str, ...]]:
         past = Past(growers=past.growers, units=past.units, since_t=past.since_t)
     found = judge(report, past)
     ranking = badness.rank(report)
-    because = tuple(_because(report, found, ranking))
-    return _body(report, past, found, ranking), because
+    why = choice.why(report, ranking)
+    because = tuple(_because(report, found, why))
+    return _body(report, past, found, ranking, why), because
 
 
 def _same(entity: Entity, victim: Victim) -> bool:
@@ -42,7 +43,7 @@ def _same(entity: Entity, victim: Victim) -> bool:
 
 
 def _body(
-    report: Report, past: Past, found: Verdict, ranking: badness.Ranking | None
+    report: Report, past: Past, found: Verdict, ranking: badness.Ranking | None, why: str | None
 ) -> dict[str, Any]:
     victim = report.victim
     memory_limit = report.limits.get("memory")
@@ -91,7 +92,7 @@ def _body(
         "verdict_because": found.reason,
         "verdict_reasons": list(found.reasons),
         "culprit": None if found.culprit is None else _grower(found.culprit),
-        "why_victim": choice.why(report, ranking),
+        "why_victim": why,
         "why_now": [shortage.limit(report), *shortage.holders(report)],
         "request": request.purpose(report),
         "choice": choice.facts(report, ranking),
@@ -185,10 +186,10 @@ def _grower(grower: Grower) -> dict[str, Any]:
     return grower._asdict() | {"leak": None if grower.leak is None else grower.leak._asdict()}
 
 
-def _because(report: Report, found: Verdict, ranking: badness.Ranking | None) -> Iterator[str]:
+def _because(report: Report, found: Verdict, why: str | None) -> Iterator[str]:
     yield sentences.who(report)
     yield shortage.limit(report)
-    told = [choice.why(report, ranking), request.asked(report)]
+    told = [why, request.asked(report)]
     if found.verdict != "unknown":
         told.append(found.reason)
     told.append(shortage.freed(report))
