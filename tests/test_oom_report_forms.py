@@ -708,3 +708,37 @@ def test_ten_thousand_lines_of_others_are_no_report() -> None:
     assert assembler.flush() == []
     assert assembler.forged() == []
     assert assembler.unread == 0
+
+
+def test_an_empty_line_is_not_joined_to_the_next() -> None:
+    (report,) = read(
+        "dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+        " page_fault+0x45/0x50\n\n"
+        "Task in /test/a killed as a result of limit of /test\n"
+        "Killed process 3876 (dd) total-vm:8484kB, anon-rss:1052kB, file-rss:1720kB\n"
+    )
+    assert (report.cgroup, report.task_cgroup) == ("/test", "/test/a")
+
+
+def test_the_part_of_a_report_that_begins_with_its_statistics() -> None:
+    (report,) = read(
+        "[Thu Dec  7 00:05:14 2017] Memory cgroup stats for /pod/x: cache:32KB rss:524188KB\n"
+        "[Thu Dec  7 00:05:15 2017] [ pid ]   uid  tgid total_vm      rss nr_ptes swapents "
+        "oom_score_adj name\n"
+        "[Thu Dec  7 00:05:15 2017] [28438]     0 28438  5063909   119961    1661   136409  "
+        "-998 java\n"
+        "[Thu Dec  7 00:05:15 2017] Memory cgroup out of memory: Kill process 24572 (java) score 0 "
+        "or sacrifice child\n"
+        "[Thu Dec  7 00:05:15 2017] Killed process 28438 (java) total-vm:20255636kB, "
+        "anon-rss:466160kB, file-rss:13684kB\n"
+    )
+    assert (report.scope, report.cgroup, report.tasks_count) == ("memcg", "/pod/x", 1)
+
+
+def test_a_group_can_die_of_a_global_kill() -> None:
+    (report,) = read(
+        "Out of memory: Killed process 9 (a) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+        "Tasks in /A1 are going to be killed due to memory.oom.group set\n"
+        "Out of memory: Killed process 10 (b) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+    )
+    assert (report.scope, report.group, len(report.also_killed)) == ("global", "/A1", 1)

@@ -67,7 +67,7 @@ class Unwrap:
             return False
         text = " ".join(self._pieces)
         if not text.strip():
-            return True  # a stamp alone, its text on the next line
+            return self._held.own  # a stamp alone, its text on the next line
         if self._pieces[-1].endswith("="):
             return True  # quoted-printable
         if _MESSAGE_ALONE.search(text) and _KILLED.match(line.text):
