@@ -144,8 +144,8 @@ def read(made: list[str]) -> tuple[list[Report], float]:
 
 def judge(made: list[str], found: list[Report], slowest: float) -> None:
     """Raises BrokenError where a law does not hold."""
-    # what a wrap, an escape or a quotation put into a number is taken out again
-    text = re.sub(r"[^0-9]", "", "\n".join(made))
+    # what a wrap, a colour or a quotation put into a number is taken out again
+    text = re.sub(r"\x1b\[[0-9;]*m|[^0-9]", "", "\n".join(made))
     for pid in pids(found):
         if str(pid) not in text:
             raise BrokenError(f"PID {pid} does not stand in the text")

@@ -120,6 +120,14 @@ def test_a_storm_is_one_report_a_kill() -> None:
     assert all(report.complete for report in reports)
 
 
+def test_a_line_that_is_nothing_after_all_does_not_keep_the_rest_from_being_skipped() -> None:
+    assembler = Assembler()
+    read([], assembler)
+    assembler.feed(KernelLine(0.0, None, "[    1.0] mounting /srv/room7 with a Bloom filter"))
+    assembler.feed(KernelLine(0.0, None, "[    1.1] usb 1-1: new high-speed USB device"))
+    assert assembler.idle
+
+
 def test_two_reports_in_a_row_keep_to_themselves() -> None:
     first, second = read(records("memcg-volunteer"))
     assert first.victim is not None

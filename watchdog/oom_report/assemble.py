@@ -95,6 +95,8 @@ class Assembler:
         for whole in self._wrap.feed(read):
             out += self._reports.take(whole, held or seen)
             held = None
+        if self._reports.idle and not interesting(self._wrap.text):
+            self._wrap.drop()  # else one line of others would be held for ever, and none skipped
         if self._wrap.idle:
             self._held_seen = None
         elif held is None:

@@ -40,6 +40,15 @@ class Unwrap:
         """Whether nothing is held back."""
         return self._held is None
 
+    @property
+    def text(self) -> str:
+        """What is held back."""
+        return " ".join(self._pieces)
+
+    def drop(self) -> None:
+        """Forget what is held back: nobody wants it."""
+        self._held, self._pieces = None, []
+
     def feed(self, line: Line) -> list[Line]:
         """The lines that are whole now."""
         held = self._held
