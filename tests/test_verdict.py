@@ -12,11 +12,13 @@ from watchdog.facts import Entity, PastKill
 from watchdog.history.entities import Trend
 from watchdog.history.world import World
 from watchdog.judge.advice import advice
+from watchdog.judge.by_history import history
 from watchdog.judge.diagnosis import oom_kill_event
 from watchdog.judge.kills import Kills
 from watchdog.judge.past import NOTHING, Grower, Growth, Kill, Leak, Past, grower_of, growth_of
+from watchdog.judge.ruling import Verdict
 from watchdog.judge.sentences import headline
-from watchdog.judge.verdict import ALONE_MAX, Verdict, history, judge
+from watchdog.judge.verdict import ALONE_MAX, judge
 from watchdog.memory import Counters, Group
 from watchdog.oom_report.mem_info import Limit, Zone
 from watchdog.oom_report.report import Invoker, Report, Victim

@@ -8,9 +8,10 @@ import itertools
 from collections.abc import Iterator
 
 from watchdog.judge import shortage
+from watchdog.judge.by_report import largest
 from watchdog.judge.past import Past
 from watchdog.judge.places import Place, is_plain, place
-from watchdog.judge.verdict import Verdict, largest
+from watchdog.judge.ruling import Verdict
 from watchdog.oom_report.report import Report
 
 LINES_MAX = 3

@@ -2,7 +2,7 @@
 
     badness, choice      the kernel's choice, computed again: why this victim
     request, shortage    what was asked for, and why there was none: why now
-    verdict, advice      too small or leaking, by what was known before (`past`); what to do next
+    verdict, advice      too small or leaking (rules: by_history, by_report); what to do next
     places, sentences    cgroups in words; who died, and the one sentence above all
     oom_kill             the event of all this
 

@@ -12,7 +12,8 @@ from watchdog.facts import Entity
 from watchdog.judge import account, badness, choice, request, sentences, shortage
 from watchdog.judge.advice import advice
 from watchdog.judge.past import Grower, Past
-from watchdog.judge.verdict import Verdict, judge
+from watchdog.judge.ruling import Verdict
+from watchdog.judge.verdict import judge
 from watchdog.oom_report import cgroup
 from watchdog.oom_report.report import Report, Victim
 from watchdog.oom_report.tasks import Row

@@ -4,7 +4,7 @@ from watchdog import words
 from watchdog.judge.choice import name
 from watchdog.judge.past import Past
 from watchdog.judge.places import said, short
-from watchdog.judge.verdict import Verdict
+from watchdog.judge.ruling import Verdict
 from watchdog.oom_report.report import Report
 
 
