@@ -71,7 +71,8 @@ def report_of(tasks: int) -> list[str]:
         "Mem-Info:",
         "active_anon:600000 inactive_anon:2000 isolated_anon:0\\x0a active_file:90 "
         "inactive_file:80 isolated_file:0\\x0a unevictable:10 dirty:0 writeback:0\\x0a "
-        "slab_reclaimable:900 slab_unreclaimable:1500\\x0a mapped:90 shmem:100 pagetables:300\\x0a free:1200 free_cma:0",
+        "slab_reclaimable:900 slab_unreclaimable:1500\\x0a mapped:90 shmem:100 "
+        "pagetables:300\\x0a free:1200 free_cma:0",
         "Node 0 DMA32 free:4800kB min:5000kB low:6000kB high:7000kB present:3000000kB "
         "managed:2900000kB",
         "Node 0 DMA32: 300*4kB (U) 20*8kB (UM) = 1360kB",

@@ -216,3 +216,81 @@ def test_who_quotes_a_kill_has_killed_nobody(quote: str, said: str) -> None:
     found = read(["nothing", quote.format(said), "nothing"])
     assert dead(found) == []
     assert found == []
+
+
+BOOT = [
+    "Linux version 6.1.0-13-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC",
+    "Command line: BOOT_IMAGE=/vmlinuz root=UUID=1-2-3 ro quiet cgroup_enable=memory swapaccount=1",
+    "BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff] usable",
+    "Memory: 16316412K/16776620K available (14342K kernel code, 2332K rwdata, 9056K rodata)",
+    "cgroup: Disabling memory control group subsystem", "Initializing cgroup subsys memory",
+    "WARNING: CPU: {n} PID: {n} at mm/page_alloc.c:4567 __alloc_pages+0x1f2/0x330",
+    "CPU: {n} PID: {n} Comm: kworker/{n}:1 Not tainted 6.1.0-13-amd64 #1", "Call Trace:", " <TASK>",
+    " ? mem_cgroup_out_of_memory+0x131/0x150", " out_of_memory+0x1ed/0x500",
+    " pagefault_out_of_memory+0x11/0x60", "RIP: 0033:0x7f2d3c1a2b3d", " </TASK>", "Mem-Info:",
+    "active_anon:{n} inactive_anon:{n} isolated_anon:0", " active_file:{n} inactive_file:80",
+    "Node 0 DMA free:15360kB min:64kB low:80kB high:96kB", "{n} pages RAM", "Free swap  = {n}kB",
+    "kworker/u8:{n}: page allocation failure: order:4, mode:0x40cc0(GFP_KERNEL|__GFP_COMP)",
+    "warn_alloc_show_mem: 12 callbacks suppressed", "oom_kill_process: {n} callbacks suppressed",
+    "INFO: task khugepaged:{n} blocked for more than 120 seconds.",
+    "SLUB: Unable to allocate memory on node -1, gfp=0xcc0(GFP_KERNEL)",
+    "OOM killer disabled.", "OOM killer enabled.", "PM: suspend entry (deep)",
+    "Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF",
+    "oom_reaper: reaped process {n} (a), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB",
+    "oom_reaper: unable to reap pid:{n} (a)", "zram: Added device: zram{n}",
+    "lowmemorykiller: Killing 'a' ({n}), adj 900, to free 1000kB on behalf of 'b' (7)",
+    "traps: a[{n}] trap invalid opcode ip:1 sp:2 error:0 in a[1000+2000]",
+    "a[{n}]: segfault at 0 ip 0000 sp 0000 error 4 in libc.so.6[7f00+1000]",
+    "audit: type=1701 audit(1.2:{n}): auid=0 uid=0 gid=0 ses=1 pid={n} comm=\"oom-kill\" sig=9",
+    "audit: type=1400 audit(1.2:{n}): apparmor=\"DENIED\" name=\"/oom-kill:constraint=\" pid={n}",
+    "TCP: out of memory -- consider tuning tcp_mem",
+    "neighbour: arp_cache: neighbor table overflow!",
+    "virtio_balloon virtio{n}: Out of puff! Can't get 1 pages", "xen:balloon: Out of memory?",
+    "amdgpu 0000:01:00.0: amdgpu: Not enough memory for command submission!",
+    "[drm:amdgpu_cs_ioctl [amdgpu]] *ERROR* Process information: process a pid {n}",
+    "nvidia: NVRM: Out of memory", "zswap: pool is full",
+    "hugetlb: allocating {n} of page size 2 MiB failed.",
+    "Killed", "process {n} killed", "killed process", "Task in trouble", "Tasks state", "score {n}",
+]  # fmt: skip
+PROGRAMS = [
+    "java[{n}]: java.lang.OutOfMemoryError: Java heap space",
+    "java[{n}]: # There is insufficient memory for the Java Runtime Environment to continue.",
+    "mysqld[{n}]: {n} [ERROR] InnoDB: Fatal error: cannot allocate memory for the buffer pool",
+    "mysqld[{n}]: Out of memory (Needed {n} bytes)", "mysqld[{n}]: /usr/sbin/mysqld: Out of memory",
+    "ceph-osd[{n}]: osd.3 {n} heartbeat_check: no reply; tcmalloc: large alloc {n} bytes",
+    "nginx[{n}]: {n}#{n}: *7 malloc({n}) failed (12: Cannot allocate memory)",
+    "postgres[{n}]: ERROR:  out of memory",
+    "postgres[{n}]: DETAIL:  Failed on request of size {n}.",
+    "redis[{n}]: # Out Of Memory allocating {n} bytes!",
+    "php[{n}]: PHP Fatal error:  Out of memory",
+    "systemd[1]: a.service: A process of this unit has been killed by the OOM killer.",
+    "systemd[1]: a.service: Main process exited, code=killed, status=9/KILL",
+    "systemd[1]: a.service: Failed with result 'oom-kill'.",
+    "systemd-oomd[{n}]: Killed /user.slice/a.service due to memory pressure for /user.slice",
+    "earlyoom[{n}]: sending SIGKILL to process {n} uid 1000 \"a\": badness 900, VmRSS {n} MiB",
+    "kubelet[{n}]: I1123 05:31:08.1 1 oom_watcher_linux.go:78] Got sys oom event: {n}",
+    "containerd[{n}]: time=\"2026-11-23T05:31:08Z\" level=info msg=\"TaskOOM event {n}\"",
+    "dockerd[{n}]: level=error msg=\"copy shim log\" error=\"invoked oom-killer: gfp_mask=0xcc0\"",
+    "logger[{n}]: Memory cgroup out of memory: Killed process {n} (a) total-vm:8kB, anon-rss:4kB",
+    "sudo: a : TTY=pts/0 ; PWD=/ ; COMMAND=/usr/bin/grep Killed process {n} (a) total-vm: /var/log",
+    "CRON[{n}]: (root) CMD (dmesg | grep 'invoked oom-killer: ')",
+    "sshd[{n}]: Failed password for oom-kill:constraint=CONSTRAINT_NONE,task=x,pid={n},uid=0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["syslog", "dmesg", "iso", "journal"])
+def test_ten_thousand_lines_of_another_log(prefix: str) -> None:
+    stamp = {
+        "syslog": "Nov 23 05:31:08 host ", "dmesg": "[ 2098.377504] ",
+        "iso": "2026-11-23T05:31:08.123456+01:00 host ", "journal": "Nov 23 05:31:08.123456 host ",
+    }[prefix]  # fmt: skip
+    assembler = Assembler()
+    for number in range(10_000):
+        kernel = number % 3 != 0 or prefix == "dmesg"
+        said = (BOOT if kernel else PROGRAMS)[number * 7 % len(BOOT if kernel else PROGRAMS)]
+        said = said.replace("{n}", str(100 + number % 900)).replace("{{", "{").replace("}}", "}")
+        lead = stamp + ("kernel: " if kernel and prefix != "dmesg" else "")
+        assert assembler.feed(KernelLine(0.0, None, lead + said)) == [], said
+    assert assembler.flush() == []
+    assert assembler.unread == 0
+    assert len(assembler.forged()) == (0 if prefix == "dmesg" else 64)

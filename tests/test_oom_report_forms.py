@@ -742,3 +742,118 @@ def test_a_group_can_die_of_a_global_kill() -> None:
         "Out of memory: Killed process 10 (b) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
     )
     assert (report.scope, report.group, len(report.also_killed)) == ("global", "/A1", 1)
+
+
+HEAD = "a invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+DUMP = HEAD + (
+    "CPU: 1 PID: 10 Comm: a Not tainted 5.10.0 #1\nMem-Info:\n"
+    "active_anon:1 inactive_anon:2 isolated_anon:0\n"
+)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "Out of memory: system-wide panic_on_oom is enabled",
+        "Out of memory: compulsory panic_on_oom is enabled",
+        "out of memory. panic_on_oom is selected",
+        "out of memory. Compulsory panic_on_oom is selected.",
+        "out of memory from page fault. panic_on_oom is selected.",
+        "Out of memory and no killable processes...",
+        "System is deadlocked on memory",
+    ],
+)
+def test_every_panic_for_memory(why: str) -> None:
+    for before in ("", HEAD, DUMP):
+        (report,) = read(f"{before}Kernel panic - not syncing: {why}\n\nCPU: 1 PID: 10 Comm: a")
+        assert (report.outcome, report.panic, report.victim) == ("panic", why, None)
+        assert (report.invoker is not None) == bool(before)
+    (report,) = read(
+        f"[ 1.5] SysRq : Manual OOM execution\n[ 1.6] Kernel panic - not syncing: {why}"
+    )
+    assert report.outcome == "panic"
+
+
+def test_who_was_spared_is_not_dead() -> None:
+    for said in (
+        "Out of memory: OOM victim 10 (a) is already exiting. Skip killing the task",
+        "Would have killed process 10 (a). But continuing instead.",
+    ):
+        first, second = read(
+            f"{DUMP}{said}\n{HEAD}"
+            "Out of memory: Killed process 11 (b) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+        )
+        assert (first.outcome, first.victim) == ("cut-off", None)
+        assert second.victim is not None
+        assert second.victim.pid == 11
+        assert read(said) == []
+
+
+def test_a_request_by_hand_that_was_ignored() -> None:
+    (report,) = read(
+        "sysrq: Manual OOM execution\nsysrq: OOM request ignored. No task eligible\n"
+        f"{DUMP}Out of memory: Killed process 11 (b) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+    )
+    assert not report.manual
+
+
+@pytest.mark.parametrize(
+    ("message", "scope"),
+    [
+        ("Out of memory", "global"), ("Memory cgroup out of memory", "memcg"),
+        ("Out of memory (oom_kill_allocating_task)", "global"),
+        ("No available memory (MPOL_BIND)", "mempolicy"),
+    ],
+)  # fmt: skip
+def test_every_message_of_a_kill(message: str, scope: str) -> None:
+    (report,) = read(f"{message}: Killed process 9 (a b) total-vm:4kB, anon-rss:1kB, file-rss:0kB")
+    assert report.scope == scope
+    assert report.victim is not None
+    assert report.victim.comm == "a b"
+    (report,) = read(f"{message}: Kill process 9 (a b) score 9 or sacrifice child")
+    assert (report.scope, report.selected) == (scope, (9, "a b", 9))
+    (report,) = read(f"{message}: kill process 9 (a b) score 9 or a child\nKilled process 10 (c)")
+    assert (report.scope, report.selected) == (scope, (9, "a b", 9))
+    assert report.victim is not None
+    assert (report.victim.pid, report.victim.comm) == (10, "c")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "scope"),
+    [
+        ("CONSTRAINT_NONE", "global"), ("CONSTRAINT_CPUSET", "cpuset"),
+        ("CONSTRAINT_MEMORY_POLICY", "mempolicy"), ("CONSTRAINT_BPF", "global"),
+    ],
+)  # fmt: skip
+def test_constraints_known_and_unknown(constraint: str, scope: str) -> None:
+    (report,) = read(
+        f"{DUMP}oom-kill:constraint={constraint},nodemask=0-1,3,cpuset=/x,mems_allowed=0-1,3,"
+        "global_oom,task_memcg=/y,task=b,pid=11,uid=7\n"
+        "Out of memory: Killed process 11 (b) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+    )
+    assert (report.scope, report.task_cgroup, report.nodemask) == (scope, "/y", "0-1,3")
+    assert report.victim is not None
+    assert report.victim.uid == 7
+
+
+@pytest.mark.parametrize("fields", ["", ",cpuset=/,mems_allowed=0"])
+@pytest.mark.parametrize("groups", ["", ",global_oom,task_memcg=/y"])
+def test_configurations_without_cpusets_or_cgroups(fields: str, groups: str) -> None:
+    (report,) = read(
+        f"{DUMP}oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null){fields}{groups},task=b,pid=11,"
+        "uid=7\nOut of memory: Killed process 11 (b) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+    )
+    assert report.scope == "global"
+    assert report.task_cgroup == ("/y" if groups else None)
+    assert report.cpuset == ("/" if fields else None)
+    assert report.selected == (11, "b", None)
+
+
+def test_a_thread_is_chosen_and_its_leader_dies() -> None:
+    (report,) = read(
+        f"{DUMP}oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),task=worker 3,pid=17032,uid=7\n"
+        "Out of memory: Killed process 17017 (java) total-vm:4kB, anon-rss:1kB, file-rss:0kB\n"
+    )
+    assert report.selected == (17032, "worker 3", None)
+    assert report.victim is not None
+    assert (report.victim.pid, report.victim.comm, report.victim.uid) == (17017, "java", None)

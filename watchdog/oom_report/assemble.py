@@ -27,7 +27,7 @@ FORGED_MAX = 64
 # A line that holds none of these can neither open a report nor count as a kill.
 MARKS = (
     "oom", "invoked", "illed process", "ill process", "illed as a result", "ut of memory",
-    "memory: usage", "emory cgroup",
+    "memory: usage", "emory cgroup", "OOM request",
     "pid ]", "pid  ]", "anual OOM", "imit reached of", "deadlocked on memory", '"MESSAGE":[',
     '"MESSAGE": [', '"MESSAGE" : [',
 )  # fmt: skip
