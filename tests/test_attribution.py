@@ -445,6 +445,24 @@ def test_a_kill_without_a_line_names_its_cgroup_and_who_vanished():
     told.flat()
 
 
+def test_who_was_in_the_cgroup_that_counted_is_named_before_a_larger_one():
+    engine = engine_of()
+    there = Who(T0, UP0, 7, 700, cgroup="/shop.service/inner")
+    others = [row(pid, 500 + pid, "other", "x.service") for pid in range(20, 40)]
+    feed(
+        engine,
+        [CgroupKills(T0, UP0, (), whole=True), host(0), there, census(0, row(7, 20), *others)],
+    )
+    found = CgroupKills(T0 + 4, UP0 + 4, (("/shop.service", 1, None),), whole=True)
+    (told,) = events(
+        feed(engine, [host(2, 1), found, census(4), *(host(at, 1) for at in range(5, 30))])
+    )
+    sizes = [one["resident_bytes"] for one in told.body["vanished"]]
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) == 10
+    assert told.body["vanished"][-1]["pid"] == 7
+    assert "victim (pid 7, 20.0 MiB) vanished meanwhile" in told.because[-1]
+
+
 def test_why_there_was_no_line_is_said_where_it_is_known():
     engine = engine_of()
     feed(engine, [LogState(T0, UP0, "off", "kernel_log.source is off"), host(0)])

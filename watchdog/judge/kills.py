@@ -321,8 +321,12 @@ class Kills:
             one for one in self.world.gone.values()
             if (since is None or one.up > since) and not self.others.is_explained(one, now)
         ]  # fmt: skip
-        vanished.sort(key=lambda one: (-one.resident_bytes, one.entity.pid or 0))
-        del vanished[VANISHED_MAX:]
+        # Of a cgroup that counted one before any other; then told with the largest first.
+        near = {one.entity.pid for one in vanished if any(_below(one.cgroup, f.cgroup)
+                                                          for f in cgroups)}  # fmt: skip
+        vanished.sort(key=lambda one: (one.entity.pid not in near, -one.resident_bytes))
+        likeliest = vanished[0] if vanished else None
+        vanished = sorted(vanished[:VANISHED_MAX], key=lambda one: -one.resident_bytes)
         body = {
             "count": count,
             "counter": host.oom_kill,
@@ -334,7 +338,7 @@ class Kills:
             ],
             "vanished": [
                 {"pid": one.entity.pid, "comm": one.entity.comm, "unit": one.entity.unit,
-                 "resident_bytes": one.resident_bytes}
+                 "cgroup": one.cgroup, "resident_bytes": one.resident_bytes}
                 for one in vanished
             ],
         }  # fmt: skip
@@ -347,9 +351,8 @@ class Kills:
         for found in cgroups[:3]:
             place = f"a cgroup below {found.cgroup} that is gone" if found.below else found.cgroup
             because.append(f"{place} counted {words.count(found.kills, 'kill')}")
-        if vanished:
-            first = vanished[0].entity
-            size = words.size(vanished[0].resident_bytes)
+        if likeliest is not None:
+            first, size = likeliest.entity, words.size(likeliest.resident_bytes)
             because.append(
                 f"{first.comm} (pid {first.pid}, {size}) vanished meanwhile: it may be it"
             )
