@@ -228,3 +228,9 @@ def test_what_the_firmware_kept_of_a_panic(folder: Path) -> None:
     assert [report.outcome for report in reports][-1] == "panic"
     assert reports[-1].scope == "global"
     assert reports[-1].victim is None
+
+
+def test_there_is_enough_without_a_report() -> None:
+    quiet = [*(FIXTURES / "boot").glob("*.gz")]
+    quiet += [KMSG / row["file"] for row in ROWS if row["scope"] == "none"]
+    assert sum(len(lines(path)) for path in quiet) > 5000

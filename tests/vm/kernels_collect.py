@@ -108,6 +108,7 @@ def kernel(folder: Path, fixtures: Path) -> list[dict[str, str]]:
     boots = {boot.name: members(boot / "results") for boot in sorted(folder.iterdir())}
     release = next(iter(boots.values()))["release"].decode()
     label = ".".join(re.findall(r"\d+", release)[:2])
+    label = next((files["label"].decode() for files in boots.values() if "label" in files), label)
     shutil.rmtree(fixtures / "kmsg" / label, ignore_errors=True)
 
     def add(scenario: str, source: str, data: bytes, truth: dict[str, str]) -> None:
@@ -148,6 +149,10 @@ def kernel(folder: Path, fixtures: Path) -> list[dict[str, str]]:
                 add(scenario, "kmsg", log, truth)
                 if f"{scenario}.syslog" in files:
                     add(f"{scenario}-printed", "syslog", files[f"{scenario}.syslog"], truth)
+                for other, printed in files.items():
+                    if other.startswith(f"{scenario}.form-"):
+                        form = other.partition(".form-")[2]
+                        add(f"{scenario}-{form}", form, printed, truth)
     return rows
 
 
@@ -161,7 +166,8 @@ def main(recordings: Path, fixtures: Path) -> None:
         assert tuple(head.split("\t")) == COLUMNS, "an index of another form: remove it first"
         old = [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines]
     rows += [one for one in old if one["kernel"] not in fresh]
-    rows.sort(key=lambda one: (*map(int, one["kernel"].split(".")), one["scenario"]))
+    numbers = re.compile(r"\d+")
+    rows.sort(key=lambda one: (*map(int, numbers.findall(one["kernel"])), one["scenario"]))
     lines = ["\t".join(one.get(column, "-") for column in COLUMNS) for one in rows]
     index.write_text("\n".join(["\t".join(COLUMNS), *lines, ""]), "utf-8")
     print(f"{len(rows)} rows in {index}")
