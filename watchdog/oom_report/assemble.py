@@ -5,23 +5,22 @@ and belongs to exactly one report. Nothing is asked of versions, only of shapes.
 wrote is no report, and memory is bounded whatever comes in.
 """
 
-from collections import deque
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from watchdog import words
 from watchdog.facts import KernelLine
 from watchdog.oom_report import kill, lines
 from watchdog.oom_report.collect import Collector
 from watchdog.oom_report.draft import Seen
-from watchdog.oom_report.entries import Entries, opens
 from watchdog.oom_report.report import Invoker, Other, Report, Victim
-from watchdog.oom_report.wrap import Unwrap
+
+if TYPE_CHECKING:
+    from watchdog.oom_report.saved import Saved
 
 __all__ = ["Assembler", "Forged", "Invoker", "Other", "Report", "Victim"]
 
 QUIET_S = 0.5  # after its kill line a report is over when nothing more of it came for so long
 CUT_OFF_S = 10.0  # a dump without a kill line: slow consoles take 30 ms a line
-ECHO_MAX = 64
 FORGED_MAX = 64
 
 # A line that holds none of these can neither open a report nor count as a kill.
@@ -57,9 +56,7 @@ class Assembler:
 
     def __init__(self) -> None:
         self._reports = Collector(self._misread)
-        self._wrap = Unwrap(self._reports.unfinished, self._reports.whole_row)
-        self._echoes: deque[tuple[str, int | None]] = deque(maxlen=ECHO_MAX)
-        self._entries = Entries()
+        self._saved: Saved | None = None  # what reads saved text; the daemon has only records
         self._last_line = KernelLine(0.0, None, "")
         self._held_seen: Seen | None = None
         self._forged: list[Forged] = []
@@ -72,11 +69,24 @@ class Assembler:
         out = self.tick(line.t, line.up)
         self.number += 1
         self._last_line = line
-        if self.idle and not interesting(line.line) and not opens(line.line):
+        raw = line.line
+        if self.idle and not interesting(raw) and (raw[:1].isdigit() or not lines.opens(raw)):
             return out
-        for read in self._entries.feed(line.line):
+        if lines.is_record(raw):
+            reads = self._saved.entries.flush() if self._saved is not None else []
+            reads.append(lines.read(raw))
+        else:
+            reads = self._text().entries.feed(raw)
+        for read in reads:
             out += self._read(read, line)
         return out
+
+    def _text(self) -> "Saved":
+        if self._saved is None:
+            from watchdog.oom_report.saved import Saved  # 150 KiB that the daemon never needs
+
+            self._saved = Saved(self._reports.unfinished, self._reports.whole_row)
+        return self._saved
 
     def _read(self, read: lines.Line, line: KernelLine) -> list[Report]:
         out: list[Report] = []
@@ -89,15 +99,18 @@ class Assembler:
             return out
         if read.fragment and self._reports.goes_on(read.text):
             return out
-        if not read.exact and self._echoed(read):
+        saved = self._saved
+        if saved is None:
+            return self._reports.take(read, seen)
+        if not read.exact and saved.echoed(read):
             return out
         held = self._held_seen
-        for whole in self._wrap.feed(read):
+        for whole in saved.wrap.feed(read):
             out += self._reports.take(whole, held or seen)
             held = None
-        if self._reports.idle and not interesting(self._wrap.text):
-            self._wrap.drop()  # else one line of others would be held for ever, and none skipped
-        if self._wrap.idle:
+        if self._reports.idle and not interesting(saved.wrap.text):
+            saved.wrap.drop()  # else one line of others would be held for ever, and none skipped
+        if saved.wrap.idle:
             self._held_seen = None
         elif held is None:
             self._held_seen = seen
@@ -106,7 +119,7 @@ class Assembler:
     @property
     def idle(self) -> bool:
         """Whether nothing is open, so that lines without any of MARKS need not be fed."""
-        return self._reports.idle and self._wrap.idle and self._entries.idle
+        return self._reports.idle and (self._saved is None or self._saved.idle)
 
     def skip(self, count: int) -> None:
         """So many lines were passed over."""
@@ -125,11 +138,12 @@ class Assembler:
     def flush(self) -> list[Report]:
         """No more lines come: everything that is open is over."""
         out: list[Report] = []
-        for read in self._entries.flush():
-            out += self._read(read, self._last_line)
-        for whole in self._wrap.flush():
-            if self._held_seen is not None:
-                out += self._reports.take(whole, self._held_seen)
+        if self._saved is not None:
+            for read in self._saved.entries.flush():
+                out += self._read(read, self._last_line)
+            for whole in self._saved.wrap.flush():
+                if self._held_seen is not None:
+                    out += self._reports.take(whole, self._held_seen)
         self._held_seen = None
         return out + self._reports.close()
 
@@ -143,17 +157,6 @@ class Assembler:
         return found
 
     # -- what is not the kernel's ------------------------------------------------------------------
-
-    def _echoed(self, read: lines.Line) -> bool:
-        """The line that just came, from another source: the one with a clock or both."""
-        text, usec = read.text, read.usec
-        again = any(
-            text == before and (usec == clock if usec and clock else usec is not clock)
-            for before, clock in self._echoes
-        )
-        if len(text) > 12 and not again:
-            self._echoes.append((text, usec))
-        return again and len(text) > 12
 
     def _claim(self, text: str, seen: Seen, why: str) -> None:
         if "illed process" in text and len(self._forged) < FORGED_MAX:

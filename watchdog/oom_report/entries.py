@@ -8,7 +8,7 @@ put together first. Only for saved text: a raw record passes as it is.
 import re
 from typing import Any
 
-from watchdog.oom_report import lines, prefix
+from watchdog.oom_report import lines, prefix, text
 from watchdog.oom_report.lines import Line
 
 FIELDS_MAX = 200
@@ -35,15 +35,6 @@ _FIELD = re.compile(r"(\s*)([A-Z_][A-Z0-9_]{1,63})=(.*)$", re.DOTALL)
 _BINARY = re.compile(r"[A-Z_][A-Z0-9_]{1,63}$")
 _VERBOSE = re.compile(r"\w{2,4} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \S+ \[s=[0-9a-f]+;")
 _SOFT = re.compile(r"=([0-9A-F]{2})")
-
-
-def opens(raw: str) -> bool:
-    """Whether an entry of several lines begins here, so that the lines after it matter."""
-    return (
-        raw.startswith("__CURSOR=")
-        or (raw[-1:] == "{" and len(raw) < 80)
-        or (" [s=" in raw[:64] and _VERBOSE.match(raw) is not None)
-    )
 
 
 class Entries:
@@ -80,14 +71,14 @@ class Entries:
             entry = _object(whole)
             if entry is not None:
                 return [*out, entry]
-        return [*out, lines.text_line(whole[: lines.TEXT_MAX])]
+        return [*out, text.line(whole[: lines.TEXT_MAX])]
 
     def flush(self) -> list[Line]:
         """What is held back, as it is."""
         out = self._end()
         soft, self._soft = self._soft, ""
         if soft:
-            out.append(lines.text_line(soft))
+            out.append(text.line(soft))
         return out
 
     # -- quoted-printable -------------------------------------------------------------------------
@@ -236,7 +227,7 @@ def _of_fields(entry: dict[str, Any]) -> Line | None:
     ours = all(name.lower() in _KERNEL for name in told)
     if "level" in entry and "msg" in entry and not told:
         ours = False  # how programs log in JSON
-    found = lines.text_line(message.rstrip("\r\n")[: lines.TEXT_MAX])
+    found = text.line(message.rstrip("\r\n")[: lines.TEXT_MAX])
     usec = _usec(entry.get("time")) if "pri" in entry else None  # dmesg -J
     return found._replace(
         usec=usec if usec is not None else found.usec, own=True, kernel=found.kernel and ours,

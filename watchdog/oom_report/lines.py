@@ -8,18 +8,10 @@ that somebody saved, quoted or wrapped; its prefix is taken off piece by piece, 
 import re
 from typing import NamedTuple
 
-from watchdog.oom_report import prefix
-
 TEXT_MAX = 8192  # no record of a kernel is longer; more of a line is not looked at
 
-_RECORD = re.compile(r"(\d{1,4}),(\d{1,20}),(\d{1,20})(?:,([^;\n]{0,200}))?;")
+RECORD = re.compile(r"(\d{1,4}),(\d{1,20}),(\d{1,20})(?:,([^;\n]{0,200}))?;")
 _CALLER = re.compile(r"caller=([TC]\d{1,9})")
-_COLOUR = re.compile(r"\x1b\[[0-9;]{0,16}[mK]")
-_ENTITY = re.compile(r"&(lt|gt|amp|quot|apos|nbsp|#0?39|#x27);")
-_ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "nbsp": " "}
-_CELL = re.compile(r"(?:^|.*?[,;\t])\"((?:[^\"\\]|\"\"|\\.)*)\"[,;]?\s*$")
-_TAGS_END = re.compile(prefix.TAG + r"\s*$", re.IGNORECASE)
-_BOLD = ("**", "`", "__")
 
 
 class Line(NamedTuple):
@@ -69,18 +61,26 @@ def escape(text: str) -> str:
 
 def read(raw: str) -> Line:
     """One line as it came, without its line feed. Never raises."""
-    head = _RECORD.match(raw)
+    head = RECORD.match(raw)
     if head:
-        return _record(raw, head)
-    return text_line(raw.strip("\r\n")[:TEXT_MAX])
+        return record(raw, head)
+    from watchdog.oom_report import text  # only for saved text
+
+    return text.line(raw.strip("\r\n")[:TEXT_MAX])
 
 
 def is_record(raw: str) -> bool:
     """Whether it is a raw record of the kernel."""
-    return _RECORD.match(raw) is not None
+    return RECORD.match(raw) is not None
 
 
-def _record(raw: str, head: re.Match[str]) -> Line:
+def opens(raw: str) -> bool:
+    """Whether an entry of several lines may begin here, so that the lines after it matter."""
+    return (raw[-1:] == "{" and len(raw) < 80) or raw.startswith("__CURSOR=") or " [s=" in raw[:64]
+
+
+def record(raw: str, head: re.Match[str]) -> Line:
+    """A raw record whose head RECORD has found."""
     end = raw.find("\n", head.end())  # what follows is the record's dictionary
     text = raw[head.end() : end if end >= 0 else None][:TEXT_MAX]
     flags = (head[4] or "").partition(",")[0]
@@ -100,48 +100,3 @@ def from_kernel(transport: object, facility: object, identifier: object) -> bool
         and str(facility if facility is not None else 0) == "0"
         and (identifier is None or identifier == "kernel")
     )
-
-
-def text_line(raw: str) -> Line:
-    """A line of text that somebody saved."""
-    text = raw
-    if "\x1b" in text:
-        text = _COLOUR.sub("", text)
-    if "#01" in text:  # rsyslog writes a control character as # and three octal digits
-        text = text.replace("#012", "\n").replace("#011", "\t")
-    if "&" in text:
-        text = _ENTITY.sub(lambda found: _ENTITIES.get(found[1], "'"), text)
-    if text[-1:] in '",;' and '"' in text:
-        cell = _CELL.match(text)
-        if cell and cell[1]:
-            text = cell[1].replace('""', '"')
-    if text[-1:] in " \t>|*`_":
-        text = _plain_end(text)
-    found = prefix.strip(text)
-    record = _RECORD.match(text, found.at) if found.kernel else None
-    if record:
-        return _record(text, record)
-    return Line(
-        text[found.at :], found.usec, found.stamp, kernel=found.kernel, own=found.own,
-        anchored=found.anchored, mark=found.mark, caller=found.caller,
-    )  # fmt: skip
-
-
-def _plain_end(text: str) -> str:
-    """Without the blanks and marks that a forum or a pager put at the end."""
-    for _ in range(4):
-        bare = text.rstrip()
-        tags = _TAGS_END.search(bare, max(0, len(bare) - 100)) if bare[-1:] == ">" else None
-        if tags:
-            text = bare[: tags.start()]
-        elif bare[-2:] in (" |", "\t|"):
-            text = bare[:-2]
-        else:
-            break
-    bare = text.rstrip()
-    if len(text) - len(bare) > 1 or text[-1:] == "\t":
-        text = bare  # one blank may be the end of a name
-    for mark in _BOLD:
-        if text.endswith(mark) and text.count(mark) % 2 == 0:
-            return text[: -len(mark)]
-    return text
