@@ -7,6 +7,7 @@ crash or while the file on disk is broken, goes on under the last good ones.
 import json
 import os
 import sys
+from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.child import Child, Children
@@ -15,6 +16,31 @@ from watchdog.policy.rules import Rules, from_plain
 DEADLINE_S = 10.0
 OUTPUT_MAX = 4 << 20
 PROBLEMS_TOLD = 10
+
+
+class Options(NamedTuple):
+    """What the guard's command line hands on."""
+
+    wire: int
+    rules: int
+    state: str
+    config: str | None = None
+    json: bool = False
+    record: str | None = None
+
+
+def options(argv: list[str]) -> Options:
+    """Read the flags; they come from our own guard, so a mistake is a bug and raises."""
+    found: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        flag = rest.pop(0).removeprefix("--")
+        if flag == "json":
+            found[flag] = True
+        else:
+            value = rest.pop(0)
+            found[flag] = int(value) if flag in ("wire", "rules") else value
+    return Options(**found)
 
 
 class RejectedError(Exception):

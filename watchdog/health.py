@@ -3,6 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from watchdog import words
+from watchdog.desk import Desk
+from watchdog.sense.processes import Processes
+from watchdog.store.db import Store
+
 Say = Callable[[str, Sequence[str], dict[str, Any]], None]
 
 
@@ -30,3 +35,27 @@ class Health:
         if total > self._lost.get(what, 0):
             self._lost[what] = total
             self._say("watchdog.dropped", [sentence], {"what": what, "count": total})
+
+
+def check(
+    health: Health, store: Store, processes: Processes, desk: Desk, record: str,
+    problem: str | None,
+) -> None:  # fmt: skip
+    """Say what does not work, and what works again. `problem` is why `record` is not written."""
+    if store.failed:
+        health.degrade("store", store.failed, "going on from memory")
+    else:
+        health.recover("store", "the store works again")
+    lost = f"{words.count(store.dropped, 'record')} could not be stored so far"
+    health.lost("store", store.dropped, lost)
+    if processes.refused:
+        health.degrade("refused", "not every process may be looked at: permission denied "
+                       f"{words.count(processes.refused, 'time')} so far")  # fmt: skip
+    if desk.journal is not None:
+        desk.journal.flush()
+        dropped = desk.journal.dropped
+        health.lost("journal", dropped, f"journald did not take {words.count(dropped, 'alert')}")
+    unsaid = words.count(desk.unsaid, "line")
+    health.lost("output", desk.unsaid, f"standard output did not take {unsaid}")
+    if problem:
+        health.degrade("record", f"cannot record into {record}: {problem}")

@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
-from watchdog import overview, trace, wire, words
+from watchdog import health, overview, trace, wire, words
 from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
+from watchdog.crashes import Crashes
 from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
 from watchdog.facts import (
@@ -27,15 +28,15 @@ from watchdog.facts import (
     Event,
     Fact,
     KernelLine,
-    LogState,
     Order,
     Outcome,
     Said,
     Sweep,
     Tick,
 )  # fmt: skip
-from watchdog.handover import Handover, RejectedError
+from watchdog.handover import Handover, Options, RejectedError, options
 from watchdog.health import Health
+from watchdog.kernel_pump import KernelPump
 from watchdog.kernel_source import KernelSource
 from watchdog.looks import Looks
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
@@ -47,37 +48,10 @@ from watchdog.store.place import DATABASE, StoreError, now_dir
 from watchdog.tell import journal
 
 BEAT_S = 5.0
-# A report in the kernel log is closed one second after its kill line; look just after that.
-QUIET_S = 1.1
 PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
 RETRY_STORE_S = 60.0
 GRANT_S = 2.0
-
-
-class Options(NamedTuple):
-    """What the guard's command line hands on."""
-
-    wire: int
-    rules: int
-    state: str
-    config: str | None = None
-    json: bool = False
-    record: str | None = None
-
-
-def options(argv: list[str]) -> Options:
-    """Read the flags; they come from our own guard, so a mistake is a bug and raises."""
-    found: dict[str, Any] = {}
-    rest = list(argv)
-    while rest:
-        flag = rest.pop(0).removeprefix("--")
-        if flag == "json":
-            found[flag] = True
-        else:
-            value = rest.pop(0)
-            found[flag] = int(value) if flag in ("wire", "rules") else value
-    return Options(**found)
 
 
 class Watcher:
@@ -107,7 +81,10 @@ class Watcher:
             self.rules.kernel_log.source, self.children, kept, self.senses.host.boot_id,
             self.health, self._say,
         )  # fmt: skip
-        self.log_state = ("", "")
+        self.kernel = KernelPump(
+            clock, self.log, Crashes(kept, self._say), self.engine, self.senses, self.store,
+            self._feed,
+        )  # fmt: skip
         self.looks = Looks(clock, self.children, self.senses, self._feed)
         self.counted = trace.counted_of(_object(kept.get("kills")))
         started = clock.boottime()
@@ -116,7 +93,6 @@ class Watcher:
         self.next_persist = started + PERSIST_S
         self.next_suspects = started + PERSIST_SUSPECTS_S
         self.next_retry = started + RETRY_STORE_S
-        self.tick_at: float | None = None
         self.status = ""
 
     # ---- start and stop ----------------------------------------------------------------------
@@ -135,7 +111,7 @@ class Watcher:
         self._await_grant()
         self._sense()
         self._say_started()
-        self._check_health()
+        self._checked()
         self.log.begin(self.clock)
         self._persist(urgent=True)
         self._send(("ready", self._status()))
@@ -164,7 +140,7 @@ class Watcher:
     def _stop(self) -> None:
         ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
         self._take(self.engine.settle(), {})
-        self.log.settled(self.engine.idle)
+        self.kernel.settled()
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
         self._persist(urgent=False)
         self.store.flush(0.5)
@@ -183,8 +159,7 @@ class Watcher:
         fds.update(self.children.fds())
         fds.update(self.log.fds())
         due = [self.senses.next_up, self.next_beat, self.next_suspects]
-        due += [self.tick_at] if self.tick_at is not None else []
-        deadlines = (self.children.next_deadline(), self.desk.deadline(), self.log.due(up))
+        deadlines = (self.children.next_deadline(), self.desk.deadline(), self.kernel.due(up))
         due += [deadline for deadline in deadlines if deadline is not None]
         ready = self.clock.wait(fds, max(0.0, min(due) - up))
         if self.opts.wire in ready:
@@ -192,7 +167,7 @@ class Watcher:
         self.children.turn(self.clock.boottime())
         self.desk.hooks_over()
         self.looks.over()
-        self._read_kernel_log()
+        self.kernel.turn()
         self._reloaded()
         self._sense()
         self._on_time()
@@ -200,10 +175,7 @@ class Watcher:
 
     def _on_time(self) -> None:
         up = self.clock.boottime()
-        if self.tick_at is not None and up >= self.tick_at:
-            self.tick_at = None
-            self._feed(Tick(self.clock.wall(), up))
-            self.log.settled(self.engine.idle)
+        self.kernel.on_time()
         if up >= self.next_beat:
             self.next_beat = up + BEAT_S
             self._send(("beat", up))
@@ -225,7 +197,7 @@ class Watcher:
                 swept = True
         if swept:
             self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
-            self._check_health()
+            self._checked()
             self._write_now()
             status = self._status()
             if status != self.status:
@@ -345,24 +317,6 @@ class Watcher:
         """What the guard does, which only observes where it was not granted the machine's lock."""
         return "observe" if self._guard_armed() and not self.granted else self.rules.guard.mode
 
-    # ---- the kernel log ----------------------------------------------------------------------
-
-    def _read_kernel_log(self) -> None:
-        if self.log.look(self.clock):
-            # The kernel counts before it prints: read now, its count covers these kills.
-            self._feed(self.senses.read_host(self.clock.wall(), self.clock.boottime()))
-        self._say_log_state()
-        for fact in self.log.facts(self.clock):
-            self._feed(fact)
-            self.log.settled(self.engine.idle)
-            self.tick_at = self.clock.boottime() + QUIET_S
-
-    def _say_log_state(self) -> None:
-        state = self.log.state()
-        if state != self.log_state:
-            self.log_state = state
-            self._feed(LogState(self.clock.wall(), self.clock.boottime(), *state))
-
     # ---- the store, now.json -----------------------------------------------------------------
 
     def _persist(self, urgent: bool) -> None:
@@ -371,29 +325,10 @@ class Watcher:
         if not urgent:
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 
-    def _check_health(self) -> None:
-        """Say what does not work, and what works again."""
-        health, store, processes = self.health, self.store, self.senses.processes
-        if store.failed:
-            health.degrade("store", store.failed, "going on from memory")
-        else:
-            health.recover("store", "the store works again")
-        lost = f"{words.count(store.dropped, 'record')} could not be stored so far"
-        health.lost("store", store.dropped, lost)
-        if processes.refused:
-            health.degrade("refused", "not every process may be looked at: permission denied "
-                           f"{words.count(processes.refused, 'time')} so far")  # fmt: skip
-        if self.desk.journal is not None:
-            self.desk.journal.flush()
-            dropped = self.desk.journal.dropped
-            health.lost(
-                "journal", dropped, f"journald did not take {words.count(dropped, 'alert')}"
-            )
-        unsaid = words.count(self.desk.unsaid, "line")
-        health.lost("output", self.desk.unsaid, f"standard output did not take {unsaid}")
-        if self.recorder and self.recorder.problem:
-            path = words.safe(self.opts.record or "")
-            health.degrade("record", f"cannot record into {path}: {self.recorder.problem}")
+    def _checked(self) -> None:
+        recorder = self.recorder.problem if self.recorder else None
+        record = words.safe(self.opts.record or "")
+        health.check(self.health, self.store, self.senses.processes, self.desk, record, recorder)
 
     def _write_now(self) -> None:
         document = overview.document(
