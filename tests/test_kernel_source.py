@@ -4,9 +4,14 @@ A model of a machine: what its kernel logged, a ring that holds the last of it, 
 all of it, and a daemon that is stopped, killed, rebooted and blinded at any time.
 """
 
+import gc
+import os
+import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -18,7 +23,9 @@ from watchdog.health import Health
 from watchdog.kernel_ring import KernelRing
 from watchdog.kernel_source import KernelSource
 from watchdog.policy.rules import default_rules
-from watchdog.sense.journal_reader import Gap, JournalReader, Message, Place, Said
+from watchdog.sense import mark
+from watchdog.sense.journal_reader import Gap, JournalReader, Message, Missed, Place, Said
+from watchdog.sense.kernel_clock import KernelClock
 from watchdog.sense.kernel_log import KernelLog, KernelLogError, Record
 from watchdog.sense.mark import Mark
 
@@ -33,7 +40,7 @@ class Machine:
     def __init__(self, ring: int = 10_000) -> None:
         self.clock = JumpClock(up=1000.0)
         self.boot = 0
-        self.booted = 0.0  # our boottime at this boot
+        self.boots = [0.0]  # our boottime at each boot
         self.logged: list[tuple[int, int, int, int, str]] = []
         self.ring = ring
         self.seq = 0
@@ -45,7 +52,7 @@ class Machine:
         self.pending: list[tuple[int, str]] = []
 
     def mono(self) -> float:
-        return self.clock.up - self.booted  # boottime() is rounded
+        return self.clock.up - self.boots[-1]  # boottime() is rounded
 
     def log(self, prio: int, text: str) -> None:
         usec = round(self.mono() * 1e6)
@@ -71,7 +78,7 @@ class Machine:
         self.boot += 1
         self.seq, self.pending = 0, []
         self.clock.jump(30)
-        self.booted = self.clock.up - 1
+        self.boots.append(self.clock.up - 1)
         self.log(5, "Linux version 6.18")
 
     def in_ring(self) -> list[tuple[int, int, int, int, str]]:
@@ -130,13 +137,10 @@ class Journal(JournalReader):
         self._seek(after)
         self._until = until_usec
 
-    def follow(self, after: Mark | None) -> None:
+    def follow(self, after: Mark) -> None:
         self._start("follow", 0)
         self._follows = True
-        if after is None:
-            self.at = len(self.machine.logged)
-        else:
-            self._seek(after)
+        self._seek(after)
 
     def _seek(self, after: Mark) -> None:
         m = self.machine
@@ -146,9 +150,11 @@ class Journal(JournalReader):
             return
         boot = BOOTS.index(after.boot_id)
         there = [n for n in range(m.kept_from, len(m.logged)) if m.logged[n][0] == boot]
-        if not there or m.logged[there[0]][2] > after.usec:
+        if after.usec >= 0 and (not there or m.logged[there[0]][2] > after.usec):
             self._said.append(Gap(after.t, None))
         near = [n for n in there if m.logged[n][2] >= after.usec - 60_000_000]
+        if after.usec < 0:
+            near = [n for n in there if m.logged[n][2] >= after.mono * 1e6]
         later = [n for n in range(m.kept_from, len(m.logged)) if m.logged[n][0] > boot]
         self.at = min([*near, *later, len(m.logged)])
 
@@ -169,7 +175,7 @@ class Journal(JournalReader):
             self.at = None
             return []
         # journald is behind this boot's log, and at the most three seconds where it is waited for
-        first = next(n for n, one in enumerate(m.logged) if one[0] == m.boot)
+        first = next((n for n, one in enumerate(m.logged) if one[0] == m.boot), 0)
         end = len(m.logged) - (0 if self._until else m.behind)
         end = max(end, first)
         out, self._said = self._said, []
@@ -177,7 +183,8 @@ class Journal(JournalReader):
         for number in range(self.at, min(end, self.at + self.piece)):
             boot, _, usec, prio, text = m.logged[number]
             self.at = number + 1
-            out.append(Message(m.clock.wall(), usec, BOOTS[boot], f"{prio},0,{usec},-;{text}",
+            t = round(m.clock.offset + m.boots[boot] + usec / 1e6, 3)
+            out.append(Message(t, usec, BOOTS[boot], f"{prio},0,{usec},-;{text}",
                                str(number)))  # fmt: skip
             if self._until is not None and boot == m.boot and usec >= self._until:
                 ended = True
@@ -337,3 +344,182 @@ def test_each_kill_is_told_once_whatever_happens(
     daemon.live()
     event(f"{len(machine.kills)} kills")
     expect(daemon)
+
+
+def test_only_what_came_before_we_looked_is_dated_by_the_kernels_clock() -> None:
+    now = 1000.0
+    clock = KernelClock(lambda: now)
+    assert clock.ago(400_000_000) == 600.0  # in the ring when we looked
+    assert clock.ago(999_500_000) == 0.5
+    clock.live()
+    now = 5000.0
+    assert 0.0 <= clock.ago(4_999_000_000) <= 0.5  # the clocks may have parted meanwhile
+    now = 9000.0  # stopped for an hour: what came meanwhile is as old as it is
+    assert clock.ago(5_400_000_000) == pytest.approx(3599.5, abs=3)
+    now = 1_000_000.0  # a clock that drifts, slowly
+    for second in range(100):
+        now = 1_000_000.0 + 3600 * second
+        assert clock.ago(round((now - 1e-6 * (now - 5000.0) - 0.5) * 1e6)) < 1.0
+
+
+def test_marks_are_kept_as_text() -> None:
+    found = Mark("boot", 1.5, 2.5, 3, 4, 5, "s=1;i=2")
+    assert mark.load(found.text()) == found
+    for text in (None, "", "{}", "[1]", "[]", "x", '["b", "t", 1]', "[1,2,3,4,5,6,7,8]"):
+        assert mark.load(text) is None
+
+
+def test_what_is_said_of_sources_that_come_and_go() -> None:
+    machine = Machine()
+    machine.no_kmsg = machine.no_journal = True
+    daemon = Daemon(machine)
+    daemon.live()
+    assert daemon.source.state()[0] == "off"
+    assert daemon.degraded() == ["kernel_log", "journal"]
+    assert "the journal is read instead" in daemon.said[0].because
+    machine.kill()
+    for _ in range(3):  # said once
+        machine.clock.jump(61)
+        daemon.live()
+    machine.no_journal = False
+    machine.clock.jump(61)
+    daemon.live()
+    assert daemon.source.state() == ("live", "")
+    expect(daemon)  # what was logged while both were gone is in the journal
+    machine.no_kmsg = False
+    machine.clock.jump(61)
+    daemon.live()
+    recovered = [one.body["what"] for one in daemon.said if one.kind == "watchdog.recovered"]
+    assert sorted(recovered) == ["journal", "kernel_log"]
+    assert daemon.degraded() == ["kernel_log", "journal"]
+    assert daemon.source.mode == "ring"
+    machine.no_kmsg = True  # refused while it runs
+    machine.kill()
+    daemon.live()
+    machine.kill()
+    daemon.live()
+    assert daemon.source.mode == "journal" and daemon.degraded()[-1] == "kernel_log"
+    expect(daemon)
+
+
+@pytest.mark.parametrize("source", ["kmsg", "journal", "off"])
+def test_a_source_that_is_not_wanted_is_not_touched(source: str) -> None:
+    machine = Machine()
+    daemon = Daemon(machine, source)
+    machine.kill()
+    daemon.live()
+    assert daemon.degraded() == []
+    assert daemon.source.mode == {"kmsg": "ring", "journal": "journal", "off": "off"}[source]
+    assert (daemon.journal.begun == []) == (source != "journal")
+    assert daemon.source.state()[0] == ("off" if source == "off" else "live")
+    assert len(daemon.pids()) == (source != "off")
+    machine.no_kmsg = True
+    daemon.stop()
+    daemon.start()
+    machine.kill()
+    daemon.live()
+    assert daemon.degraded() == (["kernel_log"] if source == "kmsg" else [])
+    assert daemon.source.state()[0] == ("live" if source == "journal" else "off")
+
+
+def test_an_overrun_is_said_and_looked_for_in_the_journal() -> None:
+    machine = Machine(ring=50)
+    daemon = Daemon(machine)
+    machine.log(6, "x")
+    daemon.live()
+    machine.kill()  # twice the ring
+    daemon.live()
+    (said,) = [one for one in daemon.said if one.kind == "watchdog.degraded"]
+    assert said.body == {"what": "kernel_log_overrun", "lost": 48}
+    assert said.because == (
+        "the kernel log overran: 48 records lost, looking for them in the journal",
+    )
+    expect(daemon)
+    alone = Daemon(Machine(ring=50), "kmsg")
+    alone.machine.log(6, "x")
+    alone.live()
+    alone.machine.kill()
+    alone.live()
+    assert alone.said[0].because == ("the kernel log overran: 48 records lost",)
+    assert alone.pids() == [(BOOTS[0], 5001)]  # of its last lines
+
+
+def test_what_neither_holds_any_more_is_said() -> None:
+    machine = Machine()
+    machine.log(6, "x")
+    daemon = Daemon(machine)
+    daemon.live()
+    daemon.stop()
+    machine.kill()
+    machine.reboot()
+    machine.kept_from = len(machine.logged) - 1
+    daemon.start()
+    daemon.live()
+    (said,) = [one for one in daemon.said if one.kind == "watchdog.degraded"]
+    assert said.body["what"] == "kernel_log_gap"
+    assert "OOM kills of that time may be missing" in said.because
+
+
+def test_journald_may_have_missed_some_itself() -> None:
+    machine = Machine()
+    machine.no_kmsg = True
+    daemon = Daemon(machine)
+    daemon.journal._said.append(Missed(12))
+    daemon.live()
+    assert "journald missed 12 records of the kernel" in daemon.said[-1].because
+
+
+def test_one_storm_through_either_source_is_the_same_events() -> None:
+    """And through both, one after the other: the store, which knows an id once, has no more."""
+    machine = Machine()
+    first = Daemon(machine)
+    for _ in range(5):
+        machine.kill()
+    first.live()
+    machine.no_kmsg = True
+    second = Daemon(machine)
+    second.kept = {"kernel_log": Mark(BOOTS[0], machine.clock.wall(), 0.0, 0).text()}
+    second.start()
+    second.live()
+    assert list(first.told) == list(second.told)
+    for one, other in zip(first.told.values(), second.told.values(), strict=True):
+        assert (one.body, one.boot_id) == (other.body, other.boot_id)
+    expect(second)
+    before = dict(first.told)
+    first.kept = {"kernel_log": Mark(BOOTS[0], machine.clock.wall(), 0.0, 0).text()}
+    first.start()  # all of it again, from the other source
+    first.live()
+    assert first.told == before
+
+
+def test_memory_stays_flat() -> None:
+    """50,000 lines and 1,000 reports leave nothing behind but what is meant to be remembered."""
+    machine = Machine()
+    daemon = Daemon(machine)
+    short = [one for one in REPORT if re.search("invoked|memory: us|pid  \\]|5359", one[1])]
+
+    def storm(reports: int) -> None:
+        for number in range(reports):
+            machine.pid += 1
+            for at in range(50):
+                machine.log(6, f"usb 1-1: line {number} {at}")
+            for head, text in short:
+                known = text.replace("5359", str(machine.pid))
+                machine.log(int(head.partition(",")[0]), known)
+            daemon.live()
+            machine.logged.clear()
+            assert len(daemon.told) == 1
+            daemon.told.clear()
+
+    storm(100)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    tracemalloc.start()
+    storm(50)
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    storm(850)
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 1 << 20, grown
+    assert len(os.listdir("/proc/self/fd")) == descriptors

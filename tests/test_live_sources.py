@@ -172,8 +172,19 @@ def kill() -> Iterator[Callable[..., int]]:
     assert not top.exists()
 
 
+def forge() -> None:
+    """What user space writes; without its line feed the kernel would keep it for a continuation."""
+    line = (b"<3>Out of memory: Killed process 1 (init) total-vm:1kB, anon-rss:1kB, file-rss:0kB, "
+            b"shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n")  # fmt: skip
+    fd = os.open("/dev/kmsg", os.O_WRONLY)
+    os.write(fd, line)
+    os.close(fd)
+
+
 def whats(found: Daemon) -> list[str]:
-    return [one["what"] for one in found.events("watchdog.degraded")]
+    """What is said of the sources; a CI machine lacks other things."""
+    degraded = [one["what"] for one in found.events("watchdog.degraded")]
+    return [what for what in degraded if what.startswith(("kernel_log", "journal"))]
 
 
 def test_hostile_names_and_a_forged_line(daemon: Start, kill: Callable[..., int]) -> None:
@@ -185,9 +196,7 @@ def test_hostile_names_and_a_forged_line(daemon: Start, kill: Callable[..., int]
     assert event["victim"]["anon_bytes"] > 10 * MIB
     assert event["cgroup"].endswith(hostile) and event["task_cgroup"].endswith(hostile)
     assert (event["unit"], event["scope"]) == (None, "memcg")
-    with Path("/dev/kmsg").open("w") as kmsg:
-        kmsg.write("<3>Out of memory: Killed process 1 (init) total-vm:1kB, anon-rss:1kB, "
-                   "file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0")  # fmt: skip
+    forge()
     forged = running.until("oom.forged", why="facility")
     assert "Killed process 1 (init)" in forged["text"]
     time.sleep(1.5)
@@ -208,8 +217,7 @@ def test_the_journal_serves_where_kmsg_cannot_be_read(
     events = [first.until("oom.kill", pid=pid) for pid in pids]
     assert [one["victim"]["comm"] for one in events] == ["a\\x0ab", "\\xff\\x1b[31m", "victim"]
     assert all(one["complete"] and one["limit_bytes"] == 24 * MIB for one in events)
-    with Path("/dev/kmsg").open("w") as kmsg:
-        kmsg.write("<3>Out of memory: Killed process 1 (init) total-vm:1kB, anon-rss:1kB")
+    forge()
     assert first.until("oom.forged")["why"] == "facility"
     first.stop()
     pids.append(kill())  # while nobody looks

@@ -35,6 +35,7 @@ DRAIN_EVERY = 50  # lines, so that the ring is emptied while reports are thought
 RETRY_S = 60.0
 LOOK_AGAIN_S = 5.0  # between two looks into the journal for what the ring lost
 MORE_S = 0.3  # for the rest of a report that the journal's reader is just printing
+DRIFT_S = 5.0
 MORE_MAX = 100  # pieces of one report
 ONLY_RING = "kills while the daemon is down are told only as far as /dev/kmsg holds them"
 WELL = "the journal can be read again"
@@ -111,7 +112,13 @@ class KernelSource:
         first = self.ring.queue[0] if self.ring.queue else None
         same = self.read.boot_id == self.boot_id
         self.resume = Resume(self.read) if same and self.read.seq < 0 else None
-        if self.read.seq >= 0:
+        if self.read.usec < 0:
+            # Nothing was read yet when the place was kept: what is older is none of ours. The
+            # clocks may differ by seconds.
+            since = self.read._replace(usec=max(0, int((self.read.mono - DRIFT_S) * 1e6)))
+            self.resume = Resume(since) if same else None
+            whole = same
+        elif self.read.seq >= 0:
             whole = same and (first is None or first.lost == 0)
         else:
             whole = same and (first is None or first.usec <= self.read.usec)
@@ -133,10 +140,11 @@ class KernelSource:
 
     def _follow(self, clock: Clock) -> None:
         self.mode = "journal"
+        if self.read is None:
+            self.read = self.kept = self._now(clock)
         self._resume_journal()
         self.asked, self.taken = True, []
         self.journal.follow(self.read)
-        self.read = self.kept = self.read or self._now(clock)
         self.retry_at = self.retry_at or clock.boottime() + RETRY_S
 
     def _rest(self, clock: Clock) -> None:
@@ -272,7 +280,7 @@ class KernelSource:
         return Mark(self.boot_id, clock.wall(), self.mono(), record.usec, crc, record.seq)
 
     def _now(self, clock: Clock) -> Mark:
-        return Mark(self.boot_id, clock.wall(), self.mono(), int(self.mono() * 1e6) - 1)
+        return Mark(self.boot_id, clock.wall(), self.mono())
 
     # ---- the journal --------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """A program: the kernel's messages out of the journal, one JSON object a line.
 
     python -I -m watchdog.sense.journal --after MARK [--relevant] [--until USEC | --follow SECONDS]
-    python -I -m watchdog.sense.journal --end --follow SECONDS
     python -I -m watchdog.sense.journal [--boot N] [--since T] [--directory DIR]
 
 Reading the journal maps its files, hundreds of MiB over time, so it is done by a child that ends.
@@ -57,7 +56,6 @@ class Options(NamedTuple):
     follow_s: float | None = None
     relevant: bool = False
     probe: bool = False
-    end: bool = False
 
 
 def main(argv: list[str]) -> int:
@@ -96,19 +94,23 @@ def _run(journal: Any, options: Options) -> int:
         if after is not None and _seek_cursor(reader, after.cursor):
             printer.cursor = after.cursor
             printer.flush(always=True)  # exactly here: nothing comes twice
-        elif options.end:
-            reader.seek_tail()
-            printer.cursor = reader.get_previous().get("__CURSOR")
-        elif not _seek(reader, options, boot):
-            entry = reader.get_next()
-            to = round(_wall(entry), 3) if entry else None
-            print(json.dumps({"gap": [after.t if after else None, to]}))
-            printer.take(entry)
+        elif after is not None:
+            printer.floor = _oldest(reader, after)
+            _match(reader, boot)
+            if not _seek_mark(reader, after, printer.floor):
+                entry = reader.get_next()
+                to = round(_wall(entry), 3) if entry else None
+                print(json.dumps({"gap": [after.t, to]}))
+                printer.take(entry)
+        elif options.since is not None:
+            reader.seek_realtime(options.since)
+        else:
+            reader.seek_head()
         printer.drain(reader)
         if follow and not printer.full:
             _follow(reader, fd, printer, options)
     printer.flush()
-    return 0 if printer.count or options.end or after is not None else NOTHING
+    return 0 if printer.count or after is not None else NOTHING
 
 
 def _match(reader: Any, boot: str | None) -> None:
@@ -132,6 +134,7 @@ class _Printer:
         self._said: str | None = None
         self._passed = 0
         self._seen = 0
+        self.floor: dict[str, Any] | None = None
         self._assembler = Assembler() if options.relevant else None
         self._current = _current() if options.until is not None else None
 
@@ -142,7 +145,7 @@ class _Printer:
 
     def drain(self, reader: Any) -> None:
         """All that is there."""
-        while not self.full and not self.options.end:
+        while not self.full:
             entry = reader.get_next()
             if not entry:
                 break
@@ -150,7 +153,7 @@ class _Printer:
 
     def take(self, entry: dict[str, Any]) -> None:
         """One entry; an empty one is none."""
-        if not entry:
+        if not entry or self._older(entry):
             return
         self.cursor = str(entry.get("__CURSOR", "")) or None
         told = message(entry)
@@ -169,6 +172,17 @@ class _Printer:
         self._passed += 1
         if self._passed >= HEARTBEAT:
             self.flush()
+
+    def _older(self, entry: dict[str, Any]) -> bool:
+        """Whether an entry is of before the marked boot: seeking by its clock stands at the
+        beginning of all files that do not know the boot."""
+        if self.floor is None:
+            return False
+        if entry.get("_BOOT_ID") == self.floor.get("_BOOT_ID"):
+            self.floor = None
+            return False
+        (line, number), (other, least) = _sequence(entry), _sequence(self.floor)
+        return number < least if line == other else _wall(entry) < _wall(self.floor)
 
     def flush(self, always: bool = False) -> None:
         """Say how far we are, if it has not been said."""
@@ -194,8 +208,6 @@ def _follow(reader: Any, fd: int, printer: _Printer, options: Options) -> None:
     printer.flush(always=True)
     out = sys.stdout.fileno()
     end = time.monotonic() + (SETTLE_S if options.follow_s is None else options.follow_s)
-    options = options._replace(end=False)
-    printer.options = options
     poller = select.poll()
     poller.register(fd, reader.get_events())
     poller.register(out, 0)  # its other end closed is always told
@@ -206,17 +218,6 @@ def _follow(reader: Any, fd: int, printer: _Printer, options: Options) -> None:
         reader.process()
         printer.drain(reader)
         printer.flush()
-
-
-def _seek(reader: Any, options: Options, boot: str | None) -> bool:
-    """Stand before the first entry that is wanted; False: what followed the mark is not there."""
-    if options.after is not None:
-        return _seek_mark(reader, options.after, boot)
-    if options.since is not None:
-        reader.seek_realtime(options.since)
-    else:
-        reader.seek_head()
-    return True
 
 
 def _seek_cursor(reader: Any, cursor: str | None) -> bool:
@@ -231,22 +232,34 @@ def _seek_cursor(reader: Any, cursor: str | None) -> bool:
         return False
 
 
-def _seek_mark(reader: Any, after: Mark, boot: str | None) -> bool:
-    """A little before the mark; the parent leaves out what it has."""
-    wanted = uuid.UUID(after.boot_id)
+def _oldest(reader: Any, after: Mark) -> dict[str, Any] | None:
+    """What is left of the marked boot begins with it."""
     reader.flush_matches()
-    _match(reader, wanted.hex)
+    _match(reader, uuid.UUID(after.boot_id).hex)
     reader.seek_head()
-    oldest = reader.get_next()
+    oldest: dict[str, Any] = reader.get_next()
     reader.flush_matches()
-    _match(reader, boot)
-    if not oldest:
+    return oldest or None
+
+
+def _seek_mark(reader: Any, after: Mark, oldest: dict[str, Any] | None) -> bool:
+    """A little before the mark, the parent leaves out what it has; False: that is not there."""
+    if oldest is None or after.usec < 0:
         # That boot is gone from the journal, or never was in it: by the clock on the wall.
         reader.seek_realtime(after.t)
-        return False
-    reader.seek_monotonic(max(0.0, after.mono - SEEK_BACK_S), wanted)
+        return after.usec < 0
+    reader.seek_monotonic(max(0.0, after.mono - SEEK_BACK_S), uuid.UUID(after.boot_id))
     usec = _usec(oldest.get("_SOURCE_MONOTONIC_TIMESTAMP"))
     return usec is None or usec <= after.usec
+
+
+def _sequence(entry: dict[str, Any]) -> tuple[str, int]:
+    """Which run of numbers an entry is of, and its number in it."""
+    parts = dict(part.partition("=")[::2] for part in str(entry.get("__CURSOR", "")).split(";"))
+    try:
+        return parts.get("s", ""), int(parts.get("i", ""), 16)
+    except ValueError:
+        return "", 0
 
 
 def _boot(journal: Any, options: Options, place: dict[str, str]) -> str | None:
@@ -349,7 +362,7 @@ def _options(argv: list[str]) -> Options | str:
     rest = list(argv)
     while rest:
         flag = rest.pop(0)
-        if flag in ("--probe", "--end", "--relevant"):
+        if flag in ("--probe", "--relevant"):
             found[flag[2:]] = True
             continue
         if flag not in _FLAGS:

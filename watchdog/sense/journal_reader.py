@@ -61,10 +61,9 @@ class JournalReader:
         until = [] if until_usec is None else ["--until", str(until_usec)]
         self._start(["--after", after.text(), "--relevant", *until], DEADLINE_S)
 
-    def follow(self, after: Mark | None) -> None:
-        """All after the mark (None: from now on), and what comes, for ten minutes."""
-        where = ["--end"] if after is None else ["--after", after.text()]
-        argv = [*where, "--relevant", "--follow", str(FOLLOW_S)]
+    def follow(self, after: Mark) -> None:
+        """All after the mark, and what comes, for ten minutes."""
+        argv = ["--after", after.text(), "--relevant", "--follow", str(FOLLOW_S)]
         self._start(argv, FOLLOW_S + DEADLINE_S)
 
     def probe(self) -> None:

@@ -17,8 +17,9 @@ HELD_MAX = 2000
 
 class Mark(NamedTuple):
     """The last record that was taken. `t` is Unix seconds and `mono` CLOCK_MONOTONIC seconds when
-    it was read; `usec` the kernel's clock (-1: no record yet), `crc` that of its text; `seq` its
-    number in /dev/kmsg (-1: unknown) and `cursor` its place in the journal (None: unknown)."""
+    it was read; `usec` the kernel's clock (-1: no record yet, from `t` on), `crc` that of its text;
+    `seq` its number in /dev/kmsg (-1: unknown) and `cursor` its place in the journal (None:
+    unknown)."""
 
     boot_id: str
     t: float
