@@ -117,7 +117,7 @@ class KernelSource:
             # clocks may differ by seconds.
             since = self.read._replace(usec=max(0, int((self.read.mono - DRIFT_S) * 1e6)))
             self.resume = Resume(since) if same else None
-            whole = same
+            whole = same and (first is None or first.usec <= since.usec)
         elif self.read.seq >= 0:
             whole = same and (first is None or first.lost == 0)
         else:
