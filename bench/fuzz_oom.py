@@ -15,6 +15,7 @@ import re
 import resource
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,10 @@ from watchdog.oom_report.assemble import Assembler, Report  # noqa: E402
 SLOW_S = 0.25  # of processor time, for one line of whatever length
 GROWTH_KIB = 64 << 10
 LINES_MAX = 400  # of one text
-LINE_MAX = 1 << 20
+LINE_MAX = 64 << 10  # as `explain` cuts them
+TEXT_MAX = 4 << 20
+TRACED_EVERY = 400  # texts; of these what the reading allocates is counted
+ALLOCATED_MAX = 24 << 20
 
 PREFIXES = (
     "", "", "", "[  123.456789] ", "[  123.456789][ T12] ", "<4>", "> ", ">> ", "| ", "+", "**",
@@ -74,7 +78,13 @@ def damaged(chance: random.Random, sources: list[list[str]]) -> list[str]:
     for _ in range(chance.randrange(12)):
         if made:
             _hit(chance, made)
-    return made[:LINES_MAX]
+    kept, size = [], 0
+    for line in made[:LINES_MAX]:
+        kept.append(line[:LINE_MAX])
+        size += len(kept[-1])
+        if size > TEXT_MAX:
+            break
+    return kept
 
 
 def _hit(chance: random.Random, made: list[str]) -> None:
@@ -173,7 +183,16 @@ def rounds(seed: int, seconds: float, most: int | None = None) -> tuple[int, int
         chance = random.Random(f"{seed}.{count}")
         made = damaged(chance, sources)
         try:
+            traced = count % TRACED_EVERY == TRACED_EVERY - 1
+            if traced:
+                tracemalloc.start()
             found, took = read(made)
+            if traced:
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                if peak > ALLOCATED_MAX:
+                    raise BrokenError(f"{peak >> 20} MiB were allocated")
+                took = 0.0  # tracing is slow
             judge(made, found, took)
         except Exception as error:
             raise BrokenError(f"seed {seed}, round {count}: {error!r}") from error

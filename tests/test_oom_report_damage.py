@@ -294,3 +294,35 @@ def test_ten_thousand_lines_of_another_log(prefix: str) -> None:
     assert assembler.flush() == []
     assert assembler.unread == 0
     assert len(assembler.forged()) == (0 if prefix == "dmesg" else 64)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Node {n} Z{name} free:1kB min:2kB", "Node {n} Z{name}: 1*4kB = 4kB",
+        "active_anon:1 x{name}:{n}", "Node 1 active_anon:4kB x{name}:{n}kB",
+        "[{n:7}]     0     {n}      100       20        1        0             0 x{name}",
+        "oom_reaper: reaped process {n} (x), now anon-rss:0kB, file-rss:4kB, shmem-rss:0kB",
+        "x{name}   12KB   13KB", "Memory cgroup stats for /{name}: cache:1KB x{name}:2KB",
+        "Kill process {n} (x) sharing same memory", "oom_reaper: unable to reap pid:{n} (x)",
+    ],
+)  # fmt: skip
+def test_a_report_without_an_end_takes_no_memory_without_an_end(form: str) -> None:
+    import tracemalloc
+
+    assembler = Assembler()
+    begin = [
+        HEAD, "Mem-Info:", "active_anon:1 inactive_anon:2", "Unreclaimable slab info:",
+        "[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name",
+    ]  # fmt: skip
+    for line in begin[: 4 if "12KB" in form else 5]:
+        assembler.feed(KernelLine(0.0, None, "[    1.000001] " + line))
+    for n in range(16_000):
+        if n == 13_000:  # everything that has a bound has reached it
+            tracemalloc.start()
+        name = "".join(chr(97 + n // 26**power % 26) for power in range(5))
+        text = "[    1.000001] " + form.format(n=n, name=name)
+        assembler.feed(KernelLine(0.0, None, text))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 600 << 10, "and grows no more"

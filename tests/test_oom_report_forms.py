@@ -574,6 +574,11 @@ def test_an_unreadable_kill_line_is_counted_with_its_number() -> None:
     assembler = Assembler()
     assert read("nothing\nKilled process x (a) total-vm:1kB\nnothing", assembler) == []
     assert (assembler.unread, assembler.unread_at) == (1, [2])
+    assembler = Assembler()
+    assert (
+        read("x\n[    1.000001] Killed process 1x (a) total-vm:1kB, anon-rss:2kB", assembler) == []
+    )
+    assert (assembler.unread, assembler.unread_at) == (1, [2])
 
 
 # -- bounds ---------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class Assembler:
                 self._forged.append(Forged(seen.t, seen.up, seen.usec, why, words.safe(text[:200])))
 
     def _misread(self, text: str, seen: Seen, exact: bool) -> None:
-        if exact:
+        if exact or kill.kill(text, False) is not None:
             self._claim(text, seen, "place")
         elif "total-vm:" in text:
             self.unread += 1

@@ -47,7 +47,7 @@ class Collector:
             found = kill.kill(text, line.exact, strict)
             if found is not None:
                 return self._on_kill(found, seen)
-            self._misread(text, seen, strict)
+            self._misread(text, seen, line.exact)
         elif "oom-kill:" in text and kill.is_summary(text, strict):
             out = self._opened(seen)
             self._own(seen).summary_text = text
@@ -57,7 +57,7 @@ class Collector:
         elif "reaped process" in text:
             reaped = kill.reaped(text, strict)
             draft = self._knowing(reaped.pid) if reaped is not None else None
-            if reaped is not None and draft is not None:
+            if reaped is not None and draft is not None and len(draft.reaped) < KILLS_MAX:
                 draft.reaped.setdefault(reaped.pid, reaped)
             return []
         elif "unable to reap" in text or "mm pinned by" in text:

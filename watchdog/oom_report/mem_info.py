@@ -12,6 +12,7 @@ from watchdog.memory import Counters, Group
 
 UNLIMITED_KIB = 1 << 52  # the kernel prints "no limit" as about 2^53 KiB, or more
 STATS_MAX = 512
+NAMES_MAX = 4096  # zones, nodes and counters of one report: 1,024 nodes have as many zones
 
 _USAGE = re.compile(
     r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limit (\d{1,20})kB, failcnt (\d{1,20})"
@@ -155,6 +156,8 @@ class MemInfo:
 
     def _machine(self, text: str) -> bool:
         sizes, self._sizes = self._sizes, None
+        if len(self.zones) + len(self.nodes) + len(self.blocks) > 3 * NAMES_MAX:
+            return False  # no machine's; somebody wrote this
         found = _ZONE.match(text)
         if found:
             self._zone = (int(found[1] or 0), found[2])
@@ -175,7 +178,8 @@ class MemInfo:
         if _BLOCK_START.match(text) or (self._in_block and _GLOBAL.match(text)):
             self._in_block = self.seen = True
             for name, value in _PAGES.findall(text):
-                self.pages[name.lower()] = int(value)
+                if len(self.pages) < STATS_MAX:
+                    self.pages[name.lower()] = int(value)
             return True
         if sizes is not None and _SIZES_ONLY.match(text):
             self._sizes = sizes  # the line was wrapped
@@ -186,7 +190,8 @@ class MemInfo:
         """The "name:4kB" of a node's or zone's line; a line told twice counts once."""
         if self._sizes is not None:
             for name, value in _SIZES.findall(text):
-                self._sizes[name.lower()] = int(value) * 1024
+                if len(self._sizes) < STATS_MAX:
+                    self._sizes[name.lower()] = int(value) * 1024
         return True
 
     def _counts(self, text: str) -> bool:
