@@ -354,3 +354,45 @@ class EntityRecord(NamedTuple):
     last_t: float
     size_bytes: int
     blob: bytes
+
+
+class HostRecord(NamedTuple):
+    """One bucket of the machine's own counters; ``blob`` is opaque to the store.
+
+    ``bucket`` is Unix time // ``bucket_s``; rows of this resolution below ``oldest`` may go.
+    """
+
+    bucket_s: int
+    bucket: int
+    t: float
+    boot_id: str
+    blob: bytes
+    oldest: int = 0
+
+
+class Held(NamedTuple):
+    """What one process holds, in parts; bytes, None where this kernel does not tell.
+
+    ``cgroup`` is its path in the memory hierarchy. ``thp`` (huge pages that the kernel gave by
+    itself), ``pss`` (its share of what it shares) and ``uss`` (what nobody else maps) are None
+    unless they were asked for.
+    """
+
+    pid: int
+    start: int
+    comm: str
+    uid: int | None
+    unit: str | None
+    container: str | None
+    cgroup: str | None
+    virtual: int
+    resident: int
+    anon: int | None
+    file: int | None
+    shmem: int | None
+    swap: int | None
+    pagetables: int | None
+    hugetlb: int | None
+    thp: int | None = None
+    pss: int | None = None
+    uss: int | None = None

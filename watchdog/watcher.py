@@ -36,6 +36,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.handover import Handover, Options, RejectedError, options
 from watchdog.health import Health
+from watchdog.history.machine import Machine
 from watchdog.kernel_pump import KernelPump
 from watchdog.kernel_source import KernelSource
 from watchdog.looks import Looks
@@ -73,6 +74,7 @@ class Watcher:
         self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
         self.engine.pressed = False  # until the guard says otherwise
         self.senses = Senses(clock, self.rules.watch.interval_s)
+        self.machine = Machine()
         self.desk = Desk(
             clock, self.rules, self.children, self.store, self._journal(), self._terminal(),
             opts.json, self._feed_back,
@@ -142,6 +144,7 @@ class Watcher:
         self._take(self.engine.settle(), {})
         self.kernel.settled()
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
+        self.machine.end(self.senses.host.boot_id)
         self._persist(urgent=False)
         self.store.flush(0.5)
         self.desk.answers()
@@ -196,6 +199,8 @@ class Watcher:
             if isinstance(fact, Sweep):
                 swept = True
         if swept:
+            host = self.senses.host
+            self.machine.take(self.clock.wall(), host.boot_id, host.told)
             self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
             self._checked()
             self._write_now()
@@ -321,6 +326,7 @@ class Watcher:
 
     def _persist(self, urgent: bool) -> None:
         self.store.put_entities(self.engine.dump(urgent))
+        self.store.put_host(self.machine.take_closed() if not urgent else ())
         self.store.put_kept(self.log.cursors() | self._kept_count())
         if not urgent:
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})

@@ -5,6 +5,12 @@ import os
 from watchdog import procfs
 from watchdog.facts import Host
 
+# Of vmstat, what the machine's history keeps beside all of meminfo: counters since the boot.
+EVENTS = (
+    "oom_kill", "pgfault", "pgmajfault", "pswpin", "pswpout", "workingset_refault_anon",
+    "workingset_refault_file", "thp_fault_alloc", "thp_collapse_alloc", "thp_split_page",
+)  # fmt: skip
+
 
 class HostFiles:
     """Reads one /proc tree; a file that this kernel lacks answers None for its fields."""
@@ -12,6 +18,7 @@ class HostFiles:
     def __init__(self, root: str = "/proc") -> None:
         self._root = root
         self._fds = {name: self._open(name) for name in ("meminfo", "pressure/memory", "vmstat")}
+        self.told: dict[str, int] = {}  #: all that meminfo and vmstat said at the last reading
         self.boot_id = self._text("sys/kernel/random/boot_id")
         self.btime = procfs.parse_counters(self._slurp("stat")).get("btime")
 
@@ -27,6 +34,7 @@ class HostFiles:
         memory = procfs.parse_kb(self._kept("meminfo"))
         pressure = procfs.parse_pressure(self._kept("pressure/memory"))
         vmstat = procfs.parse_counters(self._kept("vmstat"))
+        self.told = memory | {key: vmstat[key] for key in EVENTS if key in vmstat}
         return Host(
             t,
             up,

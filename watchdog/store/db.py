@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from watchdog import words
-from watchdog.facts import EntityRecord, Event, PastKill
-from watchdog.store import entities, events, file, kept
+from watchdog.facts import EntityRecord, Event, HostRecord, PastKill
+from watchdog.store import entities, events, file, host, kept
 from watchdog.store.place import LockHeldError, StoreError
 
 __all__ = ["DEFAULT_MAX_BYTES", "LockHeldError", "Store", "StoreError"]
@@ -45,6 +45,7 @@ class _Job(NamedTuple):
     events: Sequence[Event] = ()
     kept: Mapping[str, str] = {}
     entities: Sequence[EntityRecord] = ()
+    host: Sequence[HostRecord] = ()
     told: Sequence[str] = ()
     ask: Callable[[sqlite3.Connection | None], None] | None = None
 
@@ -144,6 +145,11 @@ class Store:
             chunk = tuple(records[start : start + CHUNK])
             fits = self._put(_Job(len(chunk), entities=chunk), len(chunk)) and fits
         return fits
+
+    def put_host(self, records: Sequence[HostRecord]) -> bool:
+        """Write buckets of the machine's own counters, in one transaction."""
+        count = len(records)
+        return not records or self._put(_Job(count, host=tuple(records)), count)
 
     def put_kept(self, values: Mapping[str, str]) -> bool:
         """Write small values by key, where they are others than the last time."""
@@ -311,6 +317,7 @@ class Store:
                 if job.kept:
                     kept.put(db, job.kept)
                 entities.upsert(db, job.entities)
+                host.upsert(db, job.host)
             if told:
                 events.mark_told(db, told)
             db.execute("COMMIT")

@@ -25,6 +25,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX event_untold ON event (seq) WHERE told = 0",
         "CREATE TABLE kept (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE host (bucket_s INTEGER NOT NULL, bucket INTEGER NOT NULL, t REAL NOT NULL,"
+        " boot_id TEXT NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (bucket_s, bucket))",
+    ),
 )
 
 
@@ -112,7 +116,8 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 
 
 # What goes first when the file is full: lives of former boots, then events but for the newest
-# hundred, then the smallest entities, then events without exception.
+# hundred, then the smallest entities, then the machine's oldest readings, then events without
+# exception.
 _THIN = (
     "DELETE FROM entity WHERE rowid IN (SELECT rowid FROM entity WHERE boot_id <>"
     " (SELECT boot_id FROM entity ORDER BY last_t DESC LIMIT 1) ORDER BY last_t LIMIT 64)",
@@ -120,6 +125,7 @@ _THIN = (
     " (SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET 99) ORDER BY seq LIMIT 64)",
     "DELETE FROM entity WHERE rowid IN"
     " (SELECT rowid FROM entity ORDER BY size_bytes, last_t LIMIT 64)",
+    "DELETE FROM host WHERE rowid IN (SELECT rowid FROM host ORDER BY t LIMIT 64)",
     "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT 8)",
 )
 
