@@ -11,7 +11,7 @@ from watchdog.host_memory import EVENTS, MEMINFO, SETTINGS, THP, Mount, Pool, Zr
 from watchdog.judge import host_account
 from watchdog.sense import host_memory as sense
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parent / "fixtures" / "proc"
 TREES = sorted(path.parents[1] for path in FIXTURES.glob("*/proc/meminfo"))
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -59,7 +59,8 @@ def test_a_recorded_machine_adds_up(tree: Path) -> None:
     found = host_account.of_host(m)
     assert found is not None
     assert sum(size for _, size in found.parts) + found.unaccounted == found.total
-    assert -0.005 <= found.unaccounted / found.total <= 0.03
+    # of a machine of 194 MiB the 6 to 7 MiB that the kernel takes at boot are more than 3 %
+    assert -0.005 * found.total <= found.unaccounted <= max(0.03 * found.total, 8 * MIB)
     assert host_account.headline(m) is not None
 
 
@@ -67,7 +68,7 @@ def test_the_tree_of_6_18() -> None:
     def ask(path: bytes) -> tuple[int, int] | None:
         return (64 * MIB, GIB) if path.endswith(b"root/dev/shm") else (0, 0)
 
-    m = recorded(FIXTURES / "proc-6.18", ask)
+    m = recorded(FIXTURES / "6.18", ask)
     assert m.meminfo["MemTotal"] == 24684092 * 1024
     assert m.meminfo["HardwareCorrupted"] is None  # not every kernel has every line
     assert m.meminfo["Balloon"] == 0

@@ -149,8 +149,10 @@ def _container(parts: list[str]) -> str | None:
             if stem.startswith(prefix):
                 rest = stem[len(prefix) :]
                 return rest[:12] if _is_hex_id(rest) else rest
-        if _is_hex_id(part):
-            return part[:12]
+        # containerd's own driver without systemd: kubepods-…:cri-containerd:ID
+        last = part.rpartition(":")[2]
+        if _is_hex_id(last):
+            return last[:12]
     if parts[0] == "lxc" and len(parts) > 1:
         return parts[1]
     return None

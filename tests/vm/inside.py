@@ -252,6 +252,25 @@ def test_events_command() -> None:
     print(sh("oom-watchdog", "events", "--unit", "shop-leak.service"))
 
 
+def test_memory_says_what_free_and_sar_say() -> None:
+    """Of one moment; what moves between the readings of a quiet machine is small."""
+    ours = json.loads(sh("oom-watchdog", "memory", "--json"))
+    free = [int(word) for word in sh("free", "-b").splitlines()[1].split()[1:]]
+    head, row = [line.split()[1:] for line in sh("env", "LC_ALL=C", "S_TIME_FORMAT=ISO", "sar",
+                 "-r", "ALL", "1", "1").splitlines() if line.strip()][1:3]  # fmt: skip
+    assert list(ours["sar"]) == head
+    for name, value in zip(ours["free"]["Mem"], free, strict=True):
+        assert abs(ours["free"]["Mem"][name] - value) < 24 * MIB, (name, ours["free"], free)
+    for name, text in zip(head, row, strict=True):
+        slack = 3 if name.startswith("%") else 24 * 1024
+        assert abs(ours["sar"][name] - float(text)) < slack, (name, ours["sar"], row)
+    share = ours["account"]["unaccounted_bytes"] / ours["account"]["total_bytes"]
+    assert -0.005 <= share <= 0.03, share
+    print(sh("oom-watchdog", "memory"))
+    print(sh("oom-watchdog", "memory", "--units"))
+    print(sh("oom-watchdog", "memory", "--since", "10min", check=False))
+
+
 def burst() -> int:
     """A kill by the kernel within a second or two; the victim's pid as the kernel tells it."""
     before = len(journal("_TRANSPORT=kernel"))

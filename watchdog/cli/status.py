@@ -106,20 +106,26 @@ def answer(data: Mapping[str, Any]) -> str:
         # "14.2 of 23.5 GiB", but "900 MiB of 23.5 GiB"
         left = left.split()[0] if left.endswith(" " + unit) else left
         memory = f"{left} of {right} available"
-    leaks = [leak for leak in _list(data, "leaks") if isinstance(leak, Mapping)]
-    sure = [leak for leak in leaks if leak.get("level") == "confirmed"]
-    if len(sure) == 1:
-        ends = _number(sure[0], "exhausts_in_s")
-        growth = f"{_who(sure[0])} leaks {_rate(sure[0])}"
-        growth += f", memory ends in {words.duration(ends)}" if ends is not None else ""
-    elif sure:
-        growth = f"{words.count(len(sure), 'process')} leak"
-    elif leaks:
-        growth = f"{words.count(len(leaks), 'suspected leak')}"
-    else:
-        growth = "nothing leaks"
+    sure = leak(data)
+    growth = sure
+    if growth is None:
+        suspects = len(_list(data, "leaks"))
+        growth = f"{words.count(suspects, 'suspected leak')}" if suspects else "nothing leaks"
     mood = "Memory is short" if short else "Memory leaks" if sure else "Memory is fine"
     return f"{mood}: {memory}, {growth}, {_kills(data)}"
+
+
+def leak(data: Mapping[str, Any]) -> str | None:
+    """Who leaks for certain; None where nobody does."""
+    leaks = [one for one in _list(data, "leaks") if isinstance(one, Mapping)]
+    sure = [one for one in leaks if one.get("level") == "confirmed"]
+    if len(sure) > 1:
+        return f"{words.count(len(sure), 'process')} leak"
+    if not sure:
+        return None
+    ends = _number(sure[0], "exhausts_in_s")
+    text = f"{_who(sure[0])} leaks {_rate(sure[0])}"
+    return f"{text}, memory ends in {words.duration(ends)}" if ends is not None else text
 
 
 def watched(data: Mapping[str, Any]) -> str:

@@ -1,0 +1,294 @@
+"""What `oom-watchdog memory` tells beside `free` and `sar`, second by second, under six loads.
+
+    python bench/memory.py [--samples 60] [--loads file,pulse,touch,tmpfs,huge,thp]
+
+For each load and column: the largest difference between our figure and theirs, read in the same
+second. Nothing but the time between the readings may differ, so our reading is taken before and
+after theirs, and the difference counts only outside of what both of ours span. Then: how much of
+the memory no counter names, at rest and by how much it moves under the load. Needs procps-ng 4,
+sysstat, and for `huge` and `thp` the right to change /proc/sys/vm and /sys/kernel/mm.
+"""
+
+import argparse
+import contextlib
+import mmap
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from watchdog import procfs, words
+from watchdog.judge import columns, host_account
+from watchdog.sense import host_memory
+from watchdog.sense.breakdown import Breakdown
+
+MIB = 1 << 20
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+HUGE = Path("/proc/sys/vm/nr_hugepages")
+
+
+# ---- the loads: each a generator that yields about once a second, and a line of what it showed --
+
+
+def rest(_: int) -> Iterator[str]:
+    """Nothing."""
+    while True:
+        yield ""
+
+
+def file(samples: int) -> Iterator[str]:
+    """1 GiB of file written, read and deleted."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DISK", "/var/tmp")) as folder:
+        path = Path(folder) / "file"
+        size = min(1024, _available() // MIB // 3)
+        step = max(1, size * 3 // max(1, samples))
+        for done in range(0, size, step):
+            with path.open("ab") as out:
+                out.write(os.urandom(MIB) * min(step, size - done))
+            yield f"writing {size} MiB"
+        with path.open("rb") as source:
+            while source.read(step * MIB):
+                yield "reading it"
+        path.unlink()
+        while True:
+            yield "deleted"
+
+
+def pulse(_: int) -> Iterator[str]:
+    """75 MiB taken and freed, again and again."""
+    while True:
+        block = bytearray(os.urandom(MIB) * 75)
+        yield "75 MiB taken"
+        del block
+        yield "freed"
+
+
+def touch(samples: int) -> Iterator[str]:
+    """A mapping of 1 GiB, touched one tenth at a time."""
+    size = min(1 << 30, _available() // 2) & -4096
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        for tenth in range(10):
+            for at in range(size * tenth // 10 & -4096, size * (tenth + 1) // 10 & -4096, 4096):
+                area[at] = 1
+            held = Breakdown().one(os.getpid())
+            assert held is not None
+            for _ in range(max(1, samples // 10)):
+                yield (
+                    f"touched {tenth + 1}/10: virtual {words.size(held.virtual)}, "
+                    f"resident {words.size(held.resident)}"
+                )
+        while True:
+            yield "all touched"
+
+
+def tmpfs(samples: int) -> Iterator[str]:
+    """A file of 500 MiB in /dev/shm."""
+    size = min(500, _available() // MIB // 3)
+    path = Path("/dev/shm") / f"bench-{os.getpid()}"
+    try:
+        step = max(1, size * 2 // samples)
+        for _ in range(0, size, step):
+            with path.open("ab") as out:
+                out.write(os.urandom(MIB) * step)
+            yield f"{words.size(path.stat().st_size)} in /dev/shm"
+        while True:
+            yield f"{words.size(path.stat().st_size)} in /dev/shm"
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def huge(samples: int) -> Iterator[str]:
+    """200 MiB of HugeTLB pages: reserved, then used."""
+    before = HUGE.read_text(encoding="ascii")
+    HUGE.write_text("100", encoding="ascii")
+    try:
+        for _ in range(samples // 2):
+            yield f"{HUGE.read_text(encoding='ascii').strip()} pages of 2 MiB reserved"
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000  # MAP_HUGETLB
+        with mmap.mmap(-1, 200 * MIB, flags=flags) as area:
+            for at in range(0, 200 * MIB, 2 * MIB):
+                area[at] = 1
+            while True:
+                yield "and used"
+    finally:
+        HUGE.write_text(before, encoding="ascii")
+
+
+def thp(samples: int) -> Iterator[str]:
+    """A sparse heap: one page of every 2 MiB, with THP `always` and then `never`."""
+    before = THP.read_text(encoding="ascii").split("[")[1].split("]")[0]
+    size = min(1 << 30, _available() // 2) & -(2 * MIB)
+    try:
+        for mode in ("always", "never"):
+            THP.write_text(mode, encoding="ascii")
+            with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+                for at in range(0, size, 2 * MIB):
+                    area[at] = 1
+                one = Breakdown()
+                held = one.one(os.getpid())
+                assert held is not None
+                held = one.rollup(held)
+                for _ in range(samples // 2):
+                    yield (
+                        f"{mode}: resident {words.size(held.resident)} (huge {_size(held.thp)}), "
+                        f"page tables {_size(held.pagetables)}, kbpgtbl "
+                        f"{columns.sar(_info())['kbpgtbl']}"
+                    )
+        while True:
+            yield "freed"
+    finally:
+        THP.write_text(before, encoding="ascii")
+
+
+LOADS = {one.__name__: one for one in (rest, file, pulse, touch, tmpfs, huge, thp)}
+
+
+# ---- the comparison ------------------------------------------------------------------------------
+
+
+def _info() -> dict[str, int]:
+    return procfs.parse_kb(Path("/proc/meminfo").read_bytes())
+
+
+def _available() -> int:
+    return _info()["MemAvailable"]
+
+
+def _size(count: int | None) -> str:
+    return "-" if count is None else words.size(count)
+
+
+def _ours() -> dict[str, float]:
+    """All columns in one dictionary, KiB and per cent."""
+    info = _info()
+    found: dict[str, float] = {}
+    for name, row in columns.free(info).items():
+        found |= {f"free {name} {key}": value // 1024 for key, value in row.items()}
+    return found | {f"sar {key}": value for key, value in columns.sar(info).items()}
+
+
+def _free() -> dict[str, float]:
+    said = subprocess.run(["free", "-b"], capture_output=True, text=True, check=True).stdout
+    head, *rows = said.splitlines()
+    found: dict[str, float] = {}
+    for row in rows:
+        name, *values = row.split()
+        for key, value in zip(head.split(), values, strict=False):
+            found[f"free {name.rstrip(':')} {key}"] = int(value) // 1024
+    return found
+
+
+class _Sar:
+    """`sar -r ALL 1`, a reading a second."""
+
+    def __init__(self) -> None:
+        self.child = subprocess.Popen(
+            ["sar", "-r", "ALL", "1"], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "LC_ALL": "C", "S_TIME_FORMAT": "ISO"},
+        )  # fmt: skip
+        self.names: list[str] = []
+
+    def read(self, meanwhile: Callable[[], None]) -> dict[str, float]:
+        """The next line; `meanwhile` is called every 20 ms until it is there."""
+        assert self.child.stdout is not None
+        while True:
+            while not select.select([self.child.stdout], [], [], 0.02)[0]:
+                meanwhile()
+            fields = self.child.stdout.readline().split()
+            if "kbmemfree" in fields:
+                self.names = fields[1:]
+            elif len(fields) == len(self.names) + 1 and self.names:
+                return {
+                    f"sar {name}": float(value)
+                    for name, value in zip(self.names, fields[1:], strict=True)
+                }
+
+    def close(self) -> None:
+        self.child.kill()
+        self.child.wait()
+
+
+def _beyond(theirs: float, ours: list[float]) -> float:
+    """How far their figure lies outside of what our readings around it span."""
+    return max(0.0, min(ours) - theirs, theirs - max(ours))
+
+
+def compare(name: str, samples: int) -> dict[str, float]:
+    """Run one load; the largest difference of each column, and the unaccounted share."""
+    child_out, child_in = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # the load runs apart, so that it moves memory while we read
+        os.close(child_out)
+        sys.stdout = os.fdopen(child_in, "w")
+        with contextlib.suppress(BrokenPipeError):
+            for _, text in zip(range(samples + 5), LOADS[name](samples), strict=False):
+                print(text, flush=True)
+                time.sleep(1)
+        os._exit(0)
+    os.close(child_in)
+    worst: dict[str, float] = {}
+    shares: list[float] = []
+    first = last = 0.0
+    sar = _Sar()
+    try:
+        for number in range(samples):
+            # sar reads at some moment of its second, and prints: ours stand all around it
+            around = [_ours()]
+            theirs = sar.read(lambda: around.append(_ours()))  # noqa: B023 - called at once
+            around.append(_ours())
+            beside = [around[-1]]
+            theirs |= _free()
+            beside.append(_ours())
+            for key, value in theirs.items():
+                spans = around if key.startswith("sar") else beside
+                if number:  # the first second of sar may have begun before our first reading
+                    off = _beyond(value, [one[key] for one in spans])
+                    worst[key] = max(worst.get(key, 0.0), off)
+            found = host_account.of_host(host_memory.read(0.0, None))
+            assert found is not None
+            shares.append(100 * found.unaccounted / found.total)
+            last = beside[-1]["free Mem used"]
+            first = first or last
+    finally:
+        sar.close()
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    with os.fdopen(child_out) as said:
+        lines = [line for line in dict.fromkeys(said.read().splitlines()) if line]
+    middle = sorted(shares)[len(shares) // 2]
+    far = [f"{share:.2f}" for share in shares if abs(share - middle) >= 0.5]
+    print(f"{name}: {(LOADS[name].__doc__ or '').strip()}")
+    for line in lines:
+        print(f"    {line}")
+    print(
+        f"    unaccounted {middle:.2f} % of MemTotal (median; {min(shares):.2f} to "
+        f"{max(shares):.2f}{', further than 0.5 off: ' + ' '.join(far) if far else ''}); "
+        f"used {first:.0f} -> {last:.0f} KiB; {samples} samples"
+    )
+    return worst
+
+
+def main() -> int:
+    """Print the table; 1 where a column differs by more than the sampling can explain."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=60)
+    parser.add_argument("--loads", default=",".join(LOADS))
+    options = parser.parse_args()
+    columns_of: dict[str, dict[str, float]] = {}
+    loads = options.loads.split(",")
+    for name in loads:
+        columns_of[name] = compare(name, options.samples)
+    keys = list(dict.fromkeys(key for found in columns_of.values() for key in found))
+    print("\nlargest difference beyond the sampling, KiB (per cent for %…)")
+    print(f"{'column':<24}" + "".join(f"{name:>9}" for name in loads))
+    for key in keys:
+        print(f"{key:<24}" + "".join(f"{columns_of[n].get(key, 0):>9.6g}" for n in loads))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
