@@ -81,16 +81,33 @@ def _wrapped(text: str, width: int, most: int, indent: str = "") -> list[str]:
     return lines
 
 
-def _row(label: str, text: str, most: int) -> list[str]:
+def _commands(advice: str, most: int) -> list[str]:
+    """One command a line, whole, since it is there to be copied; what it is for beside it, or
+    below where there is room for that."""
+    told = [words.safe(part).partition("  # ") for part in advice.split("\n")][:most]
+    room = most - len(told)
     out: list[str] = []
+    for command, mark, comment in told:
+        # a long one begins further left; one that is longer still is broken by the terminal alone
+        indent = LABEL if len(command) + LABEL <= WIDTH else max(2, WIDTH - len(command))
+        out.append(" " * indent + command)
+        if mark and len(out[-1]) + len(comment) + 4 <= WIDTH:
+            out[-1] += mark + comment
+        elif mark and room:
+            room -= 1
+            out += _wrapped("# " + comment, WIDTH, 1, " " * LABEL)
+    return out
+
+
+def _row(label: str, text: str, most: int) -> list[str]:
+    if label == "next":
+        out = _commands(text, most)
+        if len(out[0]) - len(out[0].lstrip()) < LABEL:
+            return [label, *out]
+        return [f"{label:{LABEL}}" + out[0][LABEL:], *out[1:]]
+    out = []
     for part in text.split("\n"):
-        command, mark, comment = words.safe(part).partition("  # ")
-        lines = _wrapped(command, WIDTH, most, " " * LABEL)
-        if mark and len(lines[-1]) + len(comment) + 4 <= WIDTH:
-            lines[-1] += mark + comment
-        elif mark:
-            lines += _wrapped("# " + comment, WIDTH, 1, " " * LABEL)
-        out += lines
+        out += _wrapped(words.safe(part), WIDTH, most, " " * LABEL)
     if len(out) > most:
         out = out[:most]
         if not out[-1].endswith("…"):

@@ -192,10 +192,7 @@ def _machine(report: Report, found: Verdict) -> Iterator[str]:
     if account is not None and account.share(account.locked) >= 0.3:
         yield "grep -H VmLck /proc/[0-9]*/status  # shows who has locked memory"
     if report.swap_total == 0 and found.short:
-        yield (
-            "fallocate -l 2G /swapfile; chmod 600 /swapfile; mkswap /swapfile; swapon /swapfile"
-            "  # adds swap"
-        )
+        yield ("fallocate -l 2G /swap; chmod 600 /swap; mkswap /swap; swapon /swap  # adds swap")
 
 
 def _look(report: Report, unit: str | None, found: Verdict) -> Iterator[str]:

@@ -55,6 +55,8 @@ def _child(report: Report) -> str | None:
             f"the kernel chose {name(comm, pid)} and sacrificed this child of it, as kernels up to "
             "5.0 do"
         )
+    if pid == victim.tgid:
+        return f"the line names its thread {victim.pid}: the first one, {pid}, had ended before"
     if report.rows and chosen is None:
         return f"the kernel chose its thread {pid}"
     if score is None and comm == victim.comm:

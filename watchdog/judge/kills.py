@@ -174,7 +174,7 @@ class Kills:
         cause, by = None, "kernel" if killed else None
         settled: list[str] = []
         if ours:
-            known = self.world.known(report.victim.pid, report.up) if report.victim else None
+            known = self.world.known(report.victim.process, report.up) if report.victim else None
             cause = known[1].event if known else None
             now = report.t if report.up is None else report.up
             for pid in (one["pid"] for one in (body, *body["also_killed"]) if one["pid"]):
@@ -231,12 +231,12 @@ class Kills:
     def _past(self, report: Report) -> Past:
         """What is known of the dead, of the tasks beside it, and of the dead before it."""
         world = self.world
-        found = world.known(report.victim.pid, report.up) if report.victim else None
+        found = world.known(report.victim.process, report.up) if report.victim else None
         entity, trend = found or (None, None)
         unit = world.unit_trends.get(entity.unit) if entity and entity.unit else None
         units = {}
         for row in report.rows:
-            known = world.entity_of_pid(row.pid)
+            known = world.entity_of_pid(row.pid if row.tgid is None else row.tgid)
             if known is not None and known.unit:
                 units[row.pid] = known.unit
         return Past(
@@ -258,7 +258,7 @@ class Kills:
                     grower_of(world.trends[ident], entity.comm or "?", ident[0], entity.unit)
                 )
         for pid, gone in world.gone.items():
-            if pid not in world.by_pid and report.victim and pid == report.victim.pid:
+            if pid not in world.by_pid and report.victim and pid == report.victim.process:
                 found.append(grower_of(gone.trend, gone.entity.comm or "?", pid, gone.entity.unit))
         for group in world.groups.values():
             own = world.unit_trends.get(group.unit or "")
@@ -273,7 +273,7 @@ class Kills:
         victim = report.victim
         if victim is None:
             return []
-        known = self.world.entity_of_pid(victim.pid, report.up)
+        known = self.world.entity_of_pid(victim.process, report.up)
         unit, exe = (known.unit, known.exe) if known else (None, None)
         itself = identity(report)
         same = [

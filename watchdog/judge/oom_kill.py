@@ -51,7 +51,7 @@ def _body(
     memory = account.of_report(report)
     known = past.victim or Entity()
     return {
-        "pid": victim.pid if victim else None,
+        "pid": (victim.process if past.victim else victim.pid) if victim else None,
         "start": known.start,
         "comm": victim.comm if victim else None,
         "exe": known.exe,
@@ -122,6 +122,7 @@ def _victim(victim: Victim, known: Entity) -> dict[str, Any]:
         "pagetables_bytes": victim.pagetables,
         "swap_bytes": victim.swap,
         "oom_score_adj": victim.oom_score_adj,
+        "tgid": victim.tgid,
         "witness": victim.witness,
     }
 

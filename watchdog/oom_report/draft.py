@@ -342,4 +342,5 @@ def _completed(
         comm=comm if comm is not None else row.name,
         swap=swap,
         oom_score_adj=adj if adj is not None else row.oom_score_adj,
+        tgid=row.tgid,
     )

@@ -21,6 +21,12 @@ class Victim(NamedTuple):
     swap: int | None = None
     oom_score_adj: int | None = None
     witness: str = "kill line"
+    tgid: int | None = None
+
+    @property
+    def process(self) -> int:
+        """The process that died: the line names a thread of it, where its first one had ended."""
+        return self.pid if self.tgid is None else self.tgid
 
 
 class Invoker(NamedTuple):
