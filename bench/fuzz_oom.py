@@ -118,7 +118,9 @@ def _hit(chance: random.Random, made: list[str]) -> None:
         cut = chance.randrange(len(line) + 1)
         made[at] = line[:cut] + other[chance.randrange(len(other) + 1) :]
     elif kind == 10 and chance.random() < 0.1:
-        made[at] = ((line + chance.choice(ODD)) * chance.choice((10, 300, 3000)))[:LINE_MAX]
+        piece = line + chance.choice(ODD)
+        times = min(chance.choice((10, 300, 3000)), LINE_MAX // len(piece) + 1)
+        made[at] = (piece * times)[:LINE_MAX]  # the fuzzer itself must not need memory either
     elif kind == 11:
         chance.shuffle(made)
 
