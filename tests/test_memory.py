@@ -307,8 +307,9 @@ def test_a_mapping_that_nobody_touched_is_virtual_only() -> None:
             seen.append(found)
             child.stdin.write(b"\n")
             child.stdin.flush()
-        assert len({one.virtual for one in seen}) == 1
         assert seen[0].virtual > 1 << 28
+        # The interpreter's own heap and stack may grow by a few pages meanwhile.
+        assert max(one.virtual for one in seen) - seen[0].virtual < 1 << 20
         assert (seen[0].anon or 0) < 32 << 20
         steps = [(b.anon or 0) - (a.anon or 0) for a, b in itertools.pairwise(seen)]
         tenth = (1 << 28) / 10
