@@ -104,11 +104,12 @@ def test_the_true_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_installation_without_pydantic_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_PROGRAM", "raise SystemExit('No module named pydantic')")
+    program = [sys.executable, "-c", "raise SystemExit('No module named pydantic')"]
+    monkeypatch.setattr(check, "_PROGRAM", program)
     assert check.load(None, None) == (
         78, None, ["the loader does not run here: No module named pydantic"],
     )  # fmt: skip
-    monkeypatch.setattr(check, "_PROGRAM", "raise SystemExit(3)")
+    monkeypatch.setattr(check, "_PROGRAM", [*program[:2], "raise SystemExit(3)"])
     assert check.load(None, None)[2] == ["the loader does not run here: exit status 3"]
 
 

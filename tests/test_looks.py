@@ -74,7 +74,7 @@ for unit in sys.argv[5:]:
 
 def test_entries_are_read_and_a_torn_end_is_not(world, tmp_path, monkeypatch):
     python = program(tmp_path, "python", 'print(\'{"t": 1, "text": "a"}\\n5\\n\\n{"t":\')')
-    monkeypatch.setattr(looks.sys, "executable", python)
+    monkeypatch.setattr(sys, "executable", python)
     found, until = world
     found.ask(Look("claims-1", "claims", 1.0))
     (answer,) = until()
@@ -87,7 +87,7 @@ def test_entries_are_read_and_a_torn_end_is_not(world, tmp_path, monkeypatch):
 )
 def test_what_fails_is_said_in_the_answer(world, tmp_path, monkeypatch, text, says):
     python = program(tmp_path, "python", text) if text else str(tmp_path / "none")
-    monkeypatch.setattr(looks.sys, "executable", python)
+    monkeypatch.setattr(sys, "executable", python)
     found, until = world
     found.ask(Look("claims-1", "claims", 1.0))
     (answer,) = until()

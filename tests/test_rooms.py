@@ -1,6 +1,7 @@
 """The house's import rule, read from the source; and what each process may load, by loading it."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,25 @@ def test_only_the_child_room_starts_programs_and_only_one_file_signals() -> None
     assert starters <= {"child.py", "guard.py", "cli/run.py"}
     # The guard and the children's room end what they themselves started.
     assert killers <= {"act/kill.py", "child.py", "guard.py", "cli/run.py"}
+
+
+def test_what_we_start_is_ours_wherever_it_lies(tmp_path: Path) -> None:
+    """In a private folder no interpreter knows us, and another `watchdog` may be where all look."""
+    shutil.copytree(PACKAGE, tmp_path / "private" / "watchdog")
+    (tmp_path / "others" / "watchdog").mkdir(parents=True)
+    (tmp_path / "others" / "watchdog" / "__init__.py").write_text("raise SystemExit('foreign')")
+    program = (
+        f"import sys; sys.path[:] = [{str(tmp_path / 'private')!r}, {str(tmp_path / 'others')!r},"
+        " *[part for part in sys.path if 'site-packages' not in part]];"
+        "from watchdog.child import ours; print('\\n'.join(ours('watchdog.cli.main')))"
+    )
+    argv = [sys.executable, "-S", "-I", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
+    started = done.stdout.split("\n")[:-1]
+    # -S: as on a machine whose Python has never heard of us
+    argv = [started[0], "-S", *started[1:], "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.startswith("usage: oom-watchdog")
 
 
 def test_names_that_would_shadow_others() -> None:

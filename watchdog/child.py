@@ -12,6 +12,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
@@ -19,6 +20,15 @@ from typing import NamedTuple, NoReturn
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_MAX = 64 * 1024
 _CHUNK = 16 * 1024
+
+
+def ours(module: str) -> list[str]:
+    """The argument vector that runs one of our own programs: this package's, and no other's.
+
+    -I: the working folder and the environment have no say in what is imported.
+    """
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return [sys.executable, "-I", os.path.join(folder, "launch.py"), module]
 
 
 def _boottime() -> float:

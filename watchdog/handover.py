@@ -6,11 +6,10 @@ crash or while the file on disk is broken, goes on under the last good ones.
 
 import json
 import os
-import sys
 from typing import Any, NamedTuple
 
 from watchdog import words
-from watchdog.child import Child, Children
+from watchdog.child import Child, Children, ours
 from watchdog.policy.rules import Rules, from_plain
 
 DEADLINE_S = 10.0
@@ -64,7 +63,7 @@ class Handover:
     def reload(self) -> None:
         """Ask a loader; while one is under way a second request is the same request."""
         if self.child is None:
-            argv = [sys.executable, "-I", "-m", "watchdog.policy.load"]
+            argv = ours("watchdog.policy.load")
             argv += ["--config", self.config] if self.config else []
             self.child = self.children.start(argv, b"", DEADLINE_S, max_output=OUTPUT_MAX)
 

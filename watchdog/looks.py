@@ -7,12 +7,11 @@ and a machine without a journal answers with nothing.
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from watchdog import words
-from watchdog.child import Child, Children
+from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
 from watchdog.facts import Fact, Look, Looked
 from watchdog.sense.senses import Senses
@@ -49,7 +48,7 @@ class Looks:
         if self.look is not None:
             return
         self.look, self.problem = look, None
-        argv = [sys.executable, "-I", "-m", "watchdog.sense.claims", "--since", f"{look.since_t}"]
+        argv = [*ours("watchdog.sense.claims"), "--since", f"{look.since_t}"]
         self.journal = self._start(argv)
         if look.units and os.path.exists(SYSTEMCTL):
             self.units = self._start([SYSTEMCTL, "show", "-p", PROPERTIES, "--", *look.units])

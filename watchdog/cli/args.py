@@ -146,13 +146,9 @@ def load_rules(config: str | None, shipped_defaults: bool = False) -> "Rules":
     import json
     import subprocess
 
-    # -I keeps the working folder out of sys.path, so the child is told where this package lies
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    program = (
-        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
-        "runpy.run_module('watchdog.policy.load', run_name='__main__', alter_sys=True)"
-    )
-    argv = [sys.executable, "-I", "-c", program, root]
+    from watchdog.child import ours
+
+    argv = ours("watchdog.policy.load")
     if config is not None:
         argv += ["--config", config]
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)

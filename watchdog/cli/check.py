@@ -10,16 +10,13 @@ import sys
 from typing import Any
 
 from watchdog import words
+from watchdog.child import ours
 from watchdog.cli import args as common
 from watchdog.cli import explain_rules
 from watchdog.policy.merge import BUILT_IN
 from watchdog.policy.rules import Rules, from_plain
 
-# The child is told where this package lies: -I keeps the working folder out of its path.
-_PROGRAM = (
-    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
-    "runpy.run_module('watchdog.policy.load', run_name='__main__', alter_sys=True)"
-)
+_PROGRAM = tuple(ours("watchdog.policy.load"))
 
 
 def main(argv: list[str]) -> int:
@@ -60,10 +57,7 @@ def main(argv: list[str]) -> int:
 
 def load(config: str | None, root: str | None) -> tuple[int, dict[str, Any] | None, list[str]]:
     """(exit status, what the loader printed, its complaints)."""
-    import os
-
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    argv = [sys.executable, "-I", "-c", _PROGRAM, here]
+    argv = [*_PROGRAM]
     argv += ["--config", config] if config is not None else []
     argv += ["--root", root] if root is not None else []
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace",

@@ -340,10 +340,7 @@ def _boot_id() -> str | None:
 
 
 def _program() -> list[str]:
-    """The reader of the journal; -I keeps the working folder out, so it is told where we lie."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    program = (
-        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
-        "runpy.run_module('watchdog.sense.journal', run_name='__main__', alter_sys=True)"
-    )
-    return [sys.executable, "-I", "-c", program, root]
+    """The reader of the journal."""
+    from watchdog.child import ours
+
+    return ours("watchdog.sense.journal")

@@ -12,7 +12,7 @@ from argparse import SUPPRESS
 from typing import NoReturn
 
 from watchdog import words
-from watchdog.child import run_once
+from watchdog.child import ours, run_once
 from watchdog.cli import args as common
 from watchdog.policy.rules import from_plain, guard_settings
 from watchdog.store import place
@@ -68,7 +68,7 @@ def _main(argv: list[str]) -> int:
 
 def load(config: str | None) -> bytes:
     """The loader's answer, {"rules": …} in JSON; what is wrong is told, and ends with 78."""
-    argv = [sys.executable, "-I", "-m", "watchdog.policy.load"]
+    argv = ours("watchdog.policy.load")
     argv += ["--config", config] if config else []
     child = run_once(argv, timeout=LOAD_S, env=dict(os.environ))
     said = bytes(child.errors).decode("utf-8", "replace")
@@ -92,9 +92,8 @@ def become_guard(
     *, rules_fd: int, settings_fd: int, lock_fd: int, for_s: float | None, extra: list[str],
     tail: list[str],
 ) -> NoReturn:  # fmt: skip
-    """Exec into the guard. -I: the working folder has no say in what is imported."""
-    argv = [sys.executable, "-I", "-m", "watchdog.guard"]
-    argv += ["--rules", str(rules_fd), "--settings", str(settings_fd)]
+    """Exec into the guard."""
+    argv = [*ours("watchdog.guard"), "--rules", str(rules_fd), "--settings", str(settings_fd)]
     if lock_fd >= 0:
         os.set_inheritable(lock_fd, True)
         argv += ["--lock", str(lock_fd)]

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from watchdog.act import armour
 from watchdog.act.kill import rehearse
+from watchdog.child import ours
 from watchdog.clock import Clock, RealClock
 from watchdog.facts import Host
 from watchdog.guard.incident import Incident, Scene
@@ -102,9 +103,10 @@ class Guard:
         self.unanswered: list[tuple[float, tuple[Any, ...], str]] = []
         self.adj = armour.oom_score_adj()
         self.terminal = os.isatty(2)
-        program = [opts.program] if opts.program else ["-m", "watchdog.watcher"]
+        watcher = ours("watchdog.watcher")
+        program = [sys.executable, "-I", opts.program] if opts.program else watcher
         self.keeper = Keeper(
-            [sys.executable, "-I", *program, "--rules", str(opts.rules), *opts.tail],
+            [*program, "--rules", str(opts.rules), *opts.tail],
             rules_fd=opts.rules,
             env={k: v for k, v in environ.items() if k not in _NOT_FOR_CHILDREN},
             oom_score_adj=self.adj,

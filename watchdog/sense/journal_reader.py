@@ -1,17 +1,16 @@
 """Effect: the parent's side of `sense.journal`: starts the child, takes what it prints."""
 
 import json
-import sys
 from typing import NamedTuple
 
 from watchdog import words
-from watchdog.child import Child, Children
+from watchdog.child import Child, Children, ours
 from watchdog.sense.mark import Mark
 
 BUFFER = 256 * 1024  # what the child is ahead of us; more waits in the child
 FOLLOW_S = 600.0  # then another child goes on: one that reads for ever maps ever more files
 DEADLINE_S = 120.0  # for what is to be caught up with
-PROGRAM = (sys.executable, "-I", "-m", "watchdog.sense.journal")
+PROGRAM = tuple(ours("watchdog.sense.journal"))
 
 
 class Message(NamedTuple):
