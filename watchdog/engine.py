@@ -33,10 +33,10 @@ from watchdog.facts import (
     Tick,
     Who,
 )  # fmt: skip
-from watchdog.history import entities
+from watchdog.history import entities, lives
 from watchdog.history.entities import Trend
 from watchdog.history.world import GONE_MAX, Gone, World, used_bytes
-from watchdog.judge import stage
+from watchdog.judge import hidden, stage
 from watchdog.judge.kills import Kills
 from watchdog.judge.proven import prove
 from watchdog.judge.telling import Telling
@@ -203,6 +203,9 @@ class Engine:
             cgroup = who.cgroup if who else None
             ending = self._ending(cgroup, trend, rates)
             change = stage.step(trend, levels, world.age_s(ident, now), ending)
+            if lives.OBSERVED in levels:
+                kib, suspected = trend.kib, trend.stage != "none"
+                world.programs.observe(world.program(ident), sweep.t, kib, suspected)
             if trend.rate != before:
                 rates = self._rates()
             if change:
@@ -210,8 +213,9 @@ class Engine:
                 out += self._leak(
                     change, trend, f"{ident[0]}-{ident[1]}", world.entity(ident), row[RSS], sweep.t
                 )
-        for ident in gone:
+        for ident in sorted(gone, key=lambda one: (one[1], world.trends[one].kib)):
             trend, entity = world.trends[ident], world.entity(ident)
+            out += self._life_over(ident, trend, entity, sweep)
             world.forget(ident, sweep.t, now)
             if trend.stage != "none":
                 # What was known of it stays as it was: a line about its end may still come.
@@ -273,6 +277,20 @@ class Engine:
         trend.event = None if change.kind == "leak.cleared" else event.id
         return [event]
 
+    def _life_over(self, ident: Ident, trend: Trend, entity: Entity, sweep: Sweep) -> list[Out]:
+        """A process is gone: what its program's last lives have in common."""
+        world, program = self.world, self.world.program(ident)
+        if not world.life_over(ident):
+            return []
+        unit = world.unit_trends.get(program[0])
+        named = trend.stage != "none" or (unit is not None and unit.stage != "none")
+        out: list[Out] = []
+        for one in hidden.life_over(world.programs, program, entity, named, sweep.t, sweep.up):
+            event = self._event(*one)
+            hidden.told(world.programs, program, event.kind, event.id)
+            out.append(event)
+        return out
+
     # ---- policies ----------------------------------------------------------------------------
 
     def _decide(self, t: float, up: float | None) -> list[Out]:
@@ -328,13 +346,15 @@ class Engine:
             trend.dump(key, boot, comm, unit)
             for key, comm, unit, trend in keyed
             if trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
-        ]
+        ] + ([] if urgent else self.world.programs.dump())
 
     def load(self, records: Iterable[EntityRecord]) -> None:
         """Trends of an earlier run on this boot: each goes on when its entity is seen again."""
         for record in records:
             head, _, tail = record.key.partition(":")
-            if head == "unit":
+            if head == "life":
+                self.world.programs.load(record)
+            elif head == "unit":
                 self.waiting_units[tail] = record
             elif head.isdigit() and tail.isdigit():
                 self.waiting[(int(head), int(tail))] = record

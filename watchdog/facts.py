@@ -75,7 +75,8 @@ class Who(NamedTuple):
     """What is known of one identity; told once, and again after an exec.
 
     ``trusted``: the executable is an absolute path owned by root that nobody else may write, and
-    the process runs as root or a system account (design of protection by name).
+    the process runs as root or a system account (design of protection by name). ``build`` tells
+    one build of the executable from the next (inode and time of change).
     """
 
     t: float
@@ -91,6 +92,7 @@ class Who(NamedTuple):
     oom_score_adj: int | None = None
     cmdline: str | None = None
     trusted: bool | None = None
+    build: str | None = None
 
 
 class Group(NamedTuple):

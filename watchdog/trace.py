@@ -273,7 +273,7 @@ _READERS: dict[str, Any] = {
     "who": _plain(
         Who,
         frozenset({"t", "up", "pid", "start", "ppid", "uid", "oom_score_adj"}),
-        frozenset({"exe", "cgroup", "inner", "container", "cmdline"}),
+        frozenset({"exe", "cgroup", "inner", "container", "cmdline", "build"}),
     ),
     "group": _plain(
         Group,

@@ -20,6 +20,7 @@ from watchdog.facts import (
     Sweep,
     Who,
 )  # fmt: skip
+from watchdog.history import lives
 from watchdog.history.entities import Trend
 
 # A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
@@ -74,6 +75,7 @@ class World:
         self.by_pid: dict[int, Ident] = {}
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
+        self.programs = lives.Programs()  # what their earlier lives did
 
     def take_host(self, host: Host) -> None:
         self.host = host
@@ -112,6 +114,7 @@ class World:
             if trend is None:
                 trend = self.trends[ident] = Trend(sweep.t, now)
                 self.by_pid[row[PID]] = ident
+                self._begun(ident, row, sweep.t)
                 if self.age_s(ident, now) > 300:
                     # It lived before our history begins: what it holds has been carried so far.
                     trend.proven_kib = kib
@@ -129,6 +132,51 @@ class World:
             seen = {(row[PID], row[START]) for row in sweep.rows}
             gone = [ident for ident in self.rows if ident not in seen]
         return closed, gone
+
+    def program(self, ident: Ident) -> lives.Program:
+        """The program that runs there: its unit, and its executable or (unknown) its name."""
+        row, who = self.rows.get(ident), self.who.get(ident)
+        unit, comm = (row[UNIT], row[COMM]) if row else (None, "")
+        return unit or "", (who.exe if who else None) or comm
+
+    def lives(self, ident: Ident) -> lives.Lives:
+        """What earlier lives of the program that runs there did."""
+        return self.programs.of(*self.program(ident))
+
+    def _begun(self, ident: Ident, row: Row, t: float) -> None:
+        who = self.who.get(ident)
+        if who is not None and who.build is not None:
+            self.programs.build((row[UNIT] or "", who.exe or row[COMM]), who.build, t)
+
+    def life_over(self, ident: Ident) -> bool:
+        """A process is gone (call before `forget`): keep what its life was, if it is to be kept."""
+        trend, who = self.trends.get(ident), self.who.get(ident)
+        if trend is None:
+            return False
+        age_s = self.age_s(ident, trend.last_up)
+        if age_s < lives.LEAST_LIFE_S or not self._serves(ident, who):
+            return False
+        return self.programs.ended(
+            self.program(ident), who.build if who else None, lives.points(trend, age_s),
+            trend.last_t - age_s, trend.last_t,
+        )  # fmt: skip
+
+    def _serves(self, ident: Ident, who: Who | None) -> bool:
+        """A worker of its parent's program, or the first process of its service; not a job.
+
+        Jobs, such as the parts of a build, follow each other as well, and each grows until it is
+        done. Whose child they are tells them apart; where that is not known, being in a unit.
+        """
+        row = self.rows.get(ident)
+        if who is None or who.ppid is None:
+            return row is not None and row[UNIT] is not None
+        if who.ppid <= 1:
+            return True
+        parent = self.by_pid.get(who.ppid)
+        above = self.who.get(parent) if parent else None
+        if above is None:
+            return row is not None and row[UNIT] is not None
+        return above.exe == who.exe or above.cgroup != who.cgroup
 
     def forget(self, ident: Ident, t: float, now: float) -> None:
         """A process is gone; for a while it is remembered, for what is said of its end."""

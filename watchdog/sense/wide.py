@@ -39,6 +39,7 @@ def who(
             cmdline = _try(process.cmdline)
     except (psutil.Error, OSError, ValueError, IndexError):
         pass  # gone since its stat was read
+    file = _stat(f"{root}/{pid}/exe")
     return Who(
         t, up, pid, stat.start_ticks,
         ppid=stat.ppid,
@@ -49,7 +50,8 @@ def who(
         container=place.container,
         oom_score_adj=_number(f"{root}/{pid}/oom_score_adj"),
         cmdline=masked(" ".join(cmdline)) if cmdline else None,
-        trusted=_trusted(f"{root}/{pid}/exe", exe, uid),
+        trusted=_trusted(file, exe, uid),
+        build=f"{file.st_dev}-{file.st_ino}-{file.st_mtime_ns}" if file else None,
     )  # fmt: skip
 
 
@@ -73,13 +75,16 @@ def _number(path: str) -> int | None:
         return None
 
 
-def _trusted(link: str, exe: str | None, uid: int | None) -> bool | None:
-    """Is the executable root's, closed to others, and run by root or a system account?"""
-    if exe is None or uid is None:
-        return None
+def _stat(path: str) -> os.stat_result | None:
     try:
-        found = os.stat(link)
+        return os.stat(path)
     except OSError:
+        return None
+
+
+def _trusted(found: os.stat_result | None, exe: str | None, uid: int | None) -> bool | None:
+    """Is the executable root's, closed to others, and run by root or a system account?"""
+    if found is None or exe is None or uid is None:
         return None
     closed = found.st_uid == 0 and not found.st_mode & 0o022
     return exe.startswith("/") and closed and uid < SYSTEM_UID_BELOW

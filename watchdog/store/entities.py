@@ -8,16 +8,29 @@ from watchdog.facts import EntityRecord
 LOAD_MAX = 4096  # what a start reads back at the most: about 8 MiB, gone after the load
 # The living are written again every few minutes; who fell this far behind the last write is dead.
 DEAD_AFTER_S = 2 * 3600.0
+# Keys that begin so are of programs (history/lives): they outlive boots, in a table of their own.
+LIFE = "life:"
+LIVES_MAX = 512
 
 
 def upsert(db: sqlite3.Connection, records: Iterable[EntityRecord]) -> None:
-    """One row a key and boot; the newest wins."""
+    """One row a key and boot; the newest wins. What has not changed is not written again."""
+    lives: list[EntityRecord] = []
+    trends: list[EntityRecord] = []
+    for record in records:
+        (lives if record.key.startswith(LIFE) else trends).append(record)
+    db.executemany(
+        "INSERT INTO life (key, first_t, last_t, blob) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
+        " DO UPDATE SET first_t = excluded.first_t, last_t = excluded.last_t, blob = excluded.blob"
+        " WHERE blob <> excluded.blob",
+        [(one.key, one.first_t, one.last_t, one.blob) for one in lives],
+    )
     db.executemany(
         "INSERT INTO entity (key, boot_id, first_t, last_t, size_bytes, blob)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, boot_id) DO UPDATE SET"
         " first_t = excluded.first_t, last_t = excluded.last_t,"
         " size_bytes = excluded.size_bytes, blob = excluded.blob",
-        records,
+        trends,
     )
 
 
@@ -29,7 +42,13 @@ def load(db: sqlite3.Connection, boot_id: str) -> list[EntityRecord]:
         " ORDER BY last_t DESC LIMIT ?3",
         (boot_id, DEAD_AFTER_S, LOAD_MAX),
     )
-    return [EntityRecord(*row) for row in rows.fetchall()]
+    found = [EntityRecord(*row) for row in rows.fetchall()]
+    lives = db.execute(
+        "SELECT key, first_t, last_t, blob FROM life ORDER BY last_t DESC LIMIT ?", (LIVES_MAX,)
+    )
+    # the oldest first: who was seen last is forgotten last
+    found += [EntityRecord(k, "", f, t, 0, blob) for k, f, t, blob in reversed(lives.fetchall())]
+    return found
 
 
 def read_entities(db: sqlite3.Connection) -> Iterator[EntityRecord]:

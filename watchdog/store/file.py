@@ -29,6 +29,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE host (bucket_s INTEGER NOT NULL, bucket INTEGER NOT NULL, t REAL NOT NULL,"
         " boot_id TEXT NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (bucket_s, bucket))",
     ),
+    (
+        "CREATE TABLE life (key TEXT PRIMARY KEY, first_t REAL NOT NULL, last_t REAL NOT NULL,"
+        " blob BLOB NOT NULL)",
+    ),
 )
 
 
@@ -115,10 +119,12 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
     return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
-# What goes first when the file is full: lives of former boots, then events but for the newest
+# What goes first when the file is full: programs not seen for longest (all but 512), lives of
+# former boots, then events but for the newest
 # hundred, then the smallest entities, then the machine's oldest readings, then events without
 # exception.
 _THIN = (
+    "DELETE FROM life WHERE key IN (SELECT key FROM life ORDER BY last_t DESC LIMIT 64 OFFSET 512)",
     "DELETE FROM entity WHERE rowid IN (SELECT rowid FROM entity WHERE boot_id <>"
     " (SELECT boot_id FROM entity ORDER BY last_t DESC LIMIT 1) ORDER BY last_t LIMIT 64)",
     "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE seq <"
