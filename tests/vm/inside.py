@@ -131,13 +131,13 @@ seen: dict[str, Found] = {}
 
 
 def test_install() -> None:
-    """The wheel goes into a venv of its own, with Debian's psutil, pydantic and systemd."""
-    wheel = next(Path.cwd().glob("*.whl"))
+    """The wheel goes into a venv of its own, with Debian's psutil, systemd and pydantic 2."""
+    wheel = next(Path.cwd().glob("oom_watchdog-*.whl"))
     # ensurepip takes a minute in emulation; Debian's pip wheel runs as it lies there.
     pip = next(Path("/usr/share/python-wheels").glob("pip-*.whl")) / "pip"
     sh("python3", "-m", "venv", "--system-site-packages", "--without-pip", "/opt/oom-watchdog")
     sh("python3", str(pip), "--python", "/opt/oom-watchdog/bin/python", "install", "--quiet",
-       "--no-index", "--no-deps", str(wheel), timeout=300)  # fmt: skip
+       "--no-index", "--find-links", str(Path.cwd()), str(wheel), timeout=300)  # fmt: skip
     Path("/usr/bin/oom-watchdog").symlink_to("/opt/oom-watchdog/bin/oom-watchdog")
     for name in (SERVICE, "oomwatchdog.slice"):
         Path("/etc/systemd/system", name).write_text(Path("systemd", name).read_text())
