@@ -98,6 +98,21 @@ HEX = "0123456789abcdef" * 4
         ),
         (f"/kubepods/burstable/pod1/{HEX}", Place(None, HEX, HEX[:12])),
         ("/lxc.payload.web/system.slice/a.service", Place(None, "a.service", "web")),
+        ("/lxc.payload/web/init.scope", Place(None, "init.scope", "web")),
+        ("/lxc.monitor.web", Place(None, None, None)),
+        # a service whose name only begins like a container's
+        ("/system.slice/docker-registry.service", Place("docker-registry.service", None, None)),
+        ("/system.slice/machine-check.service", Place("machine-check.service", None, None)),
+        # who looks after a container from outside is not in it
+        (
+            f"/machine.slice/libpod-conmon-{HEX}.scope",
+            Place(f"libpod-conmon-{HEX}.scope", None, None),
+        ),
+        (
+            f"/system.slice/crio-conmon-{HEX}.scope",
+            Place(f"crio-conmon-{HEX}.scope", None, None),
+        ),
+        (f"/system.slice/nerdctl-{HEX}.scope", Place(f"nerdctl-{HEX}.scope", None, HEX[:12])),
         ("/lxc/web", Place(None, "web", "web")),
         ("/mine/postgresql.service", Place(None, "postgresql.service", None)),
         ("/system.slice", Place(None, None, None)),

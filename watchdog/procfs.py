@@ -119,9 +119,9 @@ class Place(NamedTuple):
 
 
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".automount")
-_CONTAINER_PREFIXES = (
-    "docker-", "cri-containerd-", "crio-", "libpod-", "lxc.payload.", "machine-", "systemd-nspawn@",
-)  # fmt: skip
+# What a runtime puts before the id of a container, and before the name that somebody gave it.
+_ID_PREFIXES = ("docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-")
+_NAME_PREFIXES = (("lxc.payload.", ""), ("machine-", ".scope"), ("systemd-nspawn@", ".service"))
 
 
 def place(path: str | None) -> Place:
@@ -144,16 +144,16 @@ def place(path: str | None) -> Place:
 def _container(parts: list[str]) -> str | None:
     """The container's id (12 figures) or name from docker, podman, CRI, LXC and nspawn paths."""
     for part in reversed(parts):
-        stem = part.removesuffix(".scope").removesuffix(".service")
-        for prefix in _CONTAINER_PREFIXES:
-            if stem.startswith(prefix):
-                rest = stem[len(prefix) :]
-                return rest[:12] if _is_hex_id(rest) else rest
         # containerd's own driver without systemd: kubepods-…:cri-containerd:ID
-        last = part.rpartition(":")[2]
+        last = part.removesuffix(".scope").rpartition(":")[2]
+        for prefix in _ID_PREFIXES:
+            last = last.removeprefix(prefix)
         if _is_hex_id(last):
             return last[:12]
-    if parts[0] == "lxc" and len(parts) > 1:
+        for prefix, suffix in _NAME_PREFIXES:
+            if part.startswith(prefix) and part.endswith(suffix):
+                return part.removeprefix(prefix).removesuffix(suffix)
+    if parts[0] in ("lxc", "lxc.payload") and len(parts) > 1:
         return parts[1]
     return None
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from watchdog import words
 from watchdog.facts import Held
 from watchdog.host_memory import Memory
-from watchdog.judge import account, columns, host_account
+from watchdog.judge import account, columns, holders, host_account
 from watchdog.judge.holders import Holder, Limit
 from watchdog.judge.host_account import Headline
 
@@ -184,8 +184,9 @@ def processes(shown: Sequence[Held], count: int, shares: bool) -> Iterator[str]:
     for one in shown:
         parts = (one.pss, one.uss) if shares else (one.anon, one.file, one.shmem)
         sizes = (one.resident, *parts, one.swap, one.pagetables, one.hugetlb, one.thp, one.virtual)
-        where = one.unit or (f"container {one.container}" if one.container else "-")
-        rows.append([str(one.pid), *map(short, sizes), _cut(where, 20), one.comm])
+        named = one.unit or one.container
+        where = holders.called(one.unit, one.container, one.cgroup) if named else "-"
+        rows.append([str(one.pid), *map(short, sizes), _cut(where.split(" (")[0], 24), one.comm])
     yield from words.table(head, rows, right=range(len(head) - 2)).split("\n")
     if count > len(shown):
         yield f"{len(shown)} of {words.count(count, 'process')} (--top 0 shows all)"
@@ -208,8 +209,9 @@ def units(shown: Sequence[Holder], count: int) -> Iterator[str]:
 
 def process_json(one: Held) -> dict[str, Any]:
     """A process; sizes in bytes."""
-    plain = ("pid", "start", "comm", "uid", "unit", "container", "cgroup")
+    plain = ("pid", "start", "comm", "uid", "unit", "container", "pod", "cgroup")
     found = one._asdict()
+    found["pod"] = holders.pod(one.cgroup)
     return {key if key in plain else f"{key}_bytes": value for key, value in found.items()}
 
 
@@ -217,7 +219,8 @@ def holder_json(one: Holder) -> dict[str, Any]:
     """A unit or container; sizes in bytes."""
     limit = one.limit
     return {
-        "unit": one.name, "container": one.container, "processes": one.processes,
+        "name": one.name, "unit": one.unit, "container": one.container, "pod": one.pod,
+        "processes": one.processes,
         "total_bytes": one.total, "anon_bytes": one.anon, "file_bytes": one.file,
         "shmem_bytes": one.shmem, "kernel_bytes": one.kernel, "swap_bytes": one.swap,
         "virtual_bytes": one.virtual, "counted": one.counted,
