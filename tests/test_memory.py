@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from watchdog import procfs
 from watchdog.cli import memory_view
+from watchdog.cli.memory import Reading
 from watchdog.facts import Group, Held, HostRecord
 from watchdog.history import machine
 from watchdog.judge import columns, holders, host_account
@@ -453,7 +454,9 @@ def _run(*args: str) -> subprocess.CompletedProcess[str]:
     [
         (["--sort", "anon"], "--sort is for"),
         (["--processes", "--sort", "resdent"], 'did you mean "resident"'),
-        (["--units", "--pss"], "--pss is for --processes"),
+        (["--units", "--pss"], "--pss is for processes"),
+        (["--pss", "--count", "2"], "--pss is slow"),
+        (["--processes", "--sort", "zzzz"], "there are resident, anon, file"),
         (["--since", "1d", "--count", "3"], "--since shows"),
         (["--every", "0s"], "above zero"),
         (["--count", "x"], "whole number"),
@@ -500,6 +503,7 @@ def test_the_overview_adds_up_and_says_what_matters() -> None:
     assert "in no counter" in text
     assert len(text.splitlines()) <= 24
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert all(len(line) <= 80 for line in text.splitlines())
     document = memory_view.machine_json(memory, headline)
     parts = document["account"]
     assert sum(parts.values()) == 2 * parts["total_bytes"]
@@ -514,6 +518,63 @@ def test_json_has_every_key_of_both() -> None:
     assert found["meminfo"]["MemTotal"] == found["free"]["Mem"]["total"]
     lines = _run("--json", "--count", "2", "--every", "10ms").stdout.splitlines()
     assert [json.loads(line)["because"] for line in lines] == [[], []]
+
+
+def test_sar_in_json_is_json() -> None:
+    assert json.loads(_run("--json", "--sar").stdout)["sar"].keys() == columns.sar({}).keys()
+
+
+def test_the_anonymous_memory_by_program() -> None:
+    done = _run("--pss")
+    assert done.returncode == 0
+    text = done.stdout
+    assert "by program" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    found = json.loads(_run("--pss", "--json").stdout)
+    sizes = [one["pss_anon_bytes"] for one in found["anon_by_program"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) > 0
+    assert json.loads(_run("--json").stdout)["anon_by_program"] is None
+
+
+def test_programs_are_summed_by_pss_and_the_rest_is_told() -> None:
+    members = [
+        _held(1, comm="db", anon=80, pss_anon=30), _held(2, comm="db", anon=80, pss_anon=30),
+        _held(3, comm="web", anon=7),
+    ]  # fmt: skip
+    whose = holders.programs(members)
+    assert whose == [("db", 2, 60), ("web", 1, 7)]
+    info = {**INFO, "AnonPages": 100}
+    memory = sense.read(1.0, None, "/nowhere", "/nowhere", lambda _: None, 4096)
+    memory = memory._replace(meminfo={**memory.meminfo, **info, "MemTotal": 1000})
+    told = list(memory_view.overview(memory, None, (), whose))
+    begin = next(n for n, line in enumerate(told) if "by program" in line)
+    assert [" ".join(line.split()) for line in told[begin + 1 :]] == [
+        "60 B 6.0 % 2 db processes",
+        "7 B 0.7 % 1 web process",
+        "33 B 3.3 % in no process that could be read",
+    ]
+
+
+def test_the_past_tells_restarts_and_kills() -> None:
+    rows = list(
+        memory_view.free_rows(
+            [
+                Reading(0.0, {**INFO, "oom_kill": 3}, "a"),
+                Reading(60.0, {**INFO, "oom_kill": 5}, "a"),
+                Reading(120.0, {**INFO, "oom_kill": 5}, "a"),
+                Reading(180.0, {**INFO, "oom_kill": 9}, "b"),
+            ],
+            gap_s=100,
+        )
+    )
+    assert rows[2] == "  2 OOM kills"
+    assert rows[5] == "  the machine was started anew"
+    assert len(rows) == 7
+    found = memory_view.past_json(Reading(1.0, {**INFO, "oom_kill": 3, "allocstall": 2}, "a"))
+    assert found["events"] == {"oom_kill": 3, "allocstall": 2}
+    assert found["meminfo"] == INFO
+    assert found["boot_id"] == "a"
 
 
 def _history(folder: Path, readings: dict[float, int]) -> None:
@@ -562,3 +623,4 @@ def test_help_gives_the_formulas_and_fits() -> None:
     text = _run("--help").stdout
     assert "kbmemused = MemTotal - MemFree - Buffers - Cached - Slab" in " ".join(text.split())
     assert len(text.splitlines()) <= 24
+    assert all(len(line) <= 80 for line in text.splitlines())

@@ -376,8 +376,8 @@ class Held(NamedTuple):
     """What one process holds, in parts; bytes, None where this kernel does not tell.
 
     ``cgroup`` is its path in the memory hierarchy. ``thp`` (huge pages that the kernel gave by
-    itself), ``pss`` (its share of what it shares) and ``uss`` (what nobody else maps) are None
-    unless they were asked for.
+    itself), ``pss`` (its share of what it shares), ``pss_anon`` (that of anonymous memory) and
+    ``uss`` (what nobody else maps) are None unless they were asked for.
     """
 
     pid: int
@@ -398,3 +398,4 @@ class Held(NamedTuple):
     thp: int | None = None
     pss: int | None = None
     uss: int | None = None
+    pss_anon: int | None = None

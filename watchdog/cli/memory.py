@@ -30,10 +30,11 @@ GAP_BUCKETS = 2.5
 
 
 class Reading(NamedTuple):
-    """The counters of one moment: Unix seconds, and {key of /proc/meminfo: bytes}."""
+    """The counters of one moment: Unix seconds, {key of /proc/meminfo: bytes}, the boot's id."""
 
     t: float
     info: Mapping[str, int]
+    boot: str = ""
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +45,8 @@ def main(argv: list[str]) -> int:
 FORMULAS = (
     "used = MemTotal - MemAvailable; buff/cache = Buffers + Cached + SReclaimable; "
     "kbmemused = MemTotal - MemFree - Buffers - Cached - Slab; %commit = Committed_AS / "
-    "(MemTotal + SwapTotal); every other column is one key of /proc/meminfo."
+    "(MemTotal + SwapTotal); every other column is the key of /proc/meminfo that it is named "
+    "after (shared: Shmem, kbavail: MemAvailable)."
 )
 
 
@@ -59,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--sar", action="store_true", help="in the columns of sar -r ALL")
     what.add_argument("--processes", action="store_true", help="what each process holds, in parts")
     what.add_argument("--units", action="store_true", help="what each unit and container holds")
-    add("--sort", metavar="KEY", help="resident (default), anon, swap, virtual, …")
+    add("--sort", metavar="KEY", help=", ".join(view.SORTS))
     add("--top", metavar="N", type=_positive, default=TOP, help=f"so many rows ({TOP}; 0: all)")
-    add("--pss", action="store_true", help="shared pages in fair shares (PSS, USS): slow")
+    add("--pss", action="store_true", help="what several share in fair parts (PSS): slow")
     add("--every", metavar="D", type=common.duration, help='again and again: "1s"')
     add("--count", metavar="N", type=_positive, help="so many times")
     add("--since", metavar="T", type=common.when, help='the past, as the daemon kept it: "1d"')
@@ -88,9 +90,13 @@ def _wrong(options: argparse.Namespace) -> str | None:
             return "--sort is for --processes and --units"
         if options.sort not in view.SORTS:
             near = words.nearest(options.sort, view.SORTS)
-            return f"--sort: no column {words.safe(options.sort)}{near}"
-    if options.pss and not options.processes:
-        return "--pss is for --processes"
+            keys = "" if near else f" (there are {', '.join(view.SORTS)})"
+            return f"--sort: no column {words.safe(options.sort)}{near}{keys}"
+    repeated = options.every is not None or options.count is not None
+    if options.pss and (options.units or options.sar or options.since is not None):
+        return "--pss is for processes and for the machine now"
+    if options.pss and repeated and not options.processes:
+        return "--pss is slow: together with --every or --count only for --processes"
     if options.since is not None and (tables or options.count):
         return "--since shows the machine as a whole; --every says how finely"
     if options.every is not None and options.every <= 0:
@@ -113,16 +119,19 @@ def _now(options: argparse.Namespace) -> int:
         if not memory.meminfo.get("MemTotal"):
             common.complain("/proc/meminfo tells nothing here")
             return common.USAGE
-        if options.sar:
+        if options.sar and not options.json:
             print("\n".join(view.sar_rows([_reading(memory)])))
             return 0
         leak = _leak(options.state)
         headline = host_account.headline(memory, leak)
+        breakdown = Breakdown()
+        whose = holders.programs(map(breakdown.rollup, breakdown.all())) if options.pss else None
         notes = _notes(memory)
         if options.json:
-            print(json.dumps(view.machine_json(memory, headline, notes)))
+            print(json.dumps(view.machine_json(memory, headline, notes, whose)))
         else:
-            print("\n".join(view.overview(memory, headline, notes)))
+            print("\n".join(view.overview(memory, headline, notes, whose or ())))
+        _complain_of_refused(breakdown)
         return 0
     seen: list[Reading] = []
     for number, memory in enumerate(_again(options.every, options.count)):
@@ -196,7 +205,7 @@ def _past(options: argparse.Namespace) -> int:
     except place.StoreError as error:
         common.complain(str(error))
         return common.USAGE
-    found = [Reading(record.t, machine.decode(record.blob)) for record in records]
+    found = [Reading(record.t, machine.decode(record.blob), record.boot_id) for record in records]
     if not found:
         common.complain(f"nothing was recorded in {folder} since then")
         return common.NOTHING
@@ -246,11 +255,14 @@ def _processes(options: argparse.Namespace, breakdown: Breakdown, held: list[Hel
             print(json.dumps(view.process_json(one)))
     else:
         print("\n".join(view.processes(shown, len(held), options.pss)))
+    _complain_of_refused(breakdown)
+
+
+def _complain_of_refused(breakdown: Breakdown) -> None:
     if breakdown.refused:
-        common.complain(
-            f"huge pages of {words.count(breakdown.refused, 'process')} may not be read (try as "
-            "root)"
-        )
+        whose = words.count(breakdown.refused, "process")
+        hint = " (try as root)" if os.geteuid() else ""  # some refuse even root
+        common.complain(f"huge pages and PSS of {whose} may not be read{hint}")
 
 
 def _units(options: argparse.Namespace, held: Sequence[Held]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from watchdog import words
 from watchdog.facts import Held
-from watchdog.host_memory import Memory
+from watchdog.host_memory import EVENTS, Memory
 from watchdog.judge import account, columns, holders, host_account
 from watchdog.judge.holders import Holder, Limit
 from watchdog.judge.host_account import Headline
@@ -32,10 +32,12 @@ WHEN = 15  # "11-23 08:27:01 "
 
 
 class Moment(Protocol):
-    """A reading: when, and the counters of /proc/meminfo in bytes."""
+    """A reading: when, of which boot, and the counters of /proc/meminfo in bytes."""
 
     @property
     def t(self) -> float: ...
+    @property
+    def boot(self) -> str: ...
     @property
     def info(self) -> Mapping[str, int]: ...
 
@@ -56,8 +58,14 @@ def largest(rows: Sequence[Row], key: str, top: int) -> list[Row]:
 # ---- the machine -------------------------------------------------------------------------------
 
 
-def overview(memory: Memory, headline: Headline | None, notes: Sequence[str]) -> Iterator[str]:
-    """The answer, what `free` says, all of it added up, and what matters in that."""
+Programs = Sequence[tuple[str, int, int]]
+
+
+def overview(
+    memory: Memory, headline: Headline | None, notes: Sequence[str], whose: Programs = ()
+) -> Iterator[str]:
+    """The answer, what `free` says, all of it added up, and what matters in that. `whose`: whose
+    the anonymous memory is (holders.programs)."""
     if headline:
         yield from _wrapped(headline.text[:1].upper() + headline.text[1:])
         yield ""
@@ -72,11 +80,32 @@ def overview(memory: Memory, headline: Headline | None, notes: Sequence[str]) ->
     rows = [(account.label(key), size) for key, size in shown]
     rows += [("all the rest", small), (account.label("unaccounted"), found.unaccounted)]
     for label, size in rows:
-        yield f"  {words.size(size):>9}  {words.share(size / found.total):>6}  {label}"
+        yield _part(label, size, found.total)
+    if whose:
+        yield ""
+        yield "The anonymous memory by program, what several share in fair parts (PSS):"
+        yield from _programs(whose, found.get("anon"), found.total)
     if notes:
         yield ""
         for sentence in notes:
             yield from _wrapped(sentence)
+
+
+def _part(label: str, size: int, total: int) -> str:
+    return f"  {words.size(size):>9}  {words.share(size / total):>6}  {label}"
+
+
+def _programs(whose: Programs, anon: int, total: int) -> Iterator[str]:
+    shown = [one for one in whose if one[2] >= total * PART][:PARTS] or whose[:PARTS]
+    for name, count, size in shown:
+        yield _part(words.count(count, f"{name} process"), size, total)
+    small = sum(size for _, _, size in whose) - sum(size for _, _, size in shown)
+    if len(whose) > len(shown):
+        yield _part(words.count(len(whose) - len(shown), "other program"), small, total)
+    # not yet given back by who has just ended, or of processes that may not be read
+    nobody = anon - sum(size for _, _, size in whose)
+    if nobody > 0:
+        yield _part("in no process that could be read", nobody, total)
 
 
 def _wrapped(sentence: str) -> list[str]:
@@ -84,8 +113,9 @@ def _wrapped(sentence: str) -> list[str]:
 
 
 def machine_json(
-    memory: Memory, headline: Headline | None = None, notes: Sequence[str] = ()
-) -> dict[str, Any]:
+    memory: Memory, headline: Headline | None = None, notes: Sequence[str] = (),
+    whose: Programs | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """All of one reading; sizes in bytes, but for the columns of sar, which are in KiB."""
     info = {key: size for key, size in memory.meminfo.items() if size is not None}
     found = host_account.of_host(memory)
@@ -93,6 +123,10 @@ def machine_json(
         "t": memory.t, "free": columns.free(info), "sar": columns.sar(info),
         "account": account.body(found) if found else None,
         "within": {f"{key}_bytes": size for key, size in found.within.items()} if found else None,
+        "anon_by_program": None if whose is None else [
+            {"name": name, "processes": count, "pss_anon_bytes": size}
+            for name, count, size in whose
+        ],
         "short": headline.short if headline else None,
         "cause": headline.cause if headline else None,
         "because": ([headline.text] if headline else []) + list(notes),
@@ -106,14 +140,16 @@ def machine_json(
 
 def past_json(one: Moment) -> dict[str, Any]:
     """A reading of the history: as `machine_json`, as far as it was kept."""
-    return {"t": one.t, "free": columns.free(one.info), "sar": columns.sar(one.info),
-            "meminfo": dict(one.info)}  # fmt: skip
+    counted = {key: count for key, count in one.info.items() if key in EVENTS}
+    told = {key: size for key, size in one.info.items() if key not in EVENTS}
+    return {"t": one.t, "boot_id": one.boot or None, "free": columns.free(told),
+            "sar": columns.sar(told), "meminfo": told, "events": counted}  # fmt: skip
 
 
 def free_table(info: Mapping[str, int]) -> Iterator[str]:
     """What `free` prints, figure for figure (KiB)."""
     found = columns.free(info)
-    yield _columns("", found["Mem"])
+    yield _columns("KiB", found["Mem"])
     for name, row in found.items():
         yield _columns(f"{name}:", (value // 1024 for value in row.values()))
 
@@ -128,7 +164,7 @@ def free_rows(
     """One line a reading, in the terms of free (KiB)."""
     if head:
         names = [*list(columns.free({})["Mem"])[1:], "swap used"]
-        yield " " * WHEN + "".join(f"{name:>11}" for name in names)
+        yield f"{'KiB':<{WHEN}}" + "".join(f"{name:>11}" for name in names)
     for when, one in _with_gaps(readings, gap_s):
         if one is None:
             yield when
@@ -163,13 +199,26 @@ def _sar(info: Mapping[str, int]) -> str:
 def _with_gaps(
     readings: Sequence[Moment], gap_s: float | None
 ) -> Iterator[tuple[str, Moment | None]]:
-    before: float | None = None
+    """Each reading with its time; of the past (with `gap_s`) also what happened in between."""
+    before: Moment | None = None
     for one in readings:
-        if gap_s is not None and before is not None and one.t - before > gap_s:
-            yield f"  nothing recorded for {words.duration(one.t - before)}", None
+        if gap_s is not None and before is not None:
+            for line in _between(before, one, gap_s):
+                yield f"  {line}", None
         day = time.strftime("%m-%d ", time.localtime(one.t)) if gap_s is not None else ""
         yield day + time.strftime("%H:%M:%S", time.localtime(one.t)), one
-        before = one.t
+        before = one
+
+
+def _between(before: Moment, one: Moment, gap_s: float) -> Iterator[str]:
+    if one.t - before.t > gap_s:
+        yield f"nothing recorded for {words.duration(one.t - before.t)}"
+    if one.boot != before.boot:
+        yield "the machine was started anew"
+        return
+    killed = one.info.get("oom_kill", 0) - before.info.get("oom_kill", 0)
+    if killed > 0:
+        yield words.count(killed, "OOM kill")
 
 
 # ---- processes and units -----------------------------------------------------------------------

@@ -87,6 +87,17 @@ def holders(members: Iterable[Held], groups: Sequence[Group]) -> list[Holder]:
     return out
 
 
+def programs(members: Iterable[Held]) -> list[tuple[str, int, int]]:
+    """(name, processes, bytes) of each program's anonymous memory, the largest first: in fair
+    parts where they are known (PSS), else as each process maps it."""
+    sums: dict[str, tuple[int, int]] = {}
+    for one in members:
+        count, size = sums.get(one.comm, (0, 0))
+        held = one.anon if one.pss_anon is None else one.pss_anon
+        sums[one.comm] = count + 1, size + (held or 0)
+    return sorted(((name, *found) for name, found in sums.items()), key=lambda row: -row[2])
+
+
 def _is_own(member: Held) -> bool:
     """Is the unit the container's own, or is there no container?"""
     return member.container is None or member.container in (member.unit or "")

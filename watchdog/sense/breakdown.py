@@ -56,6 +56,7 @@ class Breakdown:
             thp=found.get("AnonHugePages", 0) + found.get("ShmemPmdMapped", 0),
             pss=found["Pss"],
             uss=alone + found.get("Private_Hugetlb", 0),
+            pss_anon=found.get("Pss_Anon"),
         )
 
     def _read(self, pid: int, name: str) -> bytes | None:

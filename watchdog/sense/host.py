@@ -8,7 +8,8 @@ from watchdog.facts import Host
 # Of vmstat, what the machine's history keeps beside all of meminfo: counters since the boot.
 EVENTS = (
     "oom_kill", "pgfault", "pgmajfault", "pswpin", "pswpout", "workingset_refault_anon",
-    "workingset_refault_file", "thp_fault_alloc", "thp_collapse_alloc", "thp_split_page",
+    "workingset_refault_file", "thp_fault_alloc", "thp_fault_fallback", "thp_collapse_alloc",
+    "thp_split_page", "thp_swpout", "compact_stall",
 )  # fmt: skip
 
 
@@ -35,6 +36,9 @@ class HostFiles:
         pressure = procfs.parse_pressure(self._kept("pressure/memory"))
         vmstat = procfs.parse_counters(self._kept("vmstat"))
         self.told = memory | {key: vmstat[key] for key in EVENTS if key in vmstat}
+        stalls = [count for key, count in vmstat.items() if key.startswith("allocstall_")]
+        if stalls:  # one a zone
+            self.told["allocstall"] = sum(stalls)
         return Host(
             t,
             up,
