@@ -1,18 +1,22 @@
-"""What `oom-watchdog memory` tells beside `free` and `sar`, second by second, under six loads.
+"""What `oom-watchdog memory` tells beside `free`, `sar` and `ps`, each second, under six loads.
 
     python bench/memory.py [--samples 60] [--loads file,pulse,touch,tmpfs,huge,thp]
 
 For each load and column: the largest difference between our figure and theirs, read in the same
 second. Nothing but the time between the readings may differ, so our reading is taken before and
 after theirs, and the difference counts only outside of what both of ours span. Then: how much of
-the memory no counter names, at rest and by how much it moves under the load. Needs procps-ng 4,
+the memory no counter names, at rest and by how much it moves under the load; in how many rows of
+`ps` RSS or VSZ lie outside of what `memory --processes` told of that process right before and right
+after; and what a daemon that runs meanwhile (a reading a second) says of leaks. Needs procps-ng 4,
 sysstat, and for `huge` and `thp` the right to change /proc/sys/vm and /sys/kernel/mm.
 """
 
 import argparse
 import contextlib
+import json
 import mmap
 import os
+import platform
 import select
 import subprocess
 import sys
@@ -212,12 +216,68 @@ class _Sar:
         self.child.wait()
 
 
+class _Daemon:
+    """`oom-watchdog run` beside it all; what it said of leaks."""
+
+    def __init__(self, folder: Path) -> None:
+        config = folder / "config.toml"
+        config.write_text('[watch]\ninterval = "1s"\n', encoding="ascii")
+        self.said = folder / "events"
+        argv = ["-m", "watchdog", "run", "--json", "--config", str(config), "--state", str(folder)]
+        with self.said.open("wb") as out:
+            self.child = subprocess.Popen(
+                [sys.executable, *argv], stdout=out, stderr=subprocess.DEVNULL
+            )
+        self.read = 0
+
+    def leaks(self) -> list[str]:
+        """The events on leaks since the last call."""
+        lines = self.said.read_text(encoding="utf-8").splitlines()
+        events = [json.loads(line) for line in lines[self.read :]]
+        self.read = len(lines)
+        return [
+            f"{event['event']} {event.get('comm') or event.get('unit')}"
+            for event in events
+            if event["event"].startswith("leak.")
+        ]
+
+    def close(self) -> None:
+        self.child.terminate()
+        self.child.wait()
+
+
+class _Ps:
+    """`ps` beside `memory --processes`: the rows of processes that live through both."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.off: list[str] = []
+
+    def look(self) -> None:
+        before = {(one.pid, one.start): one for one in Breakdown().all()}
+        said = subprocess.run(
+            ["ps", "-eo", "pid=,rss=,vsz="], capture_output=True, text=True, check=True
+        )
+        after = {one.pid: one for one in Breakdown().all()}
+        by_pid = {pid: one for (pid, _), one in before.items()}
+        for line in said.stdout.splitlines():
+            pid, *sizes = (int(word) for word in line.split())
+            if pid not in by_pid or pid not in after or after[pid].start != by_pid[pid].start:
+                continue
+            self.rows += 1
+            for what, size in zip(("resident", "virtual"), sizes, strict=True):
+                ends = [getattr(one, what) // 1024 for one in (by_pid[pid], after[pid])]
+                if not min(ends) <= size <= max(ends):
+                    comm = after[pid].comm
+                    self.off.append(f"{what} of {comm}: {ends[0]}, ps {size}, {ends[1]} KiB")
+
+
 def _beyond(theirs: float, ours: list[float]) -> float:
     """How far their figure lies outside of what our readings around it span."""
     return max(0.0, min(ours) - theirs, theirs - max(ours))
 
 
-def compare(name: str, samples: int) -> dict[str, float]:
+def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]:
     """Run one load; the largest difference of each column, and the unaccounted share."""
     child_out, child_in = os.pipe()
     pid = os.fork()
@@ -233,6 +293,7 @@ def compare(name: str, samples: int) -> dict[str, float]:
     worst: dict[str, float] = {}
     shares: list[float] = []
     first = last = 0.0
+    ps = _Ps()
     sar = _Sar()
     try:
         for number in range(samples):
@@ -253,6 +314,7 @@ def compare(name: str, samples: int) -> dict[str, float]:
             shares.append(100 * found.unaccounted / found.total)
             last = beside[-1]["free Mem used"]
             first = first or last
+            ps.look()
     finally:
         sar.close()
         os.kill(pid, 9)
@@ -269,6 +331,12 @@ def compare(name: str, samples: int) -> dict[str, float]:
         f"{max(shares):.2f}{', further than 0.5 off: ' + ' '.join(far) if far else ''}); "
         f"used {first:.0f} -> {last:.0f} KiB; {samples} samples"
     )
+    print(f"    ps: {ps.rows} rows, {len(ps.off)} sizes outside of ours before and after")
+    for line in ps.off[:5]:
+        print(f"        {line}")
+    if daemon is not None:
+        print(f"    the daemon on leaks: {', '.join(daemon.leaks()) or 'nothing'}")
+    sys.stdout.flush()
     return worst
 
 
@@ -277,11 +345,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument("--no-daemon", dest="daemon", action="store_false")
     options = parser.parse_args()
     columns_of: dict[str, dict[str, float]] = {}
     loads = options.loads.split(",")
-    for name in loads:
-        columns_of[name] = compare(name, options.samples)
+    print(f"Linux {platform.release()}, {words.size(_info()['MemTotal'])}, {os.cpu_count()} CPUs")
+    with tempfile.TemporaryDirectory() as folder:
+        daemon = _Daemon(Path(folder)) if options.daemon else None
+        time.sleep(3 if daemon else 0)
+        try:
+            for name in loads:
+                columns_of[name] = compare(name, options.samples, daemon)
+        finally:
+            if daemon:
+                daemon.close()
     keys = list(dict.fromkeys(key for found in columns_of.values() for key in found))
     print("\nlargest difference beyond the sampling, KiB (per cent for %…)")
     print(f"{'column':<24}" + "".join(f"{name:>9}" for name in loads))

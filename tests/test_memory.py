@@ -102,6 +102,58 @@ def test_the_figures_are_those_of_free() -> None:
     assert all(count <= same[column] for column, count in off.items()), (same, off)
 
 
+ODD = {
+    "no swap, nothing available": "MemTotal: 900 kB\nMemFree: 300 kB\nCached: 200 kB\n",
+    "more available than there is": "MemTotal: 900 kB\nMemFree: 300 kB\nMemAvailable: 901 kB\n",
+    "more free than there is": "MemTotal: 9 kB\nMemFree: 10 kB\nSwapTotal: 5 kB\nSwapFree: 6 kB\n",
+    "more cached than there is": "MemTotal: 900 kB\nMemFree: 300 kB\nCached: 800 kB\nSlab: 7 kB\n",
+}
+
+
+def test_free_and_sar_print_the_same_of_the_same_meminfo(tmp_path: Path) -> None:
+    """Both read a file of ours in the place of /proc/meminfo: not one figure may differ."""
+    if not shutil.which("free") or not shutil.which("sar"):
+        pytest.skip("free (procps) is not installed" if shutil.which("sar") else "no sar (sysstat)")
+    files = {path.parents[1].name: path for path in TREE.parent.glob("*/proc/meminfo")}
+    for name, text in ODD.items():
+        files[name] = tmp_path / name.replace(" ", "-")
+        files[name].write_text(text, encoding="ascii")
+    # sar takes a second, so all of them at once
+    commands = (("free", "-b"), ("sar", "-r", "ALL", "1", "1"))
+    children = {
+        (name, argv[0]): _instead_of_meminfo(path, *argv)
+        for name, path in files.items()
+        for argv in commands
+    }
+    said = {key: child.communicate(timeout=60) for key, child in children.items()}
+    for (name, _), child in children.items():
+        why = said[name, "free"][1].strip()
+        if child.returncode == REFUSED or why.startswith("unshare:"):
+            pytest.skip(f"no mount namespace may be made here: {why}")
+    for name, path in files.items():
+        info = procfs.parse_kb(path.read_bytes())
+        free, sar = (said[name, argv[0]][0].splitlines() for argv in commands)
+        rows = [[int(word) for word in row.split()[1:]] for row in free[1:]]
+        assert rows == [list(row.values()) for row in columns.free(info).values()], name
+        head, row = [line.split() for line in sar if line.strip()][1:3]
+        ours = columns.sar(info)
+        assert head[-len(ours) :] == list(ours), name
+        assert [float(word) for word in row[-len(ours) :]] == list(ours.values()), name
+
+
+REFUSED = 99
+
+
+def _instead_of_meminfo(path: Path, *argv: str) -> subprocess.Popen[str]:
+    """Start a program that sees the file as /proc/meminfo; it ends with REFUSED if it may not."""
+    script = f'mount --bind "$0" /proc/meminfo || exit {REFUSED}; exec "$@"'
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(path)]
+    return subprocess.Popen(
+        [*alone, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+
+
 def _columns_now() -> dict[str, dict[str, int]]:
     return columns.free(procfs.parse_kb(Path("/proc/meminfo").read_bytes()))
 

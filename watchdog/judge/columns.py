@@ -36,7 +36,7 @@ def free(info: Mapping[str, int]) -> dict[str, dict[str, int]]:
             "buff/cache": get("Buffers", 0) + get("Cached", 0) + get("SReclaimable", 0),
             "available": left,
         },
-        "Swap": {"total": swap, "used": swap - swap_free, "free": swap_free},
+        "Swap": {"total": swap, "used": max(0, swap - swap_free), "free": swap_free},
     }
 
 
