@@ -163,8 +163,17 @@ def test_warnings_go_to_standard_error(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "w.toml"
     path.write_text('[notify.a]\nurl = "mailto://x"')
     assert run(str(path))[2] == (
-        f"warning: {path}: notify.a.url: not delivered by this version; argv = [PROGRAM] is\n"
+        f"warning: {path}: notify.a.url: everybody can read this file; if the URL holds a "
+        "password, chmod 640 it or use url_credential\n"
     )
+
+
+def test_no_url_of_a_notifier_is_shown(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "w.toml"
+    path.write_text('[notify.a]\nurl = "mailto://me:sesame@host"')
+    said = run(str(path), "--show")
+    assert 'url = "mailto://***"' in said[1]
+    assert "sesame" not in "".join(map(str, said))
 
 
 # ---- --explain --------------------------------------------------------------------------

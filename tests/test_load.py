@@ -188,7 +188,7 @@ BROKEN = [
     (POLICY.replace('name = "x"', 'user = "rooot"'),
      'policies.p.match.user: no such user: "rooot" (did you mean "root"?)'),
     ("[notify.ops]\n", "notify.ops: expected exactly one of url, url_credential, argv, found none"),
-    ('[notify.ops]\nurl = "x"\nargv = ["/bin/true"]',
+    ('[notify.ops]\nurl = "x://y"\nargv = ["/bin/true"]',
      "notify.ops: expected exactly one of url, url_credential, argv, found argv and url"),
     ('[notify.ops]\nargv = ["page"]',
      'notify.ops.argv: expected an absolute path first, found "page"'),
@@ -306,11 +306,34 @@ url_credential = "page"
     )
     assert load(path).warnings == [
         f'{path}: protect.name_unverified: anybody can take the name "foo", and is protected then',
-        f"{path}: notify.a.url: not delivered by this version; argv = [PROGRAM] is",
-        f"{path}: notify.b.url_credential: not delivered by this version; argv = [PROGRAM] is",
+        f"{path}: notify.a.url: everybody can read this file; if the URL holds a password, "
+        "chmod 640 it or use url_credential",
         f'{path}: unprotect.unit: nothing to take away: no entry "dbus.servce" '
         '(did you mean "dbus.service"?)',
     ]
+
+
+def test_what_a_url_notifier_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "c.toml", '[notify.a]\nurl = "mailto://x"')
+    Path(path).chmod(0o640)
+    assert load(path).warnings == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert load(path).warnings == [
+        f"{path}: notify.a: needs apprise, which is not installed (Debian: apt install apprise)"
+    ]
+
+
+@pytest.mark.parametrize("text", [
+    '[notify]\nops = "mailto://u:sesame@h"',
+    '[notify.ops]\nurl = ["mailto://u:sesame@h"]',
+    '[notify.ops]\nurl = "sesame@h"',
+    '[notify.ops]\nurl_credential = "mailto://u:sesame@h"',
+    '[notify.ops.url]\nwas = "mailto://u:sesame@h"',
+])  # fmt: skip
+def test_a_wrong_notifier_is_refused_without_its_secret(tmp_path: Path, text: str) -> None:
+    lines = refused(write(tmp_path / "c.toml", text))
+    assert lines
+    assert "sesame" not in "".join(lines)
 
 
 # ---- who may write it --------------------------------------------------------------------------

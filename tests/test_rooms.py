@@ -32,6 +32,7 @@ ONLY_IN = {
     "subprocess": set[str](),
     "asyncio": set[str](),
     "logging": set[str](),
+    "apprise": {"tell/send.py"},
 }
 NOT_IN_GUARD = (
     "sqlite3", "json", "psutil", "pydantic", "systemd", "argparse", "logging", "dataclasses",

@@ -12,7 +12,10 @@ def directives(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
 
-@pytest.mark.parametrize("name", ["oom-watchdog.service", "oomwatchdog.slice"])
+@pytest.mark.parametrize("name", [
+    "oom-watchdog.service", "oomwatchdog.slice", "oom-watchdog-notify.service",
+    "oom-watchdog-notify.path",
+])  # fmt: skip
 def test_each_directive_has_a_reason(name: str) -> None:
     before = ""
     for line in (UNITS / name).read_text(encoding="utf-8").splitlines():
@@ -49,3 +52,16 @@ def test_the_sandbox_leaves_what_is_needed() -> None:
 def test_the_slice_is_at_the_root_and_keeps_memory() -> None:
     assert directives("oom-watchdog.service")["Slice"] == "oomwatchdog.slice"
     assert "MemoryMin" in directives("oomwatchdog.slice")
+
+
+def test_the_sender_has_the_network_and_no_right() -> None:
+    sender, daemon = directives("oom-watchdog-notify.service"), directives("oom-watchdog.service")
+    assert sender["DynamicUser"] == "yes"
+    assert sender["CapabilityBoundingSet"] == ""
+    assert "AF_INET" in sender["RestrictAddressFamilies"].split()
+    assert sender["LoadCredential"].endswith(":/etc/oom-watchdog/credentials")
+    assert daemon["Wants"] == "oom-watchdog-notify.path"
+    wake = directives("oom-watchdog-notify.path")["PathChanged"]
+    assert wake == f"/run/{daemon['RuntimeDirectory']}/outbox/wake"
+    for name in ("oom-watchdog-notify.service", "oom-watchdog-notify.path"):
+        assert directives(name)["StartLimitIntervalSec"] == "0"  # one that gave up never sends

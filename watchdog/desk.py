@@ -9,21 +9,23 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from watchdog import words
 from watchdog.act import hook
 from watchdog.act.kill import kill
 from watchdog.child import Child, Children
 from watchdog.clock import Clock
-from watchdog.facts import Event, Order, Outcome
+from watchdog.facts import Event, Notice, Order, Outcome
 from watchdog.policy.match import protected
 from watchdog.policy.rules import Rules
 from watchdog.store.db import Store
 from watchdog.tell import terminal
 from watchdog.tell.journal import Journal
 
-NOTIFY_S = 30.0
+if TYPE_CHECKING:
+    from watchdog.post import Post
+
 # A store that has not answered for so long hangs: what it was given is told without it.
 ANSWER_S = 2.0
 # What a pipe that poll() calls writable takes without waiting; a longer write would wait.
@@ -34,10 +36,10 @@ SIGNALS = {"terminate": 15, "kill": 9}
 class _Put:
     """An event that the store was given, until it answers; `told` where that took too long."""
 
-    __slots__ = ("at", "flat", "told")
+    __slots__ = ("at", "flat", "notices", "told")
 
-    def __init__(self, flat: dict[str, Any], at: float) -> None:
-        self.flat, self.at, self.told = flat, at, False
+    def __init__(self, flat: dict[str, Any], at: float, notices: Sequence[Notice]) -> None:
+        self.flat, self.at, self.notices, self.told = flat, at, notices, False
 
 
 class Desk:
@@ -56,6 +58,7 @@ class Desk:
         self.out = out
         self.as_json = as_json
         self.feed_back = feed_back
+        self.post: Post | None = None  # only where somebody is to be notified
         self.hooks: list[tuple[Order, Child]] = []
         self.waiting: deque[_Put] = deque()  # one for each answer that is to come
         self.unwritten = b""  # the rest of a line that standard output has not taken yet
@@ -67,8 +70,12 @@ class Desk:
 
     def take(self, event: Event, kept: dict[str, str]) -> None:
         """Store an event together with the cursors that led to it; told when it is known as new."""
-        self.waiting.append(_Put(event.flat(), self.clock.boottime()))
-        self.store.put_events([event], kept)
+        notices: Sequence[Notice] = ()
+        if self.post is not None:
+            notices, more = self.post.rows(event)
+            kept = kept | more
+        self.waiting.append(_Put(event.flat(), self.clock.boottime(), notices))
+        self.store.put_events([event], kept, notices)
 
     def answers(self) -> None:
         """Tell what the store says is new, and what it has said nothing about for too long."""
@@ -77,7 +84,7 @@ class Desk:
             put = self.waiting.popleft()  # one answer for each event that was put, in order
             if put.flat["id"] in new:
                 if not put.told:
-                    self.tell(put.flat)
+                    self._tell(put)
                 told.append(put.flat["id"])
         self.store.mark_told(told)
         late = self.clock.boottime() - ANSWER_S
@@ -86,12 +93,17 @@ class Desk:
                 break
             if not put.told:
                 put.told = True
-                self.tell(put.flat)
+                self._tell(put)
         self._write()
 
     def deadline(self) -> float | None:
         """When `answers` has to be called although the store is silent; None: not at all."""
         return next((put.at + ANSWER_S for put in self.waiting if not put.told), None)
+
+    def _tell(self, put: _Put) -> None:
+        self.tell(put.flat)
+        if self.post is not None and put.notices:
+            self.post.outbox.take(put.notices)
 
     def tell(self, flat: dict[str, Any]) -> None:
         """To the journal, and to standard output."""
@@ -143,8 +155,9 @@ class Desk:
             self._done(order, "done", "")
         elif verb in SIGNALS:
             self._signal(order, SIGNALS[verb])
-        elif verb == "notify" and name in self.rules.notify and self.rules.notify[name].argv:
-            self._hook(order, self.rules.notify[name].argv or (), None, NOTIFY_S)
+        elif verb == "notify" and name in self.rules.notify and self.post is not None:
+            self.post.order(order)  # the event and what is to be sent are stored together
+            self._done(order, "done", f"{name} will be told")
         elif verb == "run" and name in self.rules.run:
             found = self.rules.run[name]
             self._hook(order, found.argv, found.user, found.timeout_s)
@@ -164,14 +177,7 @@ class Desk:
         self._done(order, outcome, detail)
 
     def _hook(self, order: Order, argv: Sequence[str], user: str | None, timeout_s: float) -> None:
-        facts = {
-            "event": "policy.action", "id": order.id, "policy": order.policy, "do": order.do,
-            "mode": order.mode, "cause": order.cause, "because": list(order.because),
-            "incident": order.incident, **order.subject.entity._asdict(),
-            "leak": order.subject.leak, "resident_bytes": order.subject.resident_bytes,
-            "growth_bytes_per_s": order.subject.growth_bytes_per_s,
-            "exhausts_in_s": order.subject.exhausts_in_s,
-        }  # fmt: skip
+        facts = hook.facts(order)
         try:
             self.hooks.append((order, hook.start(self.children, argv, facts, user, timeout_s)))
         except hook.HookError as error:

@@ -372,6 +372,14 @@ class HostRecord(NamedTuple):
     oldest: int = 0
 
 
+class Notice(NamedTuple):
+    """One notification in the outbox; ``json`` is all of it, opaque to the store."""
+
+    id: str
+    t: float
+    json: str
+
+
 class Held(NamedTuple):
     """What one process holds, in parts; bytes, None where this kernel does not tell.
 

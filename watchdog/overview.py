@@ -18,7 +18,7 @@ class Around(NamedTuple):
     `pid` is the daemon's main process, `started` Unix seconds, `guard_mode` what the guard does
     (it only observes where it was not granted the machine's lock), `watching` how many processes
     are looked at closely, `oom_kills` and `last_oom_kill` what was told since the start, `degraded`
-    a short name -> the sentence that says why.
+    a short name -> the sentence that says why, `notify` the state of the outbox.
     """
 
     pid: int
@@ -28,6 +28,7 @@ class Around(NamedTuple):
     oom_kills: int
     last_oom_kill: Mapping[str, Any] | None
     degraded: Mapping[str, str]
+    notify: Mapping[str, Any] | None = None
 
 
 def mode(engine: Engine, guard_mode: str) -> str:
@@ -59,6 +60,7 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
         ],
         "guard": {"mode": around.guard_mode, "state": "watching"},
         "degraded": list(around.degraded.values()),
+        "notify": around.notify,
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from watchdog import health, overview, trace, wire, words
 from watchdog.act import armour
@@ -42,11 +42,15 @@ from watchdog.kernel_source import KernelSource
 from watchdog.looks import Looks
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
 from watchdog.recorder import Recorder
+from watchdog.requests import Requests
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
 from watchdog.store.place import DATABASE, StoreError, now_dir
 from watchdog.tell import journal
+
+if TYPE_CHECKING:
+    from watchdog.post import Post
 
 BEAT_S = 5.0
 PERSIST_S = 300.0
@@ -62,6 +66,7 @@ class Watcher:
         self.opts = opts
         self.clock = clock
         self.children = Children()
+        self.post: Post | None = None
         self.handover = Handover(opts.rules, opts.config, self.children)
         self.rules = self.handover.rules
         self.host = words.safe(socket.gethostname())
@@ -70,11 +75,12 @@ class Watcher:
         self.granted: bool | None = None
         self.recorder: Recorder | None = None
         self.store = Store(os.path.join(opts.state, DATABASE), self.rules.store.max_bytes)
-        kept = self.store.load_kept()
+        kept = self.kept = self.store.load_kept()
         self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
         self.engine.pressed = False  # until the guard says otherwise
         self.senses = Senses(clock, self.rules.watch.interval_s)
         self.machine = Machine()
+        self.requests = Requests(opts.state)
         self.desk = Desk(
             clock, self.rules, self.children, self.store, self._journal(), self._terminal(),
             opts.json, self._feed_back,
@@ -103,6 +109,7 @@ class Watcher:
         """Until the guard says stop, or is gone; the exit status."""
         self.engine.boot_id = self.senses.host.boot_id
         self.engine.load(self.store.load_entities(self.engine.boot_id or ""))
+        self._make_post()
         for flat in self.store.untold():
             self.desk.tell(flat)
             self.store.mark_told([flat["id"]])
@@ -149,6 +156,8 @@ class Watcher:
         self.store.flush(0.5)
         self.desk.answers()
         self.store.close(0.3)
+        if self.post is not None:
+            self.post.outbox.close()
         self.senses.close()
         now.remove_now(now_dir(self.opts.state))
         if self.recorder:
@@ -162,7 +171,10 @@ class Watcher:
         fds.update(self.children.fds())
         fds.update(self.log.fds())
         due = [self.senses.next_up, self.next_beat, self.next_suspects]
-        deadlines = (self.children.next_deadline(), self.desk.deadline(), self.kernel.due(up))
+        deadlines = (
+            self.children.next_deadline(), self.desk.deadline(), self.kernel.due(up),
+            self.post.outbox.due() if self.post else None,
+        )  # fmt: skip
         due += [deadline for deadline in deadlines if deadline is not None]
         ready = self.clock.wait(fds, max(0.0, min(due) - up))
         if self.opts.wire in ready:
@@ -175,6 +187,9 @@ class Watcher:
         self._sense()
         self._on_time()
         self.desk.answers()
+        if self.post is not None and self.post.turn():
+            self.post.check(self.health)
+            self._write_now()
 
     def _on_time(self) -> None:
         up = self.clock.boottime()
@@ -182,6 +197,7 @@ class Watcher:
         if up >= self.next_beat:
             self.next_beat = up + BEAT_S
             self._send(("beat", up))
+            self._requested()
         if up >= self.next_persist:
             self.next_persist = up + PERSIST_S
             self._persist(urgent=False)
@@ -314,6 +330,20 @@ class Watcher:
     def _take_rules(self, rules: Rules) -> None:
         self.rules = self.desk.rules = rules
         self.engine.set_rules(rules)
+        self._make_post()
+
+    def _make_post(self) -> None:
+        """Only where somebody is to be told, or was: it is half a MiB of code and what it holds."""
+        if self.post is not None:
+            self.post.set_rules(self.rules)
+        elif self.rules.notify or self.kept.get("notified") or self.store.load_outbox():
+            from watchdog.post import Post
+
+            self.post = self.desk.post = Post(
+                self.clock, self.rules, self.children, self.store, self.engine, self.opts.state,
+                self.kept, lambda _: False,
+            )  # fmt: skip
+        self.kept = {}  # each part has taken its own
 
     def _guard_armed(self) -> bool:
         return self.rules.guard.mode == "enforce"
@@ -321,6 +351,18 @@ class Watcher:
     def _guard_mode(self) -> str:
         """What the guard does, which only observes where it was not granted the machine's lock."""
         return "observe" if self._guard_armed() and not self.granted else self.rules.guard.mode
+
+    def _requested(self) -> None:
+        """What the commands have asked for since the last beat."""
+        for request in self.requests.take():
+            if request.problem:
+                self.health.lost("request", self.requests.refused, request.problem)
+            elif request.asked.get("do") == "notify-test" and self.post is not None:
+                name, one = request.asked.get("notifier"), request.asked.get("id")
+                if isinstance(name, str) and isinstance(one, str):
+                    self.post.trial(name, words.safe(one))
+        if self.requests.problem:
+            self.health.degrade("requests", f"commands cannot ask: {self.requests.problem}")
 
     # ---- the store, now.json -----------------------------------------------------------------
 
@@ -361,6 +403,7 @@ class Watcher:
         return overview.Around(
             os.getppid(), self.started_t, self._guard_mode(), len(self.senses.processes.hot),
             self.desk.oom_kills, self.desk.last_oom_kill, self.health.bad,
+            self.post.outbox.state() if self.post else None,
         )  # fmt: skip
 
     def _journal(self) -> journal.Journal | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from watchdog import words
 from watchdog.child import PATH, Child, Children
+from watchdog.facts import Order
 
 # More at once than this is a storm, and each costs memory at the worst moment.
 AT_ONCE = 4
@@ -20,6 +21,18 @@ DETAIL_MAX = 200
 
 class HookError(Exception):
     """The hook was not started; the message is one line."""
+
+
+def facts(order: Order) -> dict[str, Any]:
+    """What a program gets on its standard input: the action, and whom it is about."""
+    return {
+        "event": "policy.action", "id": order.id, "policy": order.policy, "do": order.do,
+        "mode": order.mode, "cause": order.cause, "because": list(order.because),
+        "incident": order.incident, **order.subject.entity._asdict(),
+        "leak": order.subject.leak, "resident_bytes": order.subject.resident_bytes,
+        "growth_bytes_per_s": order.subject.growth_bytes_per_s,
+        "exhausts_in_s": order.subject.exhausts_in_s,
+    }  # fmt: skip
 
 
 def start(

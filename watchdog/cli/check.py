@@ -127,6 +127,8 @@ def _table(lines: list[str], path: str, table: dict[str, Any], origins: dict[str
         if isinstance(value, dict) and label not in ("match", "when"):
             below.append((label, value))
         elif label in origins or not isinstance(value, list):
+            if path.startswith("notify.") and key == "url":
+                value = value.partition("://")[0] + "://***"
             rows.append((f"{key} = {_toml(value)}", origins.get(label, BUILT_IN)))
         else:  # a list that unites: each entry has its own file
             rows.append((f"{key} = [", ""))

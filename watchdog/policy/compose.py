@@ -3,6 +3,7 @@
 Whether a user or a program is there is asked through functions: this room reads nothing.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from watchdog.policy.rules import (
     verb,
 )
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 UNIT_KEYS = frozenset({"unit", "cgroup", "container"})
 PASSING_KEYS = frozenset({"min_age", "min_resident"})
 
@@ -128,11 +131,12 @@ class _Composer:
                         + (" and ".join(sorted(table)) or "none"))  # fmt: skip
         if "argv" in table and (flaw := self.program_flaw(table["argv"][0])):
             self.refuse(f"{at}.argv", flaw)
-        for key in ("url", "url_credential"):
-            if key in table:
-                self.cautions.append(Problem(
-                    f"{at}.{key}", "not delivered by this version; argv = [PROGRAM] is"
-                ))  # fmt: skip
+        # never shown: a URL mostly holds a password or a token
+        if "url" in table and not _URL.match(table["url"]):
+            self.refuse(f"{at}.url", 'expected a URL of Apprise, such as "mailto://…"')
+        if "url_credential" in table and not _CREDENTIAL.fullmatch(table["url_credential"]):
+            self.refuse(f"{at}.url_credential", "expected the name of a credential: letters, "
+                        "figures, and _ . -")  # fmt: skip
         return Notifier(**table)
 
     def hook(self, name: str, table: Mapping[str, Any]) -> Hook:

@@ -8,6 +8,7 @@ standard output, or 78 with one line a problem on standard error: FILE: KEY: wha
 `--root DIR` reads DIR/etc/oom-watchdog and so on, for tests.
 """
 
+import importlib.util
 import json
 import os
 import pwd
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from watchdog import words
 from watchdog.policy import merge, quantity
 from watchdog.policy.compose import Problem, compose
-from watchdog.policy.rules import DEFAULTS, GUARD_MODES, LEAKS, MODES, SOURCES, to_plain
+from watchdog.policy.rules import DEFAULTS, GUARD_MODES, LEAKS, MODES, SOURCES, Rules, to_plain
 
 CONFIGURATION = 78
 FILE_MAX = 1 << 20
@@ -42,6 +43,7 @@ Size = Annotated[int | None, PlainValidator(quantity.size())]
 Mark = Annotated[Any, PlainValidator(quantity.mark)]
 Budget = Annotated[Any, PlainValidator(quantity.budget)]
 Text = Annotated[str | None, PlainValidator(quantity.text)]
+Secret = Annotated[str | None, PlainValidator(quantity.secret)]
 Texts = Annotated[tuple[str, ...] | None, PlainValidator(quantity.texts)]
 Patterns = Annotated[tuple[str, ...] | None, PlainValidator(quantity.patterns)]
 
@@ -120,8 +122,8 @@ class _Policy(_Table):
 
 class _Notify(_Table):
     argv: Texts = None
-    url: Text = None
-    url_credential: Text = None
+    url: Secret = None
+    url_credential: Secret = None
 
 
 class _Run(_Table):
@@ -185,7 +187,9 @@ def _problem(error: Any) -> Problem:
         return Problem(key, f"unknown key{words.nearest(where[-1], _known(where[:-1]))}")
     if error["type"] == "value_error":
         return Problem(key, str(error["ctx"]["error"]))
-    return Problem(key, f"expected a table, found {quantity.shown(error['input'])}")
+    # where the URL of a notifier may have got into the wrong place it is not shown
+    found = "" if where[0] == "notify" else f", found {quantity.shown(error['input'])}"
+    return Problem(key, f"expected a table{found}")
 
 
 def _known(where: list[str]) -> list[str]:
@@ -257,12 +261,26 @@ def load(config: str | None = None, root: str = "/", euid: int | None = None) ->
         raise ConfigError(lines)
     for key, what in cautions:
         warnings.append(f"{_origin(merged.origins, key)}: {key}: {what}")
+    warnings += _of_notifiers(rules, merged.origins)
     for label, name in merged.unneeded.items():
         key, _, entry = label.partition(" ")
         there = values.get("protect", {}).get(key.partition(".")[2], ())
         hint = words.nearest(entry, there)
         warnings.append(f'{name}: un{key}: nothing to take away: no entry "{entry}"{hint}')
     return Loaded(to_plain(rules), merged.origins, warnings, merged.removed, merged.values)
+
+
+def _of_notifiers(rules: Rules, origins: Mapping[str, str]) -> Iterator[str]:
+    """What a notifier with a URL wants and has not."""
+    urls = [name for name, one in rules.notify.items() if one.argv is None]
+    if urls and importlib.util.find_spec("apprise") is None:
+        yield (f"{_origin(origins, f'notify.{urls[0]}')}: notify.{urls[0]}: needs apprise, which "
+               "is not installed (Debian: apt install apprise)")  # fmt: skip
+    for name in urls:
+        path = _origin(origins, f"notify.{name}.url")
+        if rules.notify[name].url and os.path.isfile(path) and os.stat(path).st_mode & 0o004:
+            yield (f"{path}: notify.{name}.url: everybody can read this file; if the URL holds a "
+                   "password, chmod 640 it or use url_credential")  # fmt: skip
 
 
 def _system_files(root: str, lines: list[str]) -> Iterator[str]:

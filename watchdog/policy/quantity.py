@@ -180,6 +180,13 @@ def text(value: Any) -> str:
     return value
 
 
+def secret(value: Any) -> str:
+    """As `text`, but a value that is wrong is not shown."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("expected some text")
+    return value.strip()
+
+
 def texts(value: Any) -> tuple[str, ...]:
     """A list of text; one piece of text is a list of one."""
     entries = value if isinstance(value, list) else [value]

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from watchdog import words
-from watchdog.facts import EntityRecord, Event, HostRecord, PastKill
-from watchdog.store import entities, events, file, host, kept
+from watchdog.facts import EntityRecord, Event, HostRecord, Notice, PastKill
+from watchdog.store import entities, events, file, host, kept, outbox
 from watchdog.store.place import LockHeldError, StoreError
 
 __all__ = ["DEFAULT_MAX_BYTES", "LockHeldError", "Store", "StoreError"]
@@ -47,6 +47,8 @@ class _Job(NamedTuple):
     entities: Sequence[EntityRecord] = ()
     host: Sequence[HostRecord] = ()
     told: Sequence[str] = ()
+    notices: Sequence[Notice] = ()  # written only if one of the events is new
+    arrived: Sequence[str] = ()
     ask: Callable[[sqlite3.Connection | None], None] | None = None
 
 
@@ -83,6 +85,8 @@ class Store:
         self._backlog: deque[Event] = deque()
         self._backlog_kept: dict[str, str] = {}
         self._backlog_told: dict[str, None] = {}
+        self._backlog_notices: dict[str, Notice] = {}
+        self._backlog_arrived: dict[str, None] = {}
         opened = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="store", daemon=True)
         self._thread.start()
@@ -90,16 +94,21 @@ class Store:
 
     # What the watcher calls. None of these waits for the disk.
 
-    def put_events(self, batch: Sequence[Event], kept: Mapping[str, str] | None = None) -> bool:
-        """Store events (each id once) and `kept` values in one transaction.
+    def put_events(
+        self, batch: Sequence[Event], kept: Mapping[str, str] | None = None,
+        notices: Sequence[Notice] = (),
+    ) -> bool:  # fmt: skip
+        """Store events (each id once), `kept` values and what is to be sent in one transaction.
 
-        One answer follows through `answers`. False: the queue is full, they are not stored, and
-        the answer comes from memory.
+        `notices` go into the outbox where an event of the batch is new. One answer follows
+        through `answers`. False: the queue is full, they are not stored, and the answer comes
+        from memory.
         """
         self._seq += 1
-        fits = self._put(
-            _Job(len(batch) + 1, self._seq, tuple(batch), dict(kept or {})), len(batch)
+        job = _Job(
+            len(batch) + 1, self._seq, tuple(batch), dict(kept or {}), notices=tuple(notices)
         )
+        fits = self._put(job, len(batch))
         ids = [event.id for event in batch]
         self._waiting[self._seq] = _Waiting(ids, not fits)
         if not fits:
@@ -137,6 +146,11 @@ class Store:
         """These were told: after `kill -9` they are not in `untold`."""
         told = tuple(ids)
         return not told or self._put(_Job(1, told=told), len(told))
+
+    def notices_over(self, ids: Iterable[str]) -> bool:
+        """These have arrived or were given up: they leave the outbox."""
+        over = tuple(ids)
+        return not over or self._put(_Job(1, arrived=over), 0)
 
     def put_entities(self, records: Sequence[EntityRecord]) -> bool:
         """Write trends, a chunk a transaction; the newest record of a key and boot wins."""
@@ -183,6 +197,10 @@ class Store:
         """See `events.past_kills`."""
         nothing: tuple[list[PastKill], dict[str, int]] = ([], {})
         return self._ask(lambda db: events.past_kills(db, boot_id), nothing)
+
+    def load_outbox(self) -> list[Notice]:
+        """Notifications that have not arrived yet."""
+        return self._ask(outbox.load, [])
 
     def load_kept(self) -> dict[str, str]:
         """All small values."""
@@ -316,6 +334,10 @@ class Store:
                     fresh[job.seq] = ids
                 if job.kept:
                     kept.put(db, job.kept)
+                if job.notices and (ids or not job.events):
+                    outbox.put(db, job.notices)
+                if job.arrived:
+                    outbox.drop(db, job.arrived)
                 entities.upsert(db, job.entities)
                 host.upsert(db, job.host)
             if told:
@@ -332,6 +354,13 @@ class Store:
             self._backlog.extend(job.events)
             self._backlog_kept.update(job.kept)
             self._backlog_told.update(dict.fromkeys(job.told))
+            self._backlog_notices.update({one.id: one for one in job.notices})
+            self._backlog_arrived.update(dict.fromkeys(job.arrived))
+        for one in self._backlog_arrived:
+            self._backlog_notices.pop(one, None)
+        for bounded in (self._backlog_notices, self._backlog_arrived):
+            while len(bounded) > BACKLOG_EVENTS:
+                del bounded[next(iter(bounded))]
         while len(self._backlog) > BACKLOG_EVENTS:
             self._backlog.popleft()
             self.dropped += 1
@@ -361,6 +390,12 @@ class Store:
             )
             if late.events or late.kept or late.told:
                 self._transaction(db, [late])
+            if self._backlog_notices or self._backlog_arrived:
+                late = _Job(
+                    notices=tuple(self._backlog_notices.values()),
+                    arrived=tuple(self._backlog_arrived),
+                )
+                self._transaction(db, [late])
             file.thin(db, self.max_bytes)
         except sqlite3.Error as error:
             self._db = db
@@ -369,6 +404,7 @@ class Store:
         self._backlog.clear()
         self._backlog_kept = {}
         self._backlog_told = {}
+        self._backlog_notices, self._backlog_arrived = {}, {}
         self._db, was_failed, self.failed = db, self.failed, None
         if was_failed:
             self._wake()

@@ -33,6 +33,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE life (key TEXT PRIMARY KEY, first_t REAL NOT NULL, last_t REAL NOT NULL,"
         " blob BLOB NOT NULL)",
     ),
+    (
+        "CREATE TABLE outbox (id TEXT PRIMARY KEY, t REAL NOT NULL, json TEXT NOT NULL)"
+        " WITHOUT ROWID",
+    ),
 )
 
 
