@@ -12,13 +12,12 @@ import binascii
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from watchdog import words
 from watchdog.act import hook
-from watchdog.child import PATH, Child, Children
+from watchdog.child import PATH, Child, Children, ours
 from watchdog.clock import Clock
 from watchdog.outbox import Result
 from watchdog.policy.rules import Notifier
@@ -80,8 +79,8 @@ class Post:
         try:
             self._lay_out(rows, notifiers)
             if self.runtime is None:
-                argv = [sys.executable, "-I", "-m", "watchdog.tell.send",
-                        "--outbox", self.outbox, "--receipts", self.receipts]  # fmt: skip
+                argv = [*ours("watchdog.tell.send"), "--outbox", self.outbox,
+                        "--receipts", self.receipts]  # fmt: skip
                 env = {"PATH": PATH, "HOME": "/nonexistent"}
                 env |= {key: os.environ[key] for key in _HANDED_ON if key in os.environ}
                 self.child = self.children.start(argv, b"", SENDER_S, env=env)
