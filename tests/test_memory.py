@@ -19,6 +19,7 @@ from watchdog.cli import memory_view
 from watchdog.cli.memory import Reading
 from watchdog.facts import Group, Held, HostRecord
 from watchdog.history import machine
+from watchdog.host_memory import Mount, Pool
 from watchdog.judge import columns, holders, host_account
 from watchdog.sense import host_memory as sense
 from watchdog.sense.breakdown import Breakdown
@@ -561,6 +562,34 @@ def test_the_overview_adds_up_and_says_what_matters() -> None:
     assert sum(parts.values()) == 2 * parts["total_bytes"]
     assert document["because"] == [headline.text if headline else ""]
     assert json.loads(json.dumps(document)) == document
+
+
+def test_parts_tell_what_they_consist_of() -> None:
+    memory = sense.read(1.0, None, "/nowhere", "/nowhere", lambda _: None, 4096)
+    mib = 1 << 20
+    info = {
+        "MemTotal": 1000 * mib, "MemFree": 100 * mib, "AnonPages": 300 * mib, "Buffers": 0,
+        "AnonHugePages": 200 * mib, "Cached": 400 * mib, "Shmem": 150 * mib, "Dirty": 30 * mib,
+        "Mapped": 50 * mib, "Hugetlb": 200 * mib,
+    }  # fmt: skip
+    memory = memory._replace(
+        meminfo={**memory.meminfo, **info},
+        pools=(Pool(2 * mib, 100, 60, 20, 0),),
+        mounts=(
+            Mount("/srv/a/very/long/path/that/goes/on/" + "x" * 80, 100 * mib, None),
+            Mount("/dev/shm", 40 * mib, None), Mount("/run", mib, None),
+        ),
+    )  # fmt: skip
+    lines = list(memory_view.overview(memory, None, ()))
+    text = "\n".join(lines)
+    assert "  anonymous: 200 MiB in huge pages (THP)" in text
+    assert "  page cache: 30.0 MiB dirty, 50.0 MiB mapped" in text
+    assert "  huge pages: 80.0 MiB used, 40.0 MiB reserved, 80.0 MiB idle" in text
+    assert "  shared and tmpfs: 100 MiB in /srv/a/" in text
+    assert "/run" not in text
+    assert all(len(line) <= 80 for line in lines)
+    plain = list(memory_view.overview(memory._replace(mounts=()), None, ()))
+    assert any(line.endswith("  shared and tmpfs") for line in plain)
 
 
 def test_json_has_every_key_of_both() -> None:

@@ -9,6 +9,7 @@ from watchdog import words
 from watchdog.facts import Held
 from watchdog.host_memory import EVENTS, Memory
 from watchdog.judge import account, columns, holders, host_account
+from watchdog.judge.account import Account
 from watchdog.judge.holders import Holder, Limit
 from watchdog.judge.host_account import Headline
 
@@ -28,6 +29,7 @@ SORTS = {
     "kernel": ("pagetables", "kernel"),
 }
 PART, PARTS = 0.005, 8  # smaller parts, and more of them, are added up in the last line
+LABEL = 60  # what a part's label has room for, of 80 columns
 WHEN = 15  # "11-23 08:27:01 "
 
 
@@ -77,7 +79,7 @@ def overview(
     yield f"All of it, {words.size(found.total)}, added up:"
     shown = [one for one in found.parts if one[1] >= found.total * PART][:PARTS]
     small = found.total - found.unaccounted - sum(size for _, size in shown)
-    rows = [(account.label(key), size) for key, size in shown]
+    rows = [(_label(key, found, memory), size) for key, size in shown]
     rows += [("all the rest", small), (account.label("unaccounted"), found.unaccounted)]
     for label, size in rows:
         yield _part(label, size, found.total)
@@ -92,7 +94,29 @@ def overview(
 
 
 def _part(label: str, size: int, total: int) -> str:
-    return f"  {words.size(size):>9}  {words.share(size / total):>6}  {label}"
+    return f"  {words.size(size):>8}  {words.share(size / total):>6}  {label}"
+
+
+def _label(part: str, found: Account, memory: Memory) -> str:
+    """A part in words, with what it consists of: "shared and tmpfs: 1.0 GiB in /dev/shm"."""
+    within = found.within
+    told: list[tuple[int, str]] = []
+    if part == "anon":
+        told = [(within.get("anon_thp", 0), "in huge pages (THP)")]
+    elif part == "file":
+        told = [(within.get(f"file_{what}", 0), what) for what in ("dirty", "mapped")]
+    elif part == "shmem":
+        held = [mount for mount in memory.mounts if mount.used * 10 >= found.get("shmem")]
+        told = [(mount.used, f"in {_cut(mount.path, 20)}") for mount in held[:2]]
+    elif part == "hugepages" and "hugepages_free" in within:
+        free, kept = within["hugepages_free"], within.get("hugepages_reserved", 0)
+        told = [(found.get(part) - free, "used"), (kept, "reserved"), (free - kept, "idle")]
+    label, before = account.label(part), ": "
+    for size, what in told:
+        more = f"{before}{words.size(size)} {what}"
+        if size and len(label + more) <= LABEL:
+            label, before = label + more, ", "
+    return label
 
 
 def _programs(whose: Programs, anon: int, total: int) -> Iterator[str]:
