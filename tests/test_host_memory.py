@@ -210,6 +210,19 @@ def test_a_container_with_a_meminfo_of_its_own(made: Made) -> None:
     assert found.get("pagetables") == 0
 
 
+def test_a_recorded_container() -> None:
+    """512 MiB, of which a program holds 100 and the page cache 60; lxcfs 5.0 on Linux 6.18."""
+    m = recorded(FIXTURES / "6.18-lxcfs")
+    assert m.confined
+    found = host_account.of_host(m)
+    assert found is not None
+    assert found.total == 512 * MIB
+    assert abs(found.unaccounted) < 0.03 * found.total
+    assert 100 * MIB < found.get("anon") < 115 * MIB
+    assert 60 * MIB <= found.get("file") < 64 * MIB
+    assert host_account.notes(m)[-1].startswith("/proc/meminfo is this container's own")
+
+
 MOUNTS = r"""25 24 0:23 / /dev/shm rw shared:3 - tmpfs tmpfs rw
 30 25 0:27 / /dev/shm rw - tmpfs tmpfs rw,size=1k
 31 25 0:28 / /srv/a\040b\134\09x rw - tmpfs tmpfs rw

@@ -199,7 +199,12 @@ def notes(
     )
     found = account_notes.notes(account, owners)
     thp = _thp(m, account, huge)
-    return (*found, thp) if thp else found
+    # a mount over the file: what lxcfs leaves of the host's kernel is not in it
+    own = (
+        "/proc/meminfo is this container's own (lxcfs): the total is its limit, and what the host "
+        "and its kernel hold is not told"
+    )
+    return (*found, *([thp] if thp else []), *([own] if m.confined else []))
 
 
 def _thp(m: Memory, account: Account, huge: tuple[int, int, int] | None) -> str | None:
