@@ -182,6 +182,23 @@ def test_the_notes_know_mounts_slabs_and_tables() -> None:
     )
 
 
+def test_the_reserve_that_free_calls_used() -> None:
+    """used is total - available, and what the kernel keeps for itself is not available."""
+    told = {"AnonPages": GIB, "Cached": 2 * GIB, "Shmem": 0, "SReclaimable": GIB,
+            "MemFree": 12 * GIB}  # fmt: skip
+    m = machine({**told, "MemAvailable": 14 * GIB})
+    assert host_account.notes(m)[-1] == (
+        "1.0 GiB of the 2.0 GiB that free calls used is a reserve that the kernel keeps for "
+        "itself; programs, the kernel and its drivers hold 1.0 GiB"
+    )
+    small = machine({**told, "MemAvailable": 15 * GIB - 200 * MIB})
+    assert "reserve" not in str(host_account.notes(small))
+    none = machine(told)
+    assert "reserve" not in str(host_account.notes(none))
+    more = machine({**told, "MemAvailable": 16 * GIB})
+    assert "reserve" not in str(host_account.notes(more))
+
+
 def test_transparent_huge_pages() -> None:
     m = machine({"AnonPages": 2 * GIB, "Cached": 0})
     always = m._replace(thp={"enabled": "always"})

@@ -109,6 +109,8 @@ COMMIT = 0.05
 # The kernel's own memory and what no counter names: an ordinary machine stays below a tenth.
 KERNEL = 0.30
 HUGE_SHARE, HUGE_MUCH = 0.5, 0.05
+# The kernel's reserve is 1 to 3 % of a large machine, and most of what an idle one calls used.
+RESERVE, RESERVE_MUCH = 0.25, 0.01
 
 
 class Headline(NamedTuple):
@@ -204,7 +206,25 @@ def notes(
         "/proc/meminfo is this container's own (lxcfs): the total is its limit, and what the host "
         "and its kernel hold is not told"
     )
-    return (*found, *([thp] if thp else []), *([own] if m.confined else []))
+    more = [text for text in (thp, _reserve(m, account)) if text]
+    return (*found, *more, *([own] if m.confined else []))
+
+
+def _reserve(m: Memory, account: Account) -> str | None:
+    """Why `used` of free is more than anybody holds: MemAvailable leaves out the watermarks."""
+    available = m.meminfo.get("MemAvailable")
+    if available is None or m.confined:
+        return None
+    loose = ("free", "file", "slab_reclaimable", "kernel_misc_reclaimable")
+    reserve = sum(map(account.get, loose)) - available
+    used = account.total - available
+    if reserve < account.total * RESERVE_MUCH or reserve < used * RESERVE:
+        return None
+    return (
+        f"{words.size(reserve)} of the {words.size(used)} that free calls used is a reserve that "
+        "the kernel keeps for itself; programs, the kernel and its drivers hold "
+        f"{words.size(used - reserve)}"
+    )
 
 
 def _thp(m: Memory, account: Account, huge: tuple[int, int, int] | None) -> str | None:
