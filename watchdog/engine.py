@@ -5,6 +5,7 @@ room only lets them meet: it knows the order in which a fact passes through them
 """
 
 import copy
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ from watchdog.history import entities, lives
 from watchdog.history.entities import Trend
 from watchdog.history.world import GONE_MAX, Gone, World, used_bytes
 from watchdog.judge import hidden, stage
+from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.kills import Kills
 from watchdog.judge.proven import prove
 from watchdog.judge.telling import Telling
@@ -52,6 +54,7 @@ US = "oom-watchdog"  # in `killed_by`
 # Who holds less begins anew after a restart; most processes of a server hold less, and writing all
 # of them every five minutes would be most of what we write.
 KEPT_LEAST_KIB = 1024
+EXHAUSTION = "exhaustion:"  # the key of its state among the records
 # A cgroup that no census has read for this long is gone.
 GROUP_UNSEEN_S = 180.0
 
@@ -64,6 +67,7 @@ class Engine:
         self.host = host
         self.world = World()
         self.kills = Kills(self.world)
+        self.exhaustion = Exhaustion(self.world)
         self.decider = Decider(rules, kept)
         self.healthy = True
         self.judged: Host | None = None  # the reading that health was last judged from
@@ -90,9 +94,13 @@ class Engine:
             self.world.take_who(fact)
             return []
         if isinstance(fact, KernelLine):
-            return self._told(self.kills.line(fact))
+            return [
+                *self._told(self.kills.line(fact)),
+                *self._exhausted(self.exhaustion.refusals.line(fact)),
+            ]
         if isinstance(fact, Tick):
-            return self._told(self.kills.tick(fact.t, fact.up))
+            refused = self._exhausted(self.exhaustion.refusals.tick(fact.t, fact.up))
+            return [*self._told(self.kills.tick(fact.t, fact.up)), *refused]
         if isinstance(fact, Outcome):
             return self._outcome(fact)
         if isinstance(fact, Said):
@@ -101,11 +109,14 @@ class Engine:
 
     def finish(self) -> list[Out]:
         """The recording ends: tell the report that was still open."""
-        return self._told(self.kills.flush())
+        return [*self._told(self.kills.flush()), *self._exhausted(self.exhaustion.refusals.flush())]
 
     def settle(self) -> list[Out]:
         """The daemon stops: tell the report whose kill line was seen."""
-        return self._told(self.kills.settle())
+        return [
+            *self._told(self.kills.settle()),
+            *self._exhausted(self.exhaustion.refusals.flush()),
+        ]
 
     @property
     def boot_id(self) -> str | None:
@@ -139,7 +150,7 @@ class Engine:
             stalled = passed_us > 0 and full / passed_us >= 0.05
             mark = 0.10 * (host.mem_total or 0)  # twice the shipped guard mark
             self.healthy = host.mem_available > mark and not stalled
-        return self._told(self.kills.host(host))
+        return [*self._told(self.kills.host(host)), *self._exhausted(self.exhaustion.host(host))]
 
     def _of_kills(self, fact: CgroupKills | LogState | Earlier | Looked) -> list[Out]:
         if isinstance(fact, Looked):
@@ -154,16 +165,17 @@ class Engine:
 
     def _group(self, group: Group) -> list[Out]:
         self.kills.group(group, self.world.groups.get(group.cgroup or ""))
+        out = self._exhausted(self.exhaustion.limits.group(group))
         closed = self.world.take_group(group)
         if group.unit is None:
-            return []
+            return out
         record = self.waiting_units.pop(group.unit, None)
         if record:
             fresh = self.world.unit_trends[group.unit]
             self.world.unit_trends[group.unit] = self._resume(record, fresh)
         if closed:
             self.units_due[group.unit] = (group, closed)
-        return []
+        return out
 
     def _units(self) -> list[Out]:
         """Judge the units that closed a bucket; after their processes, which are named first."""
@@ -227,7 +239,7 @@ class Engine:
         if sweep.census:
             went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
             out += self._told(self.kills.census(went, sweep.t, sweep.up))
-            out += self._forget(sweep.t, now)
+            out += self._forget(sweep.t, sweep.up, now)
         return out + self._decide(sweep.t, sweep.up)
 
     def _said(self, said: Said) -> list[Out]:
@@ -296,7 +308,8 @@ class Engine:
     def _decide(self, t: float, up: float | None) -> list[Out]:
         if not self.rules.policies:
             return []
-        subjects = view.subjects(self.world, self.kills.oom_killed, t if up is None else up)
+        now = t if up is None else up
+        subjects = view.subjects(self.world, self.kills.oom_killed, self.exhaustion, now)
         orders = self.decider.step(t, up, self.boot_id, self.pressed, subjects)
         out: list[Out] = []
         for order in orders:
@@ -346,18 +359,36 @@ class Engine:
             trend.dump(key, boot, comm, unit)
             for key, comm, unit, trend in keyed
             if trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
-        ] + ([] if urgent else self.world.programs.dump())
+        ] + self._dump_rest(urgent)
+
+    def _dump_rest(self, urgent: bool) -> list[EntityRecord]:
+        found = [] if urgent else self.world.programs.dump()
+        host = self.world.host
+        if host is not None and (self.exhaustion.open or not urgent):
+            blob = json.dumps(self.exhaustion.kept(), separators=(",", ":")).encode()
+            found.append(EntityRecord(EXHAUSTION, self.boot_id or "", host.t, host.t, 0, blob))
+        return found
 
     def load(self, records: Iterable[EntityRecord]) -> None:
         """Trends of an earlier run on this boot: each goes on when its entity is seen again."""
         for record in records:
             head, _, tail = record.key.partition(":")
-            if head == "life":
+            if record.key == EXHAUSTION:
+                self._resume_exhaustion(record)
+            elif head == "life":
                 self.world.programs.load(record)
             elif head == "unit":
                 self.waiting_units[tail] = record
             elif head.isdigit() and tail.isdigit():
                 self.waiting[(int(head), int(tail))] = record
+
+    def _resume_exhaustion(self, record: EntityRecord) -> None:
+        try:
+            kept = json.loads(record.blob)
+        except ValueError:
+            return
+        if isinstance(kept, dict):
+            self.exhaustion.take(kept)
 
     def _resume_all(self, sweep: Sweep, now: float) -> None:
         """Hand the kept trends to who is still there; after a census the rest are gone."""
@@ -388,13 +419,22 @@ class Engine:
         self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
         return kept
 
-    def _forget(self, t: float, now: float) -> list[Out]:
+    def _forget(self, t: float, up: float | None, now: float) -> list[Out]:
         out: list[Out] = []
-        for unit, trend in self.world.forget_groups(now - GROUP_UNSEEN_S):
+        before = now - GROUP_UNSEEN_S
+        for unit, trend in self.world.forget_groups(before):
             if trend.stage != "none":
                 change = stage.clear(trend, "the unit is gone")
                 out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
         self.kills.forget(now)
+        return out + self._exhausted(self.exhaustion.limits.forget(t, up, before))
+
+    def _exhausted(self, tellings: list[Telling]) -> list[Out]:
+        out: list[Out] = []
+        for one in tellings:
+            event = self._event(*one)
+            self.exhaustion.told(one, event.id)
+            out.append(event)
         return out
 
     def _told(self, tellings: Iterable[Telling | Look]) -> list[Out]:

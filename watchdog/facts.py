@@ -46,7 +46,10 @@ class Host(NamedTuple):
     """One reading of the machine; None where this kernel or this trace does not tell.
 
     ``psi_some_us`` and ``psi_full_us`` are the ``total=`` counters of /proc/pressure/memory,
-    ``oom_kill`` that of /proc/vmstat, ``btime`` the boot in Unix seconds.
+    ``oom_kill`` that of /proc/vmstat, ``btime`` the boot in Unix seconds. ``overcommit`` is
+    vm.overcommit_memory, ``committed`` what is promised of ``commit_limit``. ``shmem`` is shared
+    memory and tmpfs, ``slab`` the unreclaimable part of the kernel's, ``kernel`` all that neither a
+    process nor the page cache holds (`memory.unowned`).
     """
 
     t: float
@@ -60,6 +63,12 @@ class Host(NamedTuple):
     psi_some_us: int | None = None
     psi_full_us: int | None = None
     oom_kill: int | None = None
+    commit_limit: int | None = None
+    committed: int | None = None
+    overcommit: int | None = None
+    shmem: int | None = None
+    slab: int | None = None
+    kernel: int | None = None
 
 
 class Sweep(NamedTuple):
@@ -100,6 +109,9 @@ class Group(NamedTuple):
 
     ``cgroup`` is the path in the memory (or unified) hierarchy, ``unit`` the outermost systemd
     unit if the cgroup is that unit's own. ``limit``, ``low``, ``high`` are None where unlimited.
+    ``events`` are the kernel's counts: on v2 memory.events, on v1 "oom_kill" and, as "max", how
+    often the limit was run into (memory.failcnt). ``stall_us`` is how long all of it has waited for
+    memory (PSI full), read only near a limit.
     """
 
     t: float
@@ -116,6 +128,7 @@ class Group(NamedTuple):
     low: int | None = None
     high: int | None = None
     events: Mapping[str, int] | None = None
+    stall_us: int | None = None
 
 
 class KernelLine(NamedTuple):
@@ -319,6 +332,9 @@ class Subject(NamedTuple):
     limit_share: float | None = None
     oom_killed_up: float | None = None
     oom_counted: bool = True  # whether the kernel's own count of kills can be read
+    limit_pressed: bool | None = None  # its cgroup, or one above it, is pinned at its limit
+    commit_short: bool | None = None  # little may still be promised; of the whole machine
+    alloc_failed: bool | None = None  # the kernel refused memory to anybody lately
     cause: str | None = None  # id of the latest event about it
 
 

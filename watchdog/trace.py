@@ -278,7 +278,20 @@ _READERS: dict[str, Any] = {
     "group": _plain(
         Group,
         frozenset(
-            {"t", "up", "anon", "shmem", "file", "kernel", "swap", "usage", "limit", "low", "high"}
+            {
+                "t",
+                "up",
+                "anon",
+                "shmem",
+                "file",
+                "kernel",
+                "swap",
+                "usage",
+                "limit",
+                "low",
+                "high",
+                "stall_us",
+            }
         ),
         frozenset({"unit", "cgroup"}),
     ),

@@ -236,7 +236,7 @@ class Watcher:
             if isinstance(item, Event):
                 counted = self._kept_count() if item.kind.startswith("oom.") else {}
                 self.desk.take(item, kept | counted)
-                if item.kind.startswith("leak."):
+                if item.kind.startswith(("leak.", "limit.", "commit.")):
                     self._persist(urgent=True)
             elif isinstance(item, Order):
                 self.desk.carry_out(item)

@@ -96,6 +96,10 @@ class _Composer:
         if when.get("oom_kill") and table.get("for", 0.0) >= OOM_RECENT_S:
             most = words.duration(OOM_RECENT_S)
             self.refuse(f"{at}.for", f"with oom_kill expected less than {most}: so long it holds")
+        if when.get("alloc_failed") and table.get("for", 0.0) >= OOM_RECENT_S:
+            most = words.duration(OOM_RECENT_S)
+            self.refuse(f"{at}.for", f"with alloc_failed expected less than {most}: so long it "
+                        "holds")  # fmt: skip
         if "user" in match:
             match["user"] = self.uids(f"{at}.match.user", match["user"])
         return Policy(

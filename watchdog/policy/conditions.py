@@ -66,6 +66,19 @@ def conditions(when: When, s: Subject, pressure: bool | None, now: float) -> lis
             "the kernel has not killed it for lack of memory" if at is None else
             "the kernel killed it for lack of memory "
             f"{words.duration(max(0.0, now - at))} ago", "oom_kill")  # fmt: skip
+    if when.limit_pressed is not None:
+        pressed = s.limit_pressed
+        add("limit_pressed", pressed,
+            "it presses against its memory limit" if pressed
+            else "it does not press against a memory limit", "limit")  # fmt: skip
+    if when.commit_short is not None:
+        add("commit_short", s.commit_short,
+            "little memory may still be promised" if s.commit_short
+            else "memory may still be promised", "commit_limit")  # fmt: skip
+    if when.alloc_failed is not None:
+        add("alloc_failed", s.alloc_failed,
+            "the kernel refused memory to somebody within the last minute" if s.alloc_failed
+            else "the kernel has not refused memory lately", "kernel log")  # fmt: skip
     return found
 
 

@@ -107,6 +107,9 @@ class _When(_Table):
     pressure: Annotated[Any, PlainValidator(quantity.switch)] = None
     limit_above: Annotated[Any, PlainValidator(quantity.share)] = None
     oom_kill: Annotated[Any, PlainValidator(quantity.only_true)] = None
+    limit_pressed: Annotated[Any, PlainValidator(quantity.only_true)] = None
+    commit_short: Annotated[Any, PlainValidator(quantity.only_true)] = None
+    alloc_failed: Annotated[Any, PlainValidator(quantity.only_true)] = None
 
 
 class _Policy(_Table):

@@ -76,6 +76,9 @@ class When(NamedTuple):
     pressure: bool | None = None
     limit_above: float | None = None  # share of the unit's own limit
     oom_kill: bool | None = None
+    limit_pressed: bool | None = None
+    commit_short: bool | None = None
+    alloc_failed: bool | None = None
 
 
 class Policy(NamedTuple):

@@ -16,6 +16,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history.entities import Trend
 from watchdog.history.world import World, private_bytes, used_bytes
+from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
 from watchdog.judge.proven import excess_bytes
 from watchdog.policy.match import protected, weight
@@ -30,8 +31,11 @@ FRESH_BUCKETS = 6
 _STAGES = ("none", "suspected", "confirmed")
 
 
-def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Iterator[Subject]:
+def subjects(
+    world: World, oom_killed: Mapping[str, float], exhaustion: Exhaustion, now: float
+) -> Iterator[Subject]:
     """Every process and every unit with a cgroup of its own; `oom_killed`: subject key -> when."""
+    commit_short, alloc_failed = exhaustion.commit.short(), exhaustion.refusals.recent(now)
     members: dict[str, list[Trend]] = {}
     counted = world.host is not None and world.host.oom_kill is not None
     for ident, row in world.rows.items():
@@ -40,15 +44,19 @@ def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Itera
             members.setdefault(row[UNIT], []).append(trend)
         key = f"{ident[0]}:{ident[1]}"
         who = world.who.get(ident)
+        cgroup = who.cgroup if who else None
         yield _identified(world, ident)._replace(
             age_s=world.age_s(ident, now),
             resident_bytes=row[RSS],
             growth_bytes_per_s=trend.recent_rate(),
             leak=trend.stage,
             exhausts_in_s=_exhausts_in(trend),
-            limit_share=_limit_share(world, who.cgroup if who else None),
+            limit_share=_limit_share(world, cgroup),
             oom_killed_up=oom_killed.get(key),
             oom_counted=counted,
+            limit_pressed=exhaustion.limits.pressed(cgroup),
+            commit_short=commit_short,
+            alloc_failed=alloc_failed,
             cause=trend.event,
         )
     for group in world.groups.values():
@@ -69,6 +77,9 @@ def subjects(world: World, oom_killed: Mapping[str, float], now: float) -> Itera
             limit_share=_limit_share(world, group.cgroup),
             oom_killed_up=oom_killed.get(f"unit:{group.unit}"),
             oom_counted=counted,
+            limit_pressed=exhaustion.limits.pressed(group.cgroup),
+            commit_short=commit_short,
+            alloc_failed=alloc_failed,
             cause=worst.event,
         )
 

@@ -14,6 +14,7 @@ from watchdog.facts import CgroupKills, Group
 UNLIMITED_BYTES = 1 << 60
 # A look at every cgroup's kill count is bounded (20 us each): past this the rest is left out.
 SCAN_MAX = 10_000
+NEAR = 0.9
 # systemd-oomd counts here what it killed in a cgroup (src/oom/oomd-util.c of systemd).
 OOMD_XATTR = "user.oomd_kill"
 
@@ -138,6 +139,9 @@ class Cgroups:
         if kernel is None:  # before 5.18 the parts are told, not the sum
             parts = ("kernel_stack", "pagetables", "percpu", "sock", "slab")
             kernel = sum(stat.get(key, 0) for key in parts)
+        usage, limit = self._number(path, "memory.current"), self._number(path, "memory.max")
+        high = self._number(path, "memory.high")
+        near = is_near(usage, limit) or is_near(usage, high)
         return Group(
             t, up, _own_unit(path), path,
             anon=stat.get("anon"),
@@ -145,12 +149,16 @@ class Cgroups:
             file=stat.get("file"),
             kernel=max(0, kernel - stat.get("slab_reclaimable", 0)),
             swap=self._number(path, "memory.swap.current"),
-            usage=self._number(path, "memory.current"),
-            limit=self._number(path, "memory.max"),
+            usage=usage,
+            limit=limit,
             low=self._number(path, "memory.low") or None,
-            high=self._number(path, "memory.high"),
+            high=high,
             events=self._events(path),
+            stall_us=self._stall(path) if near else None,
         )  # fmt: skip
+
+    def _stall(self, path: str) -> int | None:
+        return procfs.parse_pressure(self._file(path, "memory.pressure") or b"").get("full")
 
     def _read_v1(self, t: float, up: float, path: str) -> Group | None:
         raw = self._file(path, "memory.stat")
@@ -158,6 +166,8 @@ class Cgroups:
             return None
         stat = procfs.parse_counters(raw)
         control = procfs.parse_counters(self._file(path, "memory.oom_control") or b"")
+        counts = {"oom_kill": control.get("oom_kill"), "max": self._number(path, "memory.failcnt")}
+        events = {key: count for key, count in counts.items() if count is not None}
         return Group(
             t, up, _own_unit(path), path,
             anon=stat.get("total_rss"),
@@ -167,8 +177,13 @@ class Cgroups:
             swap=stat.get("total_swap"),
             usage=self._number(path, "memory.usage_in_bytes"),
             limit=self._number(path, "memory.limit_in_bytes"),
-            events={"oom_kill": control["oom_kill"]} if "oom_kill" in control else None,
+            events=events or None,
         )  # fmt: skip
+
+
+def is_near(usage: int | None, bound: int | None) -> bool:
+    """Whether a cgroup is so near its limit that it is looked at more often."""
+    return usage is not None and bound is not None and usage >= NEAR * bound
 
 
 def _own_unit(path: str) -> str | None:

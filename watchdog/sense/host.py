@@ -11,6 +11,7 @@ EVENTS = (
     "workingset_refault_file", "thp_fault_alloc", "thp_fault_fallback", "thp_collapse_alloc",
     "thp_split_page", "thp_swpout", "compact_stall",
 )  # fmt: skip
+FILES = ("meminfo", "pressure/memory", "vmstat", "sys/vm/overcommit_memory")
 
 
 class HostFiles:
@@ -18,7 +19,7 @@ class HostFiles:
 
     def __init__(self, root: str = "/proc") -> None:
         self._root = root
-        self._fds = {name: self._open(name) for name in ("meminfo", "pressure/memory", "vmstat")}
+        self._fds = {name: self._open(name) for name in FILES}
         self.told: dict[str, int] = {}  #: all that meminfo and vmstat said at the last reading
         self.boot_id = self._text("sys/kernel/random/boot_id")
         self.btime = procfs.parse_counters(self._slurp("stat")).get("btime")
@@ -35,6 +36,7 @@ class HostFiles:
         memory = procfs.parse_kb(self._kept("meminfo"))
         pressure = procfs.parse_pressure(self._kept("pressure/memory"))
         vmstat = procfs.parse_counters(self._kept("vmstat"))
+        mode = self._kept("sys/vm/overcommit_memory").strip()
         self.told = memory | {key: vmstat[key] for key in EVENTS if key in vmstat}
         stalls = [count for key, count in vmstat.items() if key.startswith("allocstall_")]
         if stalls:  # one a zone
@@ -51,6 +53,11 @@ class HostFiles:
             psi_some_us=pressure.get("some"),
             psi_full_us=pressure.get("full"),
             oom_kill=vmstat.get("oom_kill"),
+            commit_limit=memory.get("CommitLimit"),
+            committed=memory.get("Committed_AS"),
+            overcommit=int(mode) if mode.isdigit() else None,
+            shmem=memory.get("Shmem"),
+            slab=memory.get("SUnreclaim"),
         )
 
     def _open(self, name: str) -> int | None:

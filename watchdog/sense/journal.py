@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.facts import KernelLine
-from watchdog.oom_report import lines
+from watchdog.oom_report import failure, lines
 from watchdog.oom_report.assemble import Assembler, interesting
 from watchdog.sense import mark
 from watchdog.sense.mark import Mark
@@ -200,7 +200,9 @@ class _Printer:
         usec = told["usec"]
         up = None if usec is None else usec / 1e6
         self._assembler.feed(KernelLine(told["t"], up, line, told["boot_id"]))
-        return self._seen <= WHOLE or not idle or interesting(line)
+        if self._seen <= WHOLE or not idle or interesting(line):
+            return True
+        return failure.interesting(line) or failure.task(line) is not None
 
 
 def _follow(reader: Any, fd: int, printer: _Printer, options: Options) -> None:

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 
 from watchdog.clock import Clock
-from watchdog.facts import PID, START, CgroupKills, Fact, Host, Who
+from watchdog.facts import PID, START, CgroupKills, Fact, Group, Host, Who
 from watchdog.sense import container
-from watchdog.sense.cgroups import Cgroups
+from watchdog.sense.cgroups import Cgroups, is_near
 from watchdog.sense.host import HostFiles
 from watchdog.sense.processes import Processes
 
 CENSUS_S = 30.0
 # Cgroups between censuses: those of the hot processes, at most so many (13 us a file, 8 files).
 HOT_GROUPS_MAX = 64
+NEAR_GROUPS_MAX = 32
 
 
 class Senses:
@@ -26,6 +27,7 @@ class Senses:
         # There vmstat counts the kills of the whole machine, most of which are out of sight.
         self.container = container.inside(proc)
         self.paths: dict[tuple[int, int], str] = {}
+        self.near: dict[str, int] = {}  # cgroups that are looked at between censuses: their shmem
         self.next_up = clock.boottime()
         self.next_census = self.next_up
 
@@ -60,9 +62,12 @@ class Senses:
             alive = {(row[PID], row[START]) for row in sweep.rows}
             self.paths = {ident: path for ident, path in self.paths.items() if ident in alive}
             paths = set(self.paths.values())
+            self.near.clear()
         else:
-            paths = self._hot_paths()
-        yield from self.cgroups.read(t, up, paths)
+            paths = self._hot_paths() | set(self.near)
+        for group in self.cgroups.read(t, up, paths):
+            self._watch(group)
+            yield group
         yield sweep
 
     def read_host(self, t: float, up: float) -> Host:
@@ -74,6 +79,13 @@ class Senses:
         """Every cgroup's kill count now, and a census at the next reading."""
         self.next_up = self.next_census = up = self.clock.boottime()
         return self.cgroups.kills(self.clock.wall(), up)
+
+    def _watch(self, group: Group) -> None:
+        """A cgroup near its limit is read at each sweep as well."""
+        path = group.cgroup or ""
+        pressed = is_near(group.usage, group.limit) or is_near(group.usage, group.high)
+        if pressed and len(self.near) < NEAR_GROUPS_MAX:
+            self.near[path] = group.shmem or 0
 
     def _place(self, who: Who) -> None:
         if who.cgroup:

@@ -49,6 +49,8 @@ OTHER = Kind("b02db209a2f94d389a5ee878535b79c0", NOTICE)
 def kind(event: Mapping[str, Any]) -> Kind:
     """The kind of one event (as its JSON object), its priority by what happened."""
     found = KINDS.get(str(event.get("event")), OTHER)
+    if event.get("state") == "ended":
+        return found._replace(priority=INFO)
     if event.get("event") in ("policy.action", "guard.action"):
         match event.get("outcome"):
             case "would" | "gone" | "cooldown" | "protected" | "changed":

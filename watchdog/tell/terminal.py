@@ -37,6 +37,12 @@ _HEADS = {
     "watchdog.recovered": "recovered",
     "watchdog.dropped": "dropped",
 }
+# What these have to say is over.
+_OVER = {
+    "limit.pressed": "limit no longer pressed",
+    "commit.short": "commit limit no longer near",
+    "alloc.failed": "allocations no longer fail",
+}
 _NO_VICTIM = {
     "panic": "the kernel panicked",
     "no-victim": "the kernel found nobody whom it may kill",
@@ -138,6 +144,12 @@ def _say(event: Mapping[str, Any]) -> tuple[str, str]:
     if kind == "oom.kill":
         return head, ": " + _oom_kill(event, entity)
     because = _because(event)
+    if kind in _OVER:
+        if event.get("state") == "ended":
+            head = _OVER[kind]
+        if not entity and kind == "limit.pressed":
+            entity = _text(event, "cgroup") or ""
+        because = because[:2]
     return head, "".join(f": {part}" for part in (entity, "; ".join(because)) if part)
 
 
