@@ -1,13 +1,15 @@
 """Looks: what the engine asks to see, by real children, comes back as facts."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
-from watchdog import looks
+from watchdog import looks, procfs
 from watchdog.child import Children
 from watchdog.clock import RealClock
-from watchdog.facts import CgroupKills, Look, Looked
+from watchdog.facts import CgroupKills, Look, Looked, Parts
 from watchdog.looks import Looks
 
 
@@ -92,3 +94,30 @@ def test_what_fails_is_said_in_the_answer(world, tmp_path, monkeypatch, text, sa
     found.ask(Look("claims-1", "claims", 1.0))
     (answer,) = until()
     assert answer.entries == () and says in (answer.problem or "").replace("status", "exit")
+
+
+def own_start():
+    return procfs.parse_stat(Path("/proc/self/stat").read_bytes()).start_ticks
+
+
+def test_a_look_at_the_parts_of_a_process(world):
+    found, until = world
+    me = (os.getpid(), own_start())
+    found.ask(Look("parts-1", "parts", 1.0, process=(me[0], me[1] + 1)))  # somebody else's number
+    found.ask(Look("parts-2", "parts", 1.0, process=me))
+    (answer,) = until()
+    assert isinstance(answer, Parts) and answer.look_id == "parts-2"
+    assert (answer.pid, answer.start) == me and answer.threads >= 1
+    named = ("heap", "arenas", "stacks", "mappings", "files")
+    assert all(getattr(answer, part) is not None for part in named)
+    assert 0 < sum(getattr(answer, part) for part in named) <= answer.anon * 2
+    assert not found.waiting and found.parts is None
+
+
+def test_looks_at_parts_wait_in_a_short_line(world):
+    found, until = world
+    for number in range(20):
+        found.ask(Look(f"parts-{number}", "parts", 1.0, process=(1 << 30, 1)))
+    assert len(found.waiting) == looks.QUEUE_MAX and found.parts is not None
+    found.ask(Look("claims-1", "claims", 1.0))  # and others do not wait behind them
+    assert until()[0].look_id == "claims-1"

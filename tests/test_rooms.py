@@ -13,11 +13,13 @@ PACKAGE = TOP / "watchdog"
 
 # A pure room may import the rooms before it.
 PURE = (
-    "facts", "words", "procfs", "memory", "host_memory", "oom_report", "history", "judge",
+    "facts", "words", "procfs", "parts", "memory", "host_memory", "oom_report", "history", "judge",
     "policy", "trace", "engine", "overview",
 )  # fmt: skip
 EFFECT = ("sense", "store", "act", "tell", "child")
-GROUND = frozenset({"facts", "words", "procfs", "memory", "host_memory", "clock", "child", "wire"})
+GROUND = frozenset(
+    {"facts", "words", "procfs", "parts", "memory", "host_memory", "clock", "child", "wire"}
+)
 
 IMPURE = frozenset({
     "os", "time", "signal", "open", "sqlite3", "psutil", "systemd", "subprocess", "socket",

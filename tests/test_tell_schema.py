@@ -15,9 +15,15 @@ LEAK = {
     **WHO, "scope": "process", "rate_bytes_per_s": 1.0, "confidence": 0.5, "resident_bytes": 1,
     "since": 1.0, "exhausts_in_s": None, "exhausts_in_low_s": None, "exhausts_in_high_s": None,
 }  # fmt: skip
+HINTS = {
+    "part": "heap", "part_bytes": 2, "grew_bytes": 1, "grew_in_s": 5.0, "runtime": "cpython",
+    "heap_cap_bytes": None, "heap_cap_from": None, "threads": 1, "descriptors": None, "arenas": 0,
+    "thp_bytes": 0, "next": ["x"],
+}  # fmt: skip
 ACTION = {**WHO, "do": "kill", "mode": "observe", "outcome": "would"}
 BODIES: dict[str, dict[str, Any]] = {
     "leak": LEAK,
+    "leak.hints": {**WHO, "scope": "process", "hints": HINTS},
     "pressure": {"scope": "host"},
     "oom.kill": {**WHO, "victim": {"pid": 1, "comm": "x"}, "scope": None},
     "oom.unattributed": {
@@ -110,6 +116,11 @@ def test_it_is_a_schema_and_every_kind_has_a_form() -> None:
         event("leak.confirmed", confidence=None),
         event("leak.confirmed", scope="galaxy"),
         event("leak.confirmed", part="file"),
+        event("leak.confirmed", hints={}),
+        event("leak.confirmed", hints=HINTS | {"part": "else"}),
+        event("leak.hints", hints=None),
+        event("leak.hints", hints=HINTS | {"next": []}),
+        event("leak.hints", hints=HINTS | {"next": ["\x1b"]}),
         event("leak.confirmed", comm="two\nlines"),
         event("leak.confirmed", unit="\x1b[2J"),
         event("leak.confirmed", t="now"),

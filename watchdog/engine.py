@@ -29,6 +29,7 @@ from watchdog.facts import (
     Looked,
     Order,
     Outcome,
+    Parts,
     Said,
     Sweep,
     Tick,
@@ -37,9 +38,10 @@ from watchdog.facts import (
 from watchdog.history import entities, lives
 from watchdog.history.entities import Trend
 from watchdog.history.world import GONE_MAX, Gone, World, used_bytes
-from watchdog.judge import hidden, stage
+from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.kills import Kills
+from watchdog.judge.looking import Looking
 from watchdog.judge.proven import prove
 from watchdog.judge.telling import Telling
 from watchdog.policy import view
@@ -68,6 +70,7 @@ class Engine:
         self.world = World()
         self.kills = Kills(self.world)
         self.exhaustion = Exhaustion(self.world)
+        self.looking = Looking(self.world)
         self.decider = Decider(rules, kept)
         self.healthy = True
         self.judged: Host | None = None  # the reading that health was last judged from
@@ -105,6 +108,8 @@ class Engine:
             return self._outcome(fact)
         if isinstance(fact, Said):
             return self._said(fact)
+        if isinstance(fact, Parts):
+            return self._told(self.looking.take(fact))
         return self._of_kills(fact)
 
     def finish(self) -> list[Out]:
@@ -196,6 +201,8 @@ class Engine:
             change = stage.step(trend, closed, trend.last_up - trend.first_up, ending)
             key, entity = f"unit:{unit}", Entity(unit=unit)
             out += self._leak(change, trend, key, entity, used_bytes(group), group.t)
+            if trend.stage != "none":
+                self.looking.unit(unit, trend, group)
         self.units_due.clear()
         return out
 
@@ -225,6 +232,9 @@ class Engine:
                 out += self._leak(
                     change, trend, f"{ident[0]}-{ident[1]}", world.entity(ident), row[RSS], sweep.t
                 )
+            if trend.stage != "none":
+                calm = self.healthy and not self.pressed
+                out += self.looking.step(ident, trend, sweep.t, calm)
         for ident in sorted(gone, key=lambda one: (one[1], world.trends[one].kib)):
             trend, entity = world.trends[ident], world.entity(ident)
             out += self._life_over(ident, trend, entity, sweep)
@@ -270,22 +280,20 @@ class Engine:
     ) -> list[Out]:  # fmt: skip
         if change is None:
             return []
-        found = change.found
-        body: dict[str, Any] = {
-            **entity._asdict(),
-            "scope": "process" if entity.pid is not None else "unit",
-            "rate_bytes_per_s": round(found.growth.rate) if found else None,
-            "confidence": found.confidence if found else None,
-            "resident_bytes": resident,
-            "since": trend.since_t,
-            "exhausts_in_s": _tenths(found.exhausts_in_s if found else None),
-            "exhausts_in_low_s": _tenths(found.exhausts_in_low_s if found else None),
-            "exhausts_in_high_s": _tenths(found.exhausts_in_high_s if found else None),
-        }
+        body = leak_told.body(change, trend, entity, resident)
         up = None if self.world.host is not None and self.world.host.up is None else trend.last_up
         event = self._event(
             change.kind, f"{identity}-{trend.episode}", t, up, change.because, body, trend.event
         )
+        ident = None if entity.pid is None else (entity.pid, entity.start or 0)
+        if change.kind == "leak.confirmed":
+            hints = self.looking.confirmed(ident, entity.unit, trend, event.id)
+            event = event._replace(
+                because=change.because + (hints.because if hints else ()),
+                body=body | {"hints": hints.body if hints else None},
+            )
+        elif change.kind == "leak.cleared":
+            self.looking.forget(ident, entity.unit)
         trend.event = None if change.kind == "leak.cleared" else event.id
         return [event]
 
@@ -448,7 +456,3 @@ class Engine:
         boot = boot_id or self.boot_id
         event_id = f"{kind}-{(boot or 'unknown')[:8]}-{identity}"
         return Event(kind, event_id, cause, t, up, boot, self.host, because, body)
-
-
-def _tenths(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)

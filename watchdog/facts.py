@@ -267,24 +267,58 @@ class Looked(NamedTuple):
     problem: str | None = None
 
 
+class Parts(NamedTuple):
+    """The answer to a Look for parts: what one process holds, in bytes; None where it is not known.
+
+    ``anon`` is all anonymous memory and swap; ``heap`` (that brk moves), ``arenas`` (glibc's
+    others), ``stacks``, ``mappings`` (other anonymous ones) and ``files`` (private copies of pages
+    of files) add up to it. ``thp`` lies in all of them, ``shmem`` beside them. ``go``: it has the
+    heap of a Go program; ``libraries`` are those that tell a runtime.
+    """
+
+    t: float
+    up: float | None
+    look_id: str
+    pid: int
+    start: int
+    anon: int | None = None
+    shmem: int | None = None
+    swap: int | None = None
+    pagetables: int | None = None
+    thp: int | None = None
+    heap: int | None = None
+    arenas: int | None = None
+    stacks: int | None = None
+    mappings: int | None = None
+    files: int | None = None
+    threads: int | None = None
+    descriptors: int | None = None
+    arena_count: int | None = None
+    stack_count: int | None = None
+    maps: int | None = None
+    go: bool | None = None
+    libraries: tuple[str, ...] = ()
+
+
 Fact = (
     Host | Sweep | Who | Group | KernelLine | Tick | Outcome | Said
-    | CgroupKills | LogState | Earlier | Looked
+    | CgroupKills | LogState | Earlier | Looked | Parts
 )  # fmt: skip
 
 
 class Look(NamedTuple):
     """What the engine asks for: facts, not deeds.
 
-    ``what`` is "counts" (a census and all cgroups' kill counts, which come as ordinary facts) or
+    ``what`` is "counts" (a census and all cgroups' kill counts, which come as ordinary facts),
     "claims" (answered by a Looked with this ``id``; the journal from ``since_t`` on, and the state
-    of ``units``).
+    of ``units``) or "parts" (answered by a Parts about ``process``, if it is still there).
     """
 
     id: str
     what: str
     since_t: float
     units: tuple[str, ...] = ()
+    process: Ident | None = None
 
 
 class Event(NamedTuple):

@@ -22,6 +22,7 @@ from watchdog.facts import (
     Looked,
     Missing,
     Outcome,
+    Parts,
     PastKill,
     Row,
     Said,
@@ -152,13 +153,14 @@ _REQUIRED: dict[type[Any], tuple[str, ...]] = {
     KernelLine: ("line",),
     Outcome: ("order_id", "outcome", "detail"),
     LogState: ("state",),
+    Parts: ("look_id", "pid", "start"),
     PastKill: ("identity", "lines"),
     Said: ("kind", "identity", "because", "body"),
 }
 _NAMES: dict[type[Any], str] = {
     Host: "host", Who: "who", Group: "group", KernelLine: "kmsg", Tick: "tick",
     Outcome: "outcome", Said: "said", CgroupKills: "cgroup_kills", LogState: "log",
-    Looked: "looked", Earlier: "earlier",
+    Looked: "looked", Earlier: "earlier", Parts: "parts",
 }  # fmt: skip
 
 
@@ -196,6 +198,13 @@ def _looked(value: dict[str, Any]) -> Looked:
     problem = value.get("problem")
     said = words.safe(problem) if isinstance(problem, str) else None
     return Looked(value["t"], value.get("up"), value["look_id"], tuple(entries), units, said)
+
+
+def _parts(value: dict[str, Any]) -> Parts:
+    found: Parts = _PARTS(value)
+    go = value.get("go") is True if "go" in value else None
+    libraries = [one for one in _list(value, "libraries") if isinstance(one, str)]
+    return found._replace(go=go, libraries=tuple(map(words.safe, libraries)))
 
 
 def _earlier_line(fact: Earlier) -> dict[str, Any]:
@@ -257,7 +266,11 @@ def _list(value: dict[str, Any], key: str) -> list[Any]:
 
 
 _KILL_TEXTS = frozenset({"boot_id", "identity", "comm", "exe", "unit", "cgroup"})
+_PARTS = _plain(
+    Parts, frozenset(Parts._fields) - {"look_id", "go", "libraries"}, frozenset({"look_id"})
+)
 _READERS: dict[str, Any] = {
+    "parts": _parts,
     "cgroup_kills": _cgroup_kills,
     "looked": _looked,
     "earlier": _earlier,

@@ -20,6 +20,7 @@ CRITICAL, ERROR, WARNING, NOTICE, INFO = 2, 3, 4, 5, 6
 KINDS: Mapping[str, Kind] = {
     "leak.suspected": Kind("97b8bf4bdf4d4893b705feab3a3e8777", NOTICE),
     "leak.confirmed": Kind("effbf3a346b547deaa14d56e57930d7d", WARNING),
+    "leak.hints": Kind("b3546822b72e40e09ab6141434481836", NOTICE),
     "leak.cleared": Kind("38f75daaaeea465bb84fc5f2b1e87b96", INFO),
     "leak.advisory": Kind("bb6513dab5d44e6cacfaeed764662301", NOTICE),
     "limit.pressed": Kind("f82e895940cd483ba04f13e53070e881", WARNING),

@@ -18,6 +18,7 @@ _ENTITY = ("pid", "start", "comm", "exe", "uid", "unit", "inner", "container")
 _HEADS = {
     "leak.suspected": "leak suspected",
     "leak.confirmed": "leak confirmed",
+    "leak.hints": "where the leak lies",
     "leak.cleared": "leak cleared",
     "leak.advisory": "slow growth",
     "limit.pressed": "limit pressed",
@@ -53,6 +54,7 @@ _RED, _YELLOW, _GREEN, _CYAN, _DIM, _BOLD = "31", "33", "32", "36", "2", "1"
 _COLOURS = {
     "leak.suspected": _YELLOW,
     "leak.confirmed": "1;33",
+    "leak.hints": _YELLOW,
     "leak.cleared": _GREEN,
     "limit.pressed": _YELLOW,
     "commit.short": _YELLOW,
