@@ -128,6 +128,21 @@ def test_odd_fields_are_left_out(made: Made) -> None:
     assert m.settings["swappiness"] is None
 
 
+def test_the_calmest_of_several_readings_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends meanwhile is in the one file still and in the other no more."""
+    free = iter([100, 900, 200, 260, 300, 700, 310, 800, 320, 900])  # before, after, before, …
+
+    def slurp(path: str) -> bytes:
+        if path.endswith("/meminfo"):
+            return f"MemTotal: 1000 kB\nMemFree: {next(free)} kB\n".encode()
+        return b""
+
+    monkeypatch.setattr(sense, "_slurp", slurp)
+    assert sense.read(1.0, None).meminfo["MemFree"] == 200 * 1024
+    free = iter([100, 900, 250, 250])
+    assert sense.read(1.0, None).meminfo["MemFree"] == 250 * 1024
+
+
 def test_huge_pages_of_two_sizes(made: Made) -> None:
     made.write("proc/meminfo", "MemTotal: 8388608 kB\nHugetlb: 3145728 kB\n")
     for size, numbers in ((2048, (512, 100, 20, 0)), (1048576, (2, 1, 0, 1))):

@@ -3,6 +3,7 @@ only commands use it; the daemon reads `sense.host`."""
 
 import os
 import re
+import time
 from collections.abc import Callable
 
 from watchdog import host_memory, procfs, words
@@ -10,7 +11,9 @@ from watchdog.host_memory import Memory, Mount, Pool, Zram
 
 Used = Callable[[bytes], tuple[int, int] | None]
 TRIES = 5
+PAUSE_S = 0.005  # a process of some hundred MiB is gone within that
 SKEW = 2000  # as a part of the memory
+MOVING = ("MemFree", "AnonPages", "Cached")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _POOL = re.compile(r"hugepages-(\d{1,12})kB")
 
@@ -71,14 +74,20 @@ def _counters(proc: str) -> tuple[dict[str, int], dict[str, int], int | None]:
     """meminfo, vmstat and the pages that the CPUs keep, of nearly one moment.
 
     They are read one right after the other, and again where much came free or was taken
-    meanwhile: a process that ends in between moves its pages from one file to another.
+    meanwhile: a process that ends in between moves its pages from one file to another. Of several
+    tries the calmest counts.
     """
-    for _ in range(TRIES):
+    tries: list[tuple[int, dict[str, int], list[bytes]]] = []
+    while len(tries) < TRIES:
+        if tries:
+            time.sleep(PAUSE_S)
         raw = [_slurp(f"{proc}/{name}") for name in ("meminfo", "zoneinfo", "vmstat", "meminfo")]
-        told = procfs.parse_kb(raw[0])
-        moved = procfs.parse_kb(raw[3]).get("MemFree", 0) - told.get("MemFree", 0)
-        if abs(moved) * SKEW <= told.get("MemTotal", 0):
+        told, later = procfs.parse_kb(raw[0]), procfs.parse_kb(raw[3])
+        moved = max(abs(later.get(key, 0) - told.get(key, 0)) for key in MOVING)
+        tries.append((moved, told, raw))
+        if moved * SKEW <= told.get("MemTotal", 0):
             break
+    _, told, raw = min(tries, key=lambda one: one[0])
     return told, procfs.parse_counters(raw[2]), host_memory.per_cpu_pages(raw[1])
 
 
