@@ -72,3 +72,29 @@ def of_boot(db: sqlite3.Connection, boot_id: str, prefix: str) -> Iterator[Entit
             (boot_id, prefix, prefix),
         ),
     )
+
+
+def of_keys(
+    db: sqlite3.Connection, keys: Iterable[str], begin: bool = False
+) -> Iterator[EntityRecord]:
+    """Those with one of these keys, or whose key begins so, of all boots, the oldest first; for a
+    reader."""
+    same = "substr(key, 1, length(?1)) = ?1" if begin else "key = ?1"
+    for key in keys:
+        yield from map(
+            EntityRecord._make,
+            db.execute(
+                "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity"  # noqa: S608
+                f" WHERE {same} ORDER BY first_t LIMIT 100",
+                (key,),
+            ),
+        )
+
+
+def keys(db: sqlite3.Connection, prefix: str) -> list[str]:
+    """All keys that begin so, for a reader."""
+    rows = db.execute(
+        "SELECT DISTINCT key FROM entity WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
+        (prefix,),
+    )
+    return [key for (key,) in rows]
