@@ -137,6 +137,26 @@ def test_two_cpus_at_the_same_time(first: str, second: str) -> None:
     assert sorted(dead(found)) == sorted(dead(want))
 
 
+@pytest.mark.parametrize("first", ["el7", "6.19", "5.15", "4.19-group"])
+@pytest.mark.parametrize("second", ["5.4", "6.12", "4.4"])
+def test_two_machines_in_one_log(first: str, second: str) -> None:
+    """A log server writes the lines of several machines one among the other."""
+    one = [f"Nov 23 05:31:08 node-1 kernel: {line}" for line in text_of(first)]
+    two = [f"Nov 23 05:31:08 10.0.0.2 kernel: {line}" for line in text_of(second)]
+    mixed = [line for pair in zip(one, two, strict=False) for line in pair]
+    size = min(len(one), len(two))
+    found = read(mixed + one[size:] + two[size:])
+    want = {"node-1": read(one), "10.0.0.2": read(two)}
+    assert {report.host for report in found} == set(want)
+    for host, (other,) in want.items():
+        (report,) = (one for one in found if one.host == host)
+        assert dead([report]) == dead([other])
+        assert (report.scope, report.cgroup, report.task_cgroup, report.tasks_count) == (
+            other.scope, other.cgroup, other.task_cgroup, other.tasks_count
+        )  # fmt: skip
+        assert report.memory == other.memory
+
+
 @pytest.mark.parametrize("name", ERAS)
 def test_a_storm_of_one_kind(name: str) -> None:
     text = [line for n in range(20) for line in text_of(name, 2098_377_504 + n * 90_000)]

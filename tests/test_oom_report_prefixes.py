@@ -274,6 +274,47 @@ def split_summary(made: list[Record]) -> list[str]:
     return out
 
 
+def listed(made: list[Record]) -> list[str]:
+    """As Ansible prints the lines of a command."""
+    inside = [f"        {json.dumps(line)}," for line in each(clock)(made)]
+    return ["ok: [host-17] => {", '    "stdout_lines": [', *inside, "    ]", "}"]
+
+
+def console_output(made: list[Record]) -> list[str]:
+    """As a cloud prints the console of a machine: one string."""
+    text = "\r\n".join(each(clock)(made))
+    return [json.dumps({"InstanceId": "i-0a1b", "Output": text, "Timestamp": "2026-11-23"})]
+
+
+def log_entries(made: list[Record]) -> list[str]:
+    """As a cloud's log viewer prints a list of entries."""
+    out = ["["]
+    for record in made:
+        payload = {"MESSAGE": record.text, "SYSLOG_IDENTIFIER": "kernel", "_TRANSPORT": "kernel"}
+        one = {"insertId": "a", "jsonPayload": payload, "resource": {"labels": {"node": "n"}}}
+        out += (json.dumps(one | {"timestamp": "2026-11-23T05:31:08Z"}, indent=2) + ",").split("\n")
+    return [*out, "]"]
+
+
+def documents(made: list[Record]) -> list[str]:
+    out = []
+    for record in made:
+        for line in record.text.split("\n"):
+            out += ["---", "insertId: a", "jsonPayload:", f"  MESSAGE: {json.dumps(line)}"]
+            out += ["  PRIORITY: '6'", "timestamp: '2026-11-23T05:31:08Z'"]
+    return out
+
+
+def cut_syslog(made: list[Record]) -> list[str]:
+    """At the column; the lines of a boot before it show the column."""
+    before = "systemd[1]: Mounted a file system whose name is a long one of many words, /srv/data/"
+    lines_before = [f"{SYSLOG}{before}{number} and more." for number in range(8)]
+    out = []
+    for line in lines_before + each(lambda r: SYSLOG + clock(r))(made):
+        out += [line[at : at + 100] for at in range(0, len(line), 100)]
+    return out
+
+
 SYSLOG = "Nov 23 05:31:08 host kernel: "
 ISO = "2026-11-23T05:31:08.123456+01:00"
 DATES = {
@@ -397,6 +438,52 @@ FORMS: dict[str, Form] = {
     "clock of milliseconds": each(lambda r: f"[{r.usec // 1_000_000}.{r.usec // 1000 % 1000:03}] "),
     "klogd old": each(lambda r: f"Nov 23 05:31:08 host klogd: {clock(r)}"),
     "nested syslog": each(lambda r: f"Nov 23 05:31:09 loghost {SYSLOG}{clock(r)}"),
+    "phone": each(lambda r: f"<{r.level}>{clock(r)[:-1]}  (2)[1234:kworker/2:1]"),
+    "phone minus": each(lambda r: f"{clock(r)[:-1]} -(0)[822:system_server]"),
+    "phone task": each(lambda r: f"<{r.level}>{clock(r)[:-1]}  [0:  system_server: 2345] "),
+    "phone cpu": each(lambda r: f"{clock(r)[:-1]} c2   1234 "),
+    "phone cpu pid": each(lambda r: f"{clock(r)[:-1]} (CPU:2-pid:1234:system_server) "),
+    "phone date": each(lambda r: f"<4>{clock(r)[:-2]} / 11-23 05:31:08.123][2] "),
+    "netconsole": each(lambda r: f"Nov 23 05:31:08 10.0.0.7 {clock(r)}"),
+    "logcli": each(lambda _: '2026-11-23T05:31:08Z {host="h-1", job="systemd-journal"} '),
+    "logcli syslog": each(lambda _: '2026-11-23T05:31:08Z {host="h-1"} ' + SYSLOG),
+    "splunk": lambda made: [
+        f'"2026-11-23T05:31:08.0+0000","{SYSLOG}{line}","host","/var/log/messages"'
+        for line in each(clock)(made)
+    ],
+    "splunk json": as_json(lambda r: {"preview": False, "result": {"_raw": SYSLOG + r.text}}),
+    "datadog": as_json(lambda r: {"id": "a", "content": {"host": "h", "message": SYSLOG + r.text}}),
+    "vector journal": as_json(
+        lambda r: {"SYSLOG_IDENTIFIER": "kernel", "_TRANSPORT": "kernel", "message": r.text}
+    ),
+    "log viewer": log_entries,
+    "log viewer yaml": documents,
+    "console of a cloud": console_output,
+    "console of a cloud pretty": lambda made: json.dumps(
+        json.loads(console_output(made)[0]), indent=4
+    ).split("\n"),
+    "ansible lines": listed,
+    "ansible text": lambda made: [
+        "ok: [h] => {", '    "msg": ' + json.dumps("\n".join(each(clock)(made))), "}",
+    ],
+    "pdsh dates": each(lambda _: f"host-17: {DATES['english']}"),
+    "numbered bare": lambda made: [
+        f"{number:6}\t{line}" for number, line in enumerate(each(lambda _: "")(made), 1)
+    ],
+    "numbers between": lambda made: [
+        part for number, line in enumerate(each(clock)(made), 1) for part in (str(number), line)
+    ],
+    "html one line": lambda made: ["<br>".join(html.escape(one) for one in each(clock)(made))],
+    "html numbers": lambda made: [
+        re.sub(r"[\[\]()_]", lambda found: f"&#{ord(found[0])};", line)
+        for line in each(clock)(made)
+    ],
+    "xml": lambda made: [
+        f"<entry><msg>{html.escape(line)}</msg></entry>" for line in each(clock)(made)
+    ],
+    "single quotes": around("  '", "',"),
+    "box": around("│ ", " │"),
+    "cut at 100 syslog": cut_syslog,
     "mail quote": around("> ", ""),
     "mail quotes": around("> > >", ""),
     "mail quote bar": around("| ", ""),

@@ -22,6 +22,7 @@ __all__ = ["Assembler", "Forged", "Invoker", "Other", "Report", "Victim"]
 QUIET_S = 0.5  # after its kill line a report is over when nothing more of it came for so long
 CUT_OFF_S = 10.0  # a dump without a kill line: slow consoles take 30 ms a line
 FORGED_MAX = 64
+HOSTS_MAX = 256
 
 # A line that holds none of these can neither open a report nor count as a kill.
 MARKS = (
@@ -52,10 +53,16 @@ def interesting(line: str) -> bool:
 
 
 class Assembler:
-    """Feed it lines and time; it gives reports. One for each stream of lines."""
+    """Feed it lines and time; it gives reports. One for each stream of lines.
+
+    A saved log can hold the lines of several machines, one among the other: each has its own
+    reports. A line that names no machine belongs to the one before.
+    """
 
     def __init__(self) -> None:
         self._reports = Collector(self._misread)
+        self._host: str | None = None
+        self._elsewhere: dict[str, Collector] = {}
         self._saved: Saved | None = None  # what reads saved text; the daemon has only records
         self._last_line = KernelLine(0.0, None, "")
         self._held_seen: Seen | None = None
@@ -85,14 +92,14 @@ class Assembler:
         if self._saved is None:
             from watchdog.oom_report.saved import Saved  # 150 KiB that the daemon never needs
 
-            self._saved = Saved(self._reports.unfinished, self._reports.whole_row)
+            self._saved = Saved(self._unfinished, self._whole_row)
         return self._saved
 
     def _read(self, read: lines.Line, line: KernelLine) -> list[Report]:
         out: list[Report] = []
         seen = Seen(
             line.t, line.up, read.usec, read.stamp, read.wall, line.boot_id or read.boot_id,
-            self.number, read.caller,
+            self.number, read.caller, read.host,
         )  # fmt: skip
         if not read.kernel:
             self._claim(read.text, seen, "facility")
@@ -106,9 +113,10 @@ class Assembler:
             return out
         held = self._held_seen
         for whole in saved.wrap.feed(read):
+            self._turn_to(whole.host)
             out += self._reports.take(whole, held or seen)
             held = None
-        if self._reports.idle and not interesting(saved.wrap.text):
+        if self._none_open and not interesting(saved.wrap.text):
             saved.wrap.drop()  # else one line of others would be held for ever, and none skipped
         if saved.wrap.idle:
             self._held_seen = None
@@ -116,10 +124,32 @@ class Assembler:
             self._held_seen = seen
         return out
 
+    def _unfinished(self, text: str) -> bool:
+        return self._reports.unfinished(text)
+
+    def _whole_row(self, text: str) -> bool:
+        return self._reports.whole_row(text)
+
+    def _turn_to(self, host: str | None) -> None:
+        """Go on with the reports of this machine."""
+        if host is None or host == self._host:
+            return
+        if self._host is not None:
+            if host not in self._elsewhere and len(self._elsewhere) >= HOSTS_MAX:
+                return  # no names of machines
+            self._elsewhere[self._host] = self._reports
+            known = self._elsewhere.pop(host) if host in self._elsewhere else None
+            self._reports = known or Collector(self._misread)
+        self._host = host
+
+    @property
+    def _none_open(self) -> bool:
+        return self._reports.idle and all(one.idle for one in self._elsewhere.values())
+
     @property
     def idle(self) -> bool:
         """Whether nothing is open, so that lines without any of MARKS need not be fed."""
-        return self._reports.idle and (self._saved is None or self._saved.idle)
+        return self._none_open and (self._saved is None or self._saved.idle)
 
     def skip(self, count: int) -> None:
         """So many lines were passed over."""
@@ -143,8 +173,11 @@ class Assembler:
                 out += self._read(read, self._last_line)
             for whole in self._saved.wrap.flush():
                 if self._held_seen is not None:
+                    self._turn_to(whole.host)
                     out += self._reports.take(whole, self._held_seen)
         self._held_seen = None
+        for elsewhere in self._elsewhere.values():
+            out += elsewhere.close()
         return out + self._reports.close()
 
     def settle(self) -> list[Report]:

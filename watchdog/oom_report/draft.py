@@ -23,6 +23,7 @@ class Seen(NamedTuple):
     boot_id: str | None
     number: int
     caller: str | None = None
+    host: str | None = None
 
 
 class Draft:
@@ -155,7 +156,7 @@ class Draft:
             stuck=any(k.pid in self.stuck for k, _ in self.kills),
             pinned_by=self.pinned.get(victim.pid) if victim else None,
             suppressed=self.suppressed, unread=self.unread,
-            missing=self._missing(scope, cgroup, memory),
+            missing=self._missing(scope, cgroup, memory), host=at.host,
         )  # fmt: skip
 
     def _allocating(self) -> bool:

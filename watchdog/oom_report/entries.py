@@ -17,23 +17,37 @@ DEPTH_MAX = 4
 
 _MESSAGE_KEYS = (
     "MESSAGE", "message", "msg", "log", "line", "textPayload", "Message", "short_message",
-    "full_message", "@message", "event", "text", "body", "_raw", "raw",
+    "full_message", "@message", "event", "text", "body", "_raw", "raw", "content",
 )  # fmt: skip
-_INNER_KEYS = ("_source", "jsonPayload", "fields", "record", "data", "event", "attributes", "log")
+_INNER_KEYS = (
+    "_source",
+    "jsonPayload",
+    "fields",
+    "record",
+    "data",
+    "event",
+    "attributes",
+    "log",
+    "content",
+    "result",
+    "message",
+)
 _PROGRAM_KEYS = (
     "SYSLOG_IDENTIFIER", "syslog_identifier", "ident", "appname", "app_name", "app", "program",
     "programname", "process", "logger", "_COMM", "unit", "systemd_unit", "_SYSTEMD_UNIT",
 )  # fmt: skip
+_HOST_KEYS = ("_HOSTNAME", "hostname", "host")
 _KERNEL = frozenset(("kernel", "klogd", "kern", "kmsg", "dmesg", "vmunix", "kern-log", "-", ""))
 
 _HAS_MESSAGE = re.compile(
     r'"(?:MESSAGE|[Mm]essage|msg|log|line|textPayload|short_message|full_message|@message|event|text'
-    r'|body|_raw|raw)"\s*:'
+    r'|body|_raw|raw|content)"\s*:'
 )
 _PRETTY = re.compile(r'\s*"([\w@.-]{1,64})"\s*:\s*(.*?),?\s*$', re.DOTALL)
 _FIELD = re.compile(r"(\s*)([A-Z_][A-Z0-9_]{1,63})=(.*)$", re.DOTALL)
 _BINARY = re.compile(r"[A-Z_][A-Z0-9_]{1,63}$")
 _VERBOSE = re.compile(r"\w{2,4} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \S+ \[s=[0-9a-f]+;")
+_KEY = re.compile(r"\s*(?:- )?[A-Za-z_][\w.-]{0,60}:(?: |$)|---$")
 _SOFT = re.compile(r"=([0-9A-F]{2})")
 
 
@@ -47,6 +61,9 @@ class Entries:
         self._binary: str | None = None
         self._soft = ""
         self._printable = False  # quoted-printable was seen
+        self._in_yaml = False  # messages in YAML were seen
+        self._pretty = False  # objects over several lines were seen
+        self._counted = self._in_a_row = 0  # numbers of lines that stand on lines of their own
 
     @property
     def idle(self) -> bool:
@@ -60,13 +77,25 @@ class Entries:
         whole = self._hardened(raw.rstrip("\r\n"))
         if whole is None:
             return []
+        if self._numbers(whole):
+            return []
         out: list[Line] = []
+        several = text.pieces(whole)
+        if several is not None:
+            out = self._end()
+            return out + [text.line(one[: lines.TEXT_MAX]) for one in several if one.strip()]
         if self._fields is not None:
             if self._more(whole):
                 return out
             out = self._end()
+        if self._document(whole):
+            if text.is_yaml(whole):
+                return [*out, text.line(whole[: lines.TEXT_MAX])._replace(own=True)]
+            return out
         if self._begin(whole) or not whole.strip(" \t,[]{}"):
             return out
+        if self._pretty and whole.lstrip()[:1] == '"' and _PRETTY.match(whole):
+            return out  # between two objects: the rest of the one around them
         if "{" in whole and "}" in whole[-3:] and _HAS_MESSAGE.search(whole):
             entry = _object(whole)
             if entry is not None:
@@ -80,6 +109,22 @@ class Entries:
         if soft:
             out.append(text.line(soft))
         return out
+
+    def _document(self, raw: str) -> bool:
+        """Whether it is a line of documents in YAML."""
+        if ": " in raw[:80] and raw[:1] in " -" + "MTmtl_" and text.is_yaml(raw):
+            self._in_yaml = True
+            return True
+        return self._in_yaml and _KEY.match(raw) is not None
+
+    def _numbers(self, raw: str) -> bool:
+        """Whether it is but the number of the next line, as a copy of a web page has them."""
+        bare = raw.strip()
+        if not bare.isdecimal() or len(bare) > 7:
+            return False
+        before, self._counted = self._counted, int(bare)
+        self._in_a_row = self._in_a_row + 1 if self._counted == before + 1 else 0
+        return self._in_a_row > 1  # one alone can be the end of a wrapped name
 
     # -- quoted-printable -------------------------------------------------------------------------
 
@@ -149,7 +194,7 @@ class Entries:
             return False
         value = _scalar(found[2])
         if value is not None:
-            fields[found[1]] = value
+            fields[found[1]], self._pretty = value, True
         return True
 
     def _add(self, key: str, text: str) -> None:
@@ -229,9 +274,11 @@ def _of_fields(entry: dict[str, Any]) -> Line | None:
         ours = False  # how programs log in JSON
     found = text.line(message.rstrip("\r\n")[: lines.TEXT_MAX])
     usec = _usec(entry.get("time")) if "pri" in entry else None  # dmesg -J
+    named = [str(one[key]) for one in (holder, entry) for key in _HOST_KEYS if key in one]
     return found._replace(
         usec=usec if usec is not None else found.usec, own=True, kernel=found.kernel and ours,
         anchored=found.anchored or usec is not None or (bool(told) and ours),
+        host=found.host or (named[0] if named else None),
     )  # fmt: skip
 
 
@@ -262,7 +309,7 @@ def _message(entry: dict[str, Any], depth: int) -> tuple[str | None, dict[str, A
 
 def _journal(entry: dict[str, Any]) -> Line | None:
     """An entry of the journal."""
-    message = entry.get("MESSAGE")
+    message = entry.get("MESSAGE", entry.get("message"))  # some shippers rename this field alone
     if isinstance(message, list):
         message = _of_bytes(message)
     usec, wall = entry.get("_SOURCE_MONOTONIC_TIMESTAMP"), entry.get("__REALTIME_TIMESTAMP")
@@ -278,7 +325,7 @@ def _journal(entry: dict[str, Any]) -> Line | None:
                 entry.get("_TRANSPORT"), entry.get("SYSLOG_FACILITY"),
                 entry.get("SYSLOG_IDENTIFIER"),
             ),
-            own=True,
+            own=True, host=str(entry["_HOSTNAME"]) if "_HOSTNAME" in entry else None,
         )  # fmt: skip
     except (ValueError, TypeError, OverflowError):
         return None

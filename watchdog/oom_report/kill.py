@@ -254,7 +254,8 @@ def head(text: str, exact: bool) -> Head | None:
         comm = comm if len(comm) <= COMM_MAX else comm.split()[-1][-COMM_LOOSE:]
     gfp, order = _HEAD_GFP.search(rest), _HEAD_ORDER.search(rest)
     nodes, adj = _HEAD_NODES.search(rest), _HEAD_ADJ.search(rest)
-    if exact and adj and rest[adj.end() :].strip():
+    after = rest[adj.end() :].strip() if adj else ""
+    if exact and after and not after.isdecimal():  # the number of the next line, in a copy
         return None  # somebody's text that holds such a line
     return Head(
         words.safe(comm),

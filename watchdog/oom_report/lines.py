@@ -21,7 +21,8 @@ class Line(NamedTuple):
     saved text, but what stood before it shows that the kernel's text begins here. `kernel`: False
     where the prefix says that somebody else than the kernel wrote it. `own`: the line had a prefix
     of its own, so it does not continue the one before. `mark`: what a diff or a forum put first.
-    `caller`: "T123" or "C0", the task or the CPU that printed it.
+    `caller`: "T123" or "C0", the task or the CPU that printed it. `host`: of a machine that logs
+    for others too. `raw`: a saved line as it came, to see where a terminal broke it.
     """
 
     text: str
@@ -36,6 +37,8 @@ class Line(NamedTuple):
     anchored: bool = False
     mark: str = ""
     caller: str | None = None
+    host: str | None = None
+    raw: str = ""
 
 
 def unescape(text: str) -> str:

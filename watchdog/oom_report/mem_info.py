@@ -12,6 +12,7 @@ from watchdog.memory import Counters, Group
 
 UNLIMITED_KIB = 1 << 52  # the kernel prints "no limit" as about 2^53 KiB, or more
 STATS_MAX = 512
+STRAY_MAX = 8
 NAMES_MAX = 4096  # zones, nodes and counters of one report: 1,024 nodes have as many zones
 
 _USAGE = re.compile(
@@ -93,7 +94,8 @@ class MemInfo:
         self.swap_free: int | None = None
         self.counts: dict[str, int] = {}  # "pages RAM", "pages reserved", …: pages
         self.seen = False
-        self._in_stats = self._summed = self._cut = False
+        self._in_stats = 0  # so many lines of others may still come between the counters
+        self._summed = self._cut = False
         self._in_block = False
         self._sizes: dict[str, int] | None = None  # of the node or zone whose line came last
 
@@ -102,7 +104,7 @@ class MemInfo:
         if self._in_stats:
             if self._stat_rows(text):
                 return True
-            self._in_stats = False
+            self._in_stats -= 1
         found = _USAGE.match(text)
         if found:
             limit = int(found[3])
@@ -149,7 +151,7 @@ class MemInfo:
             end = joined.start() if joined else len(rest.rstrip().rstrip(":"))
             for key, value in _STAT_ROW.findall(rest[end:]):
                 self._stat(key, int(value))
-            self._in_stats = True
+            self._in_stats = STRAY_MAX
         if self.stats_of is None:
             self.stats_of = words.safe(rest[:end])
         return True

@@ -19,7 +19,7 @@ START = (
     r"|\d+ pages |\[\.\.\.\]|\.\.\.$)"
 )
 
-_BLANK = "[\\s>\0\u200b\ufeff]"
+_BLANK = "[\\s>\0\u200b\ufeff\u2502\u2503\u2551]"
 _QUOTE = re.compile(_BLANK + "+")
 # marks of pagers, mails, forums and tools, where a blank or a prefix follows: a piece of a wrapped
 # line can begin with the same characters
@@ -30,11 +30,19 @@ _MARK = re.compile(
 )
 TAG = (
     r"(?:</?(?:pre|p|div|span|code|tt|br|td|tr|th|li|ul|ol|blockquote|font|b|i|u|strong|em|samp|kbd"
-    r"|html|body|table)(?:\s[^<>]{0,80})?/?>)+"
+    r"|html|body|table|entry|event|line|log|message|msg|record|row|text)(?:\s[^<>]{0,80})?/?>)+"
 )
 _TAG = re.compile(TAG, re.IGNORECASE)
 _PRIO = re.compile(r"<(\d{1,3})>(?:1 )?|<(kern|user|daemon|syslog|auth|local\d)\.[a-z]{3,7}> ?")
-_CLOCK = re.compile(r"\[ {0,12}(\d{1,9})\.(\d{1,9})(?: <[ \d.+-]{1,16}>)? ?\] ?")
+_CLOCK = re.compile(
+    r"\[ {0,12}(\d{1,9})\.(\d{1,9})(?:(?: <[ \d.+-]{1,16}>)? ?\]"
+    r"| / \d\d-\d\d [\d:.]{8,15}\](?:\[\d{1,2}\])?) ?"
+)
+# what the kernels of telephones put behind the clock: the CPU, and the task that printed
+_VENDOR = re.compile(
+    r" ?-?\(\d{1,2}\)\[\d{1,10}:[^\[\]]{1,20}?\] ?|c\d{1,2} {1,6}\d{1,10} "
+    r"| ?\[\d{1,2}: {0,15}[^\[\]]{1,20}?: {0,10}\d{1,10}\] | ?\(CPU:\d{1,2}-pid:[^()]{1,40}\) ?"
+)
 _DELTA = re.compile(
     r"\[<?[ +]{0,8}\d{1,9}\.\d{3,9}>?\] ?|\[\w{2,5}\.? ?\d{1,2} \d\d:\d\d(?::\d\d)?\] ?"
 )
@@ -54,9 +62,12 @@ _STAMP = re.compile(
     r"|\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}|\d\d:\d\d:\d\d(?:[.,]\d{1,9})?|1\d{9}\.\d{6})(?:\s+|$)"
 )
 _IDENT = re.compile(
-    r"(?:\S+ +)?(?:(kern)\.[a-z]{3,7} )?(kernel|klogd|vmunix)(?:\[[\dn/a]{1,10}\])?: ?(?:- - - )?"
-    r"|\S+ kernel - - (?:- |\[[^\]]{0,200}\] )"
+    r"(?:(?P<host>\S+) +)?(?:(kern)\.[a-z]{3,7} )?(kernel|klogd|vmunix)(?:\[[\dn/a]{1,10}\])?"
+    r": ?(?:- - - )?"
+    r"|(?P<name>\S+) kernel - - (?:- |\[[^\]]{0,200}\] )"
 )
+# no sequence number and no level, which differ from line to line
+_HOST = re.compile(r"(?!(?:kern|user|daemon)\.)(?=[\w.:-]{0,64}[A-Za-z.:])[A-Za-z0-9][\w.:-]{1,64}")
 _STREAM = re.compile(r"std(?:out|err) [FP] ")
 _FOREIGN = re.compile(
     r"[\w.:%-]{1,64} +(?:(?:user|daemon|auth|authpriv|mail|cron|local\d)\.[a-z]{3,7} )?"
@@ -65,20 +76,28 @@ _FOREIGN = re.compile(
 _COMM_OF_WORDS = re.compile(r"[^\[]{1,15} invoked oom-killer: gfp_mask=0x")
 _NUMBER = re.compile(
     r"(?:[\w./-]{1,200}:)?\d{1,9}(?:[:-]|\t) ?(?=\[ *\d|<\d|\[[A-Z]|\w{3} +\d|\d{4}-)"
+    r"|\d{1,7}\t|\d{1,6}[.:)]? {1,4}(?=" + START + r"|\s?(?:in)?active_|\s?(?:unevictable|slab_\w+"
+    r"|mapped|free|shmem|kernel_misc_reclaimable|sec_pagetables):\d|lowmem_reserve|(?:Normal|DMA|DMA32"
+    r"|HighMem) (?:free|per-cpu):)"
 )
 _LOGCAT = re.compile(r"(?:root +)?\d+ +\d+ [VDIWEF] (kernel)? *: ")
 _RELAY = re.compile(
-    r"[\w.:-]{1,64}: +(?=kern|[A-Z][a-z]{2} +\d|\d{4}-\d\d)|[\w.:-]{1,64} {1,8}\| (?=\s*\S)"
+    r"[\w.:-]{1,64}: +(?=kern|[A-Z][a-z]{2} +\d|\d{4}-\d\d|\[\w{2,4}\.? \w{2,5}\.? )"
+    r"|[\w.:-]{1,64} {1,8}\| (?=\s*\S)"
 )
+_LABELS = re.compile(r'\{[A-Za-z_]\w{0,40}="[^{}]{0,400}\} ?')  # as Loki prints them
 _NESTED = re.compile(r"\S{1,64} +(?=[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d \S+ kernel)")
 # the kernel's clock further in, behind something that nobody here has seen before
-_DEEP = re.compile(r"(?:<\d{1,2}>)?\[ {0,12}\d{1,9}\.\d{6}\](?=[ \[])")
+_DEEP = re.compile(
+    r"(?:<\d{1,2}>)?\[ {0,12}\d{1,9}\.\d{6}\](?=[ \[])"
+    r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\](?= )"
+)
 # how the programs that are not the kernel write of anything
 _PROGRAM = re.compile(
     r"(?:\[[^\]]{0,60}\] *|\S{1,40} +){0,3}?[\[(<|*-]{0,3}(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING"
     r"|ERROR|CRITICAL|FATAL|SEVERE)[\])>|*:]{0,2}(?=[\s:-])"
     r"|[IWEF]\d{4} \d\d:\d\d:\d\d|time=\"|ts=\d|level=|msg=|type=[A-Z_]{3,30} msg=audit"
-    r"|audit(?:\(|: )|[\d.:a-f]{7,45} \S+ \S+ \[|\[(?:[a-z]{3,7}|\w{2,16}:[a-z]{3,7})\] "
+    r"|audit(?:\(|: )|[\d.:a-f]{7,45} [^\s\[]+ [^\s\[]+ \[|\[(?:[a-z]{3,7}|\w{2,16}:[a-z]{3,7})\] "
 )
 
 
@@ -93,6 +112,7 @@ class Prefix(NamedTuple):
     anchored: bool
     mark: str
     caller: str | None
+    host: str | None
 
 
 def strip(text: str) -> Prefix:
@@ -102,6 +122,7 @@ def strip(text: str) -> Prefix:
     kernel, own, anchored = True, False, False
     at, mark = 0, ""
     caller: str | None = None
+    host: str | None = None
     for _ in range(12):
         found = _QUOTE.match(text, at)
         if found:
@@ -122,6 +143,7 @@ def strip(text: str) -> Prefix:
             if step:
                 anchored = True
                 usec = int(step[1]) * 1_000_000 + int(step[2][:6].ljust(6, "0"))
+                step = _VENDOR.match(text, step.end()) or step
             else:
                 step = _CALLER.match(text, at)
                 if step:
@@ -131,6 +153,8 @@ def strip(text: str) -> Prefix:
                 if step is None:
                     step = _DATE.match(text, at)
                     stamp = step[1] if step else stamp
+        elif char == "{":
+            step = _LABELS.match(text, at)
         elif char in "|*#:+-/;`\"'" and char:
             step = _MARK.match(text, at)
             if step:
@@ -146,6 +170,8 @@ def strip(text: str) -> Prefix:
                 ident = _IDENT.match(text, end)
                 if nested or stream or ident:
                     anchored = anchored or ident is not None
+                    if ident:
+                        host = ident["host"] or ident["name"]
                     step = nested or stream or ident
                 elif _FOREIGN.match(text, end) and not _COMM_OF_WORDS.match(text, end):
                     kernel = False
@@ -156,7 +182,8 @@ def strip(text: str) -> Prefix:
                     anchored = anchored or kernel
                 else:
                     step = _IDENT.match(text, at)
-                    anchored = anchored or step is not None
+                    if step:
+                        anchored, host = True, host or step["host"] or step["name"]
                     if step is None:
                         relay = _RELAY.match(text, at)
                         if relay:
@@ -173,4 +200,5 @@ def strip(text: str) -> Prefix:
         elif deep and not _FOREIGN.match(text, at):
             inner = strip(text[deep.start() :])
             return inner._replace(at=deep.start() + inner.at, stamp=inner.stamp or stamp)
-    return Prefix(at, usec, stamp, kernel, own, anchored, mark, caller)
+    host = host if host and _HOST.fullmatch(host) else None
+    return Prefix(at, usec, stamp, kernel, own, anchored, mark, caller, host)

@@ -108,6 +108,7 @@ class Report(NamedTuple):
     suppressed: int
     unread: int
     missing: tuple[str, ...]
+    host: str | None = None  # as a saved log names the machine
 
     @property
     def complete(self) -> bool:

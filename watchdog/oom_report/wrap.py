@@ -15,6 +15,7 @@ from watchdog.oom_report.prefix import START
 
 PIECES_MAX = 12
 JOINED_MAX = 4096
+LINE_MAX = 1 << 20
 
 _START = re.compile(r"\s*" + START)
 _MESSAGE_ALONE = re.compile(r"(?:memory|MPOL_BIND\)|_task\)):\s*$")
@@ -34,6 +35,9 @@ class Unwrap:
         self._row = row
         self._held: Line | None = None
         self._pieces: list[str] = []
+        self._raws: list[str] = []
+        # a terminal breaks at one column and drops nothing, a mail program at blanks before it
+        self._edge = self._at_edge = self._before_edge = self._widest = self._at_blank = 0
 
     @property
     def idle(self) -> bool:
@@ -56,12 +60,31 @@ class Unwrap:
             line = line._replace(text=line.text[1:].lstrip())  # a diff marks every piece
         if line.exact:
             return [*self.flush(), line]
+        self._widest = max(self._widest, len(line.raw) if line.raw[:1] != ">" else LINE_MAX)
         if self._held is not None and self._continues(line):
+            self._measure(len(self._raws[-1]))
+            self._at_blank += self._raws[-1][-1:] == " " or line.raw[:1] == " "
             self._pieces.append(line.text)
+            self._raws.append(line.raw)
             return []
         out = self.flush()
-        self._held, self._pieces = line, [line.text]
+        self._held, self._pieces, self._raws = line, [line.text], [line.raw]
         return out
+
+    def _measure(self, width: int) -> None:
+        """A line that went on was so wide."""
+        if width > self._edge:
+            self._before_edge += self._at_edge
+            self._edge, self._at_edge = width, 0
+        if width == self._edge:
+            self._at_edge += 1
+        else:
+            self._before_edge += 1
+
+    @property
+    def _hard(self) -> bool:
+        seen = self._at_edge >= 3 and self._at_blank and self._at_edge > 3 * self._before_edge
+        return bool(seen) and self._widest == self._edge >= 60
 
     def flush(self) -> list[Line]:
         """What is held back, as it is."""
@@ -89,13 +112,27 @@ class Unwrap:
             return True
         return self._unfinished(self._join(self._pieces)) or self._held.own
 
+    def _at_column(self, pieces: list[str]) -> str:
+        """Broken by a terminal: nothing is missing but a blank that a copy did not take along."""
+        joined, raws = "", self._raws
+        for at, piece in enumerate(pieces):
+            if at and len(raws[at - 1]) < self._edge:
+                joined += " " * (self._edge - len(raws[at - 1]))
+            whole = _all_of(raws[at], piece)
+            joined += whole.lstrip() if at == 0 else whole
+        return joined
+
     def _join(self, pieces: list[str]) -> str:
         if len(pieces) == 1:
             return pieces[0]
+        if self._hard and len(self._raws[0]) >= self._edge - 2:
+            return self._at_column(pieces)
         if pieces[0].rstrip().endswith(":") and pieces[0].startswith("Memory cgroup stats"):
             return "\n".join(pieces)
         text = " ".join(pieces)
         if "ill process" in text or "illed process" in text or text.startswith("Task in /"):
+            return _best(pieces)
+        if "invoked" in text and len(pieces) <= 4:
             return _best(pieces)
         if "oom-kill:" in text:
             return "".join(piece.strip() if i else piece for i, piece in enumerate(pieces)).strip()
@@ -108,6 +145,15 @@ class Unwrap:
             else:
                 joined += " " + piece
         return joined
+
+
+def _all_of(raw: str, text: str) -> str:
+    """The text with the blanks around it, where nothing else stood there."""
+    at = raw.find(text)
+    if at < 0:
+        return text
+    before, after = raw[:at], raw[at + len(text) :]
+    return (before if before.isspace() else "") + text + (after if after.isspace() else "")
 
 
 def _best(pieces: list[str]) -> str:
@@ -128,7 +174,18 @@ def _best(pieces: list[str]) -> str:
 def _score(text: str) -> int:
     if text.startswith("Task in /"):
         found = kill.task_in(text)
-        return 0 if found is None else 1 + found[1].startswith("/")
+        if found is None:
+            return 0
+        # a cgroup's name may hold a blank, and most do not
+        return (
+            1 + 2 * found[1].startswith("/") + (" " not in found[1]) + (" " not in (found[0] or ""))
+        )
+    if "invoked" in text:
+        return _head_score(kill.head(text, False))
     if kill.selected(text, False) is not None or kill.sharing(text, False) is not None:
         return 1
     return kill.kill_score(kill.kill(text, False))
+
+
+def _head_score(found: kill.Head | None) -> int:
+    return 0 if found is None else 1 + sum(value is not None for value in found)
