@@ -1,8 +1,10 @@
 """`oom-watchdog explain`: on any text, with the exit statuses that are documented."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -167,6 +169,54 @@ def test_standard_input_and_gzip(run: Run, tmp_path: Path, monkeypatch: pytest.M
     status, _, err = run(log)
     assert status in (0, 1)
     assert "compressed data end in the middle" in err
+
+
+def saved(name: str) -> list[str]:
+    """A recording as a syslog would hold it."""
+    out = []
+    for record in (KMSG / name).read_text("utf-8", "surrogateescape").splitlines():
+        head, _, said = record.partition(";")
+        usec = int(head.split(",")[2])
+        stamp = f"Nov 23 05:31:08 host-7 kernel: [{usec // 1000000:5}.{usec % 1000000:06}] "
+        out += [stamp + line for line in said.split("\\x0a")]
+    return out
+
+
+def told(out: str) -> list[dict[str, Any]]:
+    """The events, without what depends on the order of the lines."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_other_codings(coding: str, run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("\n".join(saved("memcg-plain.kmsg")))
+    want = told(run("--json", log)[1])
+    log.write_bytes("\r\n".join(saved("memcg-plain.kmsg")).encode(coding))
+    status, out, err = run("--json", log)
+    assert (status, err) == (0, "")
+    assert told(out) == want
+    assert want[0]["host"] == "host-7"
+    assert "host-7" in run(log)[1].splitlines()[0]
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, bz2.compress])
+def test_other_ways_to_pack(pack: Callable[[bytes], bytes], run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(pack((KMSG / "memcg-plain.kmsg").read_bytes()))
+    assert "leaker (pid 5359)" in run(log)[1]
+
+
+@pytest.mark.parametrize("name", ["memcg-plain.kmsg", "memcg-volunteer.kmsg", "memcg-storm.kmsg"])
+def test_the_newest_line_first(name: str, run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    boot = [f"Nov 23 05:30:01 host-7 kernel: [    1.{n:06}] a line of the boot" for n in range(99)]
+    log.write_text("\n".join(boot + saved(name)))
+    want = told(run("--json", log)[1])
+    log.write_text("\n".join(reversed(boot + saved(name))))
+    status, out, err = run("--json", log)
+    assert (status, err) == (0, "")
+    assert told(out) == want
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import gzip
 import json
 import os
 import select
@@ -11,12 +10,12 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
 from watchdog import words
 from watchdog.cli import args as common
-from watchdog.cli import explain_past, explain_sum, explain_view
+from watchdog.cli import explain_past, explain_read, explain_sum, explain_view
 from watchdog.facts import Event, KernelLine
 from watchdog.judge.diagnosis import identity, oom_kill_event
 from watchdog.judge.past import NOTHING
@@ -24,7 +23,6 @@ from watchdog.oom_report.assemble import MARKS, Assembler, Report
 from watchdog.sense.kernel_log import KernelLog, KernelLogError
 from watchdog.store.place import StoreError
 
-LINE_MAX = 64 << 10
 SCREENS_MAX = 20
 SILENT_S = 2.0
 JOURNAL_FILE = b"LPKSHHRH"
@@ -51,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     found = common.parser(
         "explain",
         "Explain the OOM reports in a kernel log: who was killed, by which limit, why, and what to "
-        "do. Any text, gzip too; without FILE what comes in by < or |, else this machine's own "
+        "do. Any text, packed too; without FILE what comes in by < or |, else this machine's own "
         "log. Exit status: 0 found, 1 no report, 2 unreadable.",
         "oom-watchdog explain < dmesg.txt",
     )
@@ -136,29 +134,38 @@ class _Reader:
     # -- text -------------------------------------------------------------------------------------
 
     def file(self, name: str) -> None:
-        """A file of text, or gzip of it; "-" is standard input."""
+        """A file of text, packed or not; "-" is standard input."""
         self.source = "standard input" if name == "-" else name
         assembler = Assembler()
+        order, before = explain_read.Newest(), len(self.reports)
         raw: IO[bytes] = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: SIM115
         try:
-            head = raw.peek(8)[:8]  # type: ignore[attr-defined]
-            file: Any = gzip.GzipFile(fileobj=raw) if head[:2] == b"\x1f\x8b" else raw
-            if head == JOURNAL_FILE:
+            if raw.peek(8)[:8] == JOURNAL_FILE:  # type: ignore[attr-defined]
                 raise UnreadableError(f"{name}: a journal file; use --directory with its folder")
-            for number, block in enumerate(_blocks(file, name)):
-                if number == 0 and _binary(block):
+            for number, block in enumerate(explain_read.blocks(explain_read.opened(raw), name)):
+                if number == 0 and explain_read.binary(block):
                     raise UnreadableError(f"{self.source}: binary data, not a log")
-                self._block(block, assembler)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
+                self._block(block, assembler, order)
+        except (*explain_read.BROKEN, zlib.error):
             common.complain(f"{self.source}: the compressed data end in the middle")
         finally:
             if name != "-":
                 raw.close()
+        if order.first:
+            self.lines += assembler.number
+            del self.reports[before:]
+            self._seen = {key for key in map(_key, self.reports) if key is not None}
+            assembler = Assembler()
+            for line in order.turned():
+                self._take(assembler.feed(KernelLine(0.0, None, line)))
+            assembler.number = 0
         self._finish(assembler)
 
-    def _block(self, block: bytes, assembler: Assembler) -> None:
+    def _block(self, block: bytes, assembler: Assembler, order: explain_read.Newest) -> None:
         """Whole lines. Most of a log has nothing to do with memory and is passed over unread."""
-        if assembler.idle and not any(mark in block for mark in _MARKS):
+        matters = not assembler.idle or any(mark in block for mark in _MARKS)
+        order.block(block, matters)
+        if not matters:
             assembler.skip(block.count(b"\n"))
             return
         for line in block.removesuffix(b"\n").split(b"\n"):
@@ -234,9 +241,8 @@ class _Reader:
 
     def _take(self, reports: list[Report]) -> None:
         for report in reports:
-            if report.usec is not None:
-                comm = report.victim.comm if report.victim else None
-                key = (report.boot_id, identity(report), comm)
+            key = _key(report)
+            if key is not None:
                 if key in self._seen:
                     continue
                 self._seen.add(key)
@@ -258,6 +264,14 @@ class _Reader:
         return found
 
 
+def _key(report: Report) -> tuple[object, ...] | None:
+    """What two copies of a report have in common; None where the log has no kernel's clock."""
+    if report.usec is None:
+        return None
+    comm = report.victim.comm if report.victim else None
+    return report.boot_id, identity(report), comm
+
+
 def _told(
     report: Report, stored: Mapping[str, Any] | None,
     made: tuple[dict[str, Any], tuple[str, ...], str],
@@ -273,7 +287,7 @@ def _told(
     event_id = event_id or f"oom.kill-{(boot or 'unknown')[:8]}-{name}"
     cause = stored.get("cause") if stored is not None else None
     return Found(
-        report, Event("oom.kill", event_id, cause, t, report.up, boot, None, because, body)
+        report, Event("oom.kill", event_id, cause, t, report.up, boot, report.host, because, body)
     )
 
 
@@ -303,32 +317,6 @@ def _wall(report: Report) -> float:
         return datetime.datetime.fromisoformat(report.stamp.replace(",", ".")).timestamp()
     except (ValueError, OverflowError, OSError):
         return 0.0
-
-
-def _blocks(file: Any, name: str) -> Iterator[bytes]:
-    """The file in pieces that end with a line; a line without an end is cut at LINE_MAX."""
-    rest = b""
-    try:
-        while data := file.read1(LINE_MAX):
-            rest += data
-            cut = rest.rfind(b"\n") + 1
-            if cut == 0 and len(rest) >= LINE_MAX:
-                cut = len(rest)
-            if cut:
-                yield rest[:cut]
-                rest = rest[cut:]
-        if rest:
-            yield rest
-    except IsADirectoryError as error:
-        error.filename = name
-        raise
-
-
-def _binary(head: bytes) -> bool:
-    """Whether the beginning is no text: a log may hold a few zeros after a crash, not many."""
-    odd = sum(byte < 9 or 13 < byte < 27 for byte in head)
-    high = sum(byte > 0x7F for byte in head)
-    return odd * 4 > len(head) or (odd * 50 > len(head) and high * 5 > len(head))
 
 
 def _boot_id() -> str | None:

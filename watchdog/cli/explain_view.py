@@ -127,6 +127,8 @@ def _head(report: Report, event: Event, number: int, count: int) -> str:
     }.get(report.outcome, "OOM report, cut off")  # fmt: skip
     of = f" {number} of {count}" if count > 1 else ""
     text = words.safe(f"{what}{of} · {when(report, event)}")
+    if report.host and len(text) + len(report.host) < WIDTH - 30:
+        text += f" · {words.safe(report.host)}"
     if report.kernel_version and len(text) < WIDTH - 20:
         text += f" · kernel {short(report.kernel_version, WIDTH - len(text) - 10)}"
     return text
