@@ -71,6 +71,21 @@ def test_a_trend_survives_the_store(samples):
         assert (mine.bucket, mine.floor) == (theirs.bucket, theirs.floor)
 
 
+@given(st.lists(st.tuples(st.floats(0, 4000), st.integers(0, 2**33)), min_size=1, max_size=60))
+def test_coarse_rings_fed_from_fine_ones_hold_what_samples_would_have_put_there(samples):
+    """Each level by itself, fed with every sample, closes the same buckets."""
+    trend, alone = Trend(0.0, 0.0), [Ring() for _ in LEVELS]
+    up = 0.0
+    for gap, kib in samples:
+        up += gap
+        closed = trend.add(up, up, kib)
+        kib = min(kib, MISSING - 1)
+        assert closed == [i for i, level in enumerate(LEVELS) if alone[i].add(level, up, kib)]
+    for mine, other in zip(trend.rings, alone, strict=True):
+        assert mine.values == other.values and mine.bucket == other.bucket
+        assert mine.lowest <= mine.floor_of_all()
+
+
 @pytest.mark.parametrize("blob", [b"", b"garbage", b"{}\n", b'{"format":1}\n', b'{"format":99}\n'])
 def test_what_cannot_be_read_is_no_trend(blob):
     record = Trend(1.0, 1.0).dump("1:1", "b")._replace(blob=blob)

@@ -31,6 +31,7 @@ ONLY_IN = {
     "systemd": {"sense/claims.py", "sense/journal.py"},
     "psutil": {"sense/wide.py"},
     "sqlite3": {"store"},
+    "orjson": {"cli/replay.py"},
     "subprocess": set[str](),
     "asyncio": set[str](),
     "logging": set[str](),

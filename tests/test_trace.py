@@ -101,6 +101,9 @@ def test_no_line_can_do_more_than_be_refused(value, kind, key):
         '{"type":"procs","t":%s,"rows":[]}' % ("9" * 400),
         '{"type":"procs","t":1,"rows":[[1,%s,"a",1,1]]}' % ("9" * 30),
         '{"type":"procs","t":1,"rows":[[1,2,"a",1,1,%s]]}' % ("9" * 30),
+        '{"type":"procs","t":1,"rows":[[1,2,"a",1,1,-5000,null,null]]}',
+        '{"type":"procs","t":1,"rows":[[1,2,"a",-1,1,null,null,null]]}',
+        '{"type":"procs","t":1,"rows":[[1,2,"a",1,1,null,null,%s]]}' % ("9" * 30),
         '{"type":"group","t":1,"cgroup":"/x","anon":1.5}',
         '{"type":"host","t":1,"mem_available":NaN}',
     ],
@@ -108,3 +111,33 @@ def test_no_line_can_do_more_than_be_refused(value, kind, key):
 def test_numbers_that_no_machine_has_are_refused(text):
     with pytest.raises(trace.TraceError):
         trace.fact(text)
+
+
+def test_rows_of_every_length_and_with_nulls_are_read():
+    rows = [[1, 2, "a", 3, 4], [1, 2, "a", 3, 4, 5], [1, 2, "a", 3, 4, None, "", None],
+            [1, 2, "a", 3, 4, 5, "u", 6], [1, 2, "a", 3, 4, 5, "u", 6, "later"]]  # fmt: skip
+    found = trace.fact(json.dumps({"type": "sweep", "t": 1, "rows": rows})).rows
+    assert found == (
+        (1, 2, "a", 3, 4, None, None, None),
+        (1, 2, "a", 3, 4, 5, None, None),
+        (1, 2, "a", 3, 4, None, None, None),
+        (1, 2, "a", 3, 4, 5, "u", 6),
+        (1, 2, "a", 3, 4, 5, "u", 6),
+    )
+
+
+_CELL = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+
+
+@given(st.lists(_CELL, min_size=8, max_size=8))
+def test_the_quick_way_through_a_row_refuses_what_the_long_way_does(cells):
+    raw = json.loads(json.dumps(cells))
+    try:
+        long_way = trace._row(raw)
+    except trace.TraceError:
+        long_way = None
+    try:
+        quick = trace.fact(json.dumps({"type": "sweep", "t": 1, "rows": [raw]})).rows[0]
+    except trace.TraceError:
+        quick = None
+    assert quick == long_way

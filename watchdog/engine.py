@@ -6,7 +6,8 @@ room only lets them meet: it knows the order in which a fact passes through them
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from watchdog.facts import (
@@ -37,10 +38,11 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import entities, lives
 from watchdog.history.entities import Trend
-from watchdog.history.world import GONE_MAX, Gone, World, used_bytes
+from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
 from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.kills import Kills
+from watchdog.judge.leak import GATES
 from watchdog.judge.looking import Looking
 from watchdog.judge.proven import prove
 from watchdog.judge.telling import Telling
@@ -57,6 +59,8 @@ US = "oom-watchdog"  # in `killed_by`
 # of them every five minutes would be most of what we write.
 KEPT_LEAST_KIB = 1024
 EXHAUSTION = "exhaustion:"  # the key of its state among the records
+# Who rose by less is not worth a look at any level.
+LEAST_KIB = min(gate.least_kib for gate in GATES)
 # A cgroup that no census has read for this long is gone.
 GROUP_UNSEEN_S = 180.0
 
@@ -79,6 +83,7 @@ class Engine:
         self.waiting: dict[Ident, EntityRecord] = {}
         self.waiting_units: dict[str, EntityRecord] = {}
         self.units_due: dict[str, tuple[Group, list[int]]] = {}
+        self.suspects: set[Ident] = set()  # processes whose trend has a stage or a rate
 
     def set_rules(self, rules: Rules) -> None:
         """Go on under other rules; what is remembered stays, cooldowns and budgets too."""
@@ -188,8 +193,9 @@ class Engine:
             return []
         world = self.world
         named = {
-            row[UNIT] for ident, row in world.rows.items() if world.trends[ident].stage != "none"
-        }
+            world.rows[ident][UNIT] for ident in self.suspects
+            if world.trends[ident].stage != "none"
+        }  # fmt: skip
         out: list[Out] = []
         rates = self._rates()
         for unit, (group, closed) in sorted(self.units_due.items()):
@@ -214,17 +220,18 @@ class Engine:
         if self.waiting:
             self._resume_all(sweep, now)
         rates = self._rates()
-        for ident, levels in closed:
-            trend = world.trends[ident]
+        for ident, trend, levels in sorted(self._worth_a_look(closed, sweep.t), key=_by_ident):
             before = trend.rate
-            prove(trend, levels, self.healthy)
             who = world.who.get(ident)
             cgroup = who.cgroup if who else None
             ending = self._ending(cgroup, trend, rates)
             change = stage.step(trend, levels, world.age_s(ident, now), ending)
+            if trend.stage != "none" or trend.rate > 0:
+                self.suspects.add(ident)
+            else:
+                self.suspects.discard(ident)
             if lives.OBSERVED in levels:
-                kib, suspected = trend.kib, trend.stage != "none"
-                world.programs.observe(world.program(ident), sweep.t, kib, suspected)
+                self._observe(ident, trend, sweep.t)
             if trend.rate != before:
                 rates = self._rates()
             if change:
@@ -239,6 +246,7 @@ class Engine:
             trend, entity = world.trends[ident], world.entity(ident)
             out += self._life_over(ident, trend, entity, sweep)
             world.forget(ident, sweep.t, now)
+            self.suspects.discard(ident)
             if trend.stage != "none":
                 # What was known of it stays as it was: a line about its end may still come.
                 trend = copy.copy(trend)
@@ -267,8 +275,26 @@ class Engine:
     # ---- leaks -------------------------------------------------------------------------------
 
     def _rates(self) -> float:
-        """Bytes a second of all who are seen to grow; a pass over everybody, so not for each."""
-        return sum(trend.rate for trend in self.world.trends.values() if trend.rate > 0)
+        """Bytes a second of all who are seen to grow, whatever their order."""
+        trends = self.world.trends
+        return math.fsum(trends[ident].rate for ident in self.suspects)
+
+    def _worth_a_look(self, closed: list[Closed], t: float) -> Iterator[Closed]:
+        """Who may have a change of stage: most have not risen, and are passed over here."""
+        healthy = self.healthy
+        for one in closed:
+            ident, trend, levels = one
+            if trend.kib > trend.proven_kib:
+                prove(trend, levels, healthy)
+            if trend.stage != "none" or any(trend.passes) or trend.rises(levels, LEAST_KIB):
+                yield one
+            elif lives.OBSERVED in levels:
+                self._observe(ident, trend, t)
+
+    def _observe(self, ident: Ident, trend: Trend, t: float) -> None:
+        if trend.kib >= lives.LEAST_KIB:
+            programs, suspected = self.world.programs, trend.stage != "none"
+            programs.observe(self.world.program(ident), t, trend.kib, suspected)
 
     def _ending(self, cgroup: str | None, trend: Trend, rates: float) -> stage.Ending:
         left = self.world.headroom(cgroup, trend.rate, rates)
@@ -404,7 +430,9 @@ class Engine:
             ident = (row[0], row[1])
             record = self.waiting.pop(ident, None)
             if record:
-                self.world.trends[ident] = self._resume(record, self.world.trends[ident])
+                trend = self.world.trends[ident] = self._resume(record, self.world.trends[ident])
+                if trend.stage != "none":
+                    self.suspects.add(ident)
         if sweep.census:
             self._remember_dead(sweep.t, now)
             self.waiting.clear()
@@ -456,3 +484,7 @@ class Engine:
         boot = boot_id or self.boot_id
         event_id = f"{kind}-{(boot or 'unknown')[:8]}-{identity}"
         return Event(kind, event_id, cause, t, up, boot, self.host, because, body)
+
+
+def _by_ident(one: Closed) -> Ident:
+    return one[0]

@@ -6,7 +6,7 @@ passed over; a line that is broken is an error with a sentence, and the next one
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import words
@@ -63,10 +63,15 @@ def line(fact: Fact) -> str:
     return _line({"type": _NAMES[type(fact)], **fact._asdict()})
 
 
-def fact(text: str | bytes) -> Fact | Header | None:
-    """The fact of one line; None for a type that we do not know. Raises TraceError."""
+def fact(
+    text: str | bytes, loads: Callable[[str | bytes], Any] = json.loads
+) -> Fact | Header | None:
+    """The fact of one line; None for a type that we do not know. Raises TraceError.
+
+    `loads` reads JSON as `json.loads` does, and raises ValueError where it cannot.
+    """
     try:
-        value = json.loads(text)
+        value = loads(text)
     except (ValueError, RecursionError):
         raise TraceError("not JSON") from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
@@ -98,11 +103,30 @@ def _is_count(value: object) -> bool:
     return type(value) is int and -_LIMIT < value < _LIMIT
 
 
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value < _LIMIT
+
+
 def _sweep(value: dict[str, Any]) -> Sweep:
     rows = value.get("rows")
     if not isinstance(rows, list):
         raise TraceError('expected "rows", a list')
-    return Sweep(value["t"], value.get("up"), tuple(map(_row, rows)), value["type"] == "procs")
+    found = []
+    for raw in rows:
+        try:  # what almost every row is; the rest gets a closer look
+            pid, start, comm, rss, shared, swap, unit, shmem = raw
+            plain = (
+                type(pid) is type(start) is type(rss) is type(shared) is int
+                and type(comm) is str and comm.isprintable()
+                and (swap is None or (type(swap) is int and not swap >> 63))
+                and (unit is None or (type(unit) is str and unit.isprintable() and unit != ""))
+                and (shmem is None or (type(shmem) is int and not shmem >> 63))
+                and not (pid | start | rss | shared) >> 63
+            )  # fmt: skip
+        except (TypeError, ValueError):
+            plain = False
+        found.append(tuple(raw) if plain else _row(raw))
+    return Sweep(value["t"], value.get("up"), tuple(found), value["type"] == "procs")
 
 
 def _row(raw: Any) -> Row:
@@ -112,11 +136,11 @@ def _row(raw: Any) -> Row:
     except (TypeError, ValueError):
         raise TraceError("expected rows of [pid, start, comm, rss, shared, swap, unit]") from None
     if not (
-        all(map(_is_count, (pid, start, rss, shared)))
+        all(map(_is_size, (pid, start, rss, shared)))
         and isinstance(comm, str)
-        and (swap is None or _is_count(swap))
+        and (swap is None or _is_size(swap))
         and (unit is None or isinstance(unit, str))
-        and (shmem is None or _is_count(shmem))
+        and (shmem is None or _is_size(shmem))
     ):
         raise TraceError("expected rows of [pid, start, comm, rss, shared, swap, unit]")
     unit = words.safe(unit) if unit else None

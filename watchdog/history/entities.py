@@ -5,11 +5,12 @@ CLOCK_BOOTTIME, so a trend goes on where it was when the daemon starts again on 
 """
 
 import json
+import sys
 from array import array
 from typing import Any, NamedTuple
 
 from watchdog.facts import EntityRecord
-from watchdog.history.ring import LEVELS, MISSING, Ring
+from watchdog.history.ring import BUCKETS_S, LEVELS, MISSING, SLOTS, Ring
 
 FORMAT = 1
 # The fields of a trend that are written down as they are.
@@ -27,12 +28,16 @@ class Trend:
     windows in a row that rose. ``high_up`` is when it last reached a new height, and ``quiet_s``
     how long it may go without one before the suspicion ends. ``proven_kib`` is the level that the
     entity has shown the machine can carry.
+
+    Most samples change nothing but ``kib`` and the times: those from ``low`` on, before ``wake``,
+    when the finest open bucket ends. Only the finest ring is fed with samples; each coarser one
+    gets the floors that the one before it closes.
     """
 
     __slots__ = (
         "base_kib", "episode", "event", "first_t", "first_up", "high_up", "kib",
-        "last_t", "last_up", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
-        "rings", "since_t", "stage", "verdict", "verdict_up",
+        "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
+        "rings", "since_t", "stage", "verdict", "verdict_up", "wake",
     )  # fmt: skip
 
     def __init__(self, t: float, up: float) -> None:
@@ -53,19 +58,53 @@ class Trend:
         self.proven_kib = 0
         self.event: str | None = None
         self.verdict: Any = None
+        self.low = MISSING
+        self.wake = up
 
     def add(self, t: float, up: float, kib: int) -> list[int]:
         """Take a value; the indices of the levels at which it closed a bucket."""
         kib = min(kib, MISSING - 1)  # a ring counts to 4 TiB, and says no more of what is larger
         self.last_t, self.last_up, self.kib = t, up, kib
-        closed = []
-        for index, level in enumerate(LEVELS):
+        return self.move(up, kib) if kib < self.low or up >= self.wake else []
+
+    def move(self, up: float, kib: int) -> list[int]:
+        """The rings' part of `add`, where it is not nothing (see the class)."""
+        closed: list[int] = []
+        whole = int(up)
+        carried = MISSING  # what the finer level has just closed
+        for index, bucket_s in enumerate(BUCKETS_S):
             ring = self.rings[index]
+            bucket = whole // bucket_s
             if ring is None:
                 ring = self.rings[index] = Ring()
-            if ring.add(level, up, kib):
-                closed.append(index)
+                ring.bucket, ring.floor = bucket, kib
+                continue
+            if bucket == ring.bucket and not closed:
+                carried = kib
+            ring.floor = min(ring.floor, carried)
+            if bucket <= ring.bucket:
+                break
+            carried = ring.floor
+            ring.close(bucket, SLOTS[index])
+            ring.bucket, ring.floor = bucket, kib
+            closed.append(index)
+        self.settle()
         return closed
+
+    def settle(self) -> None:
+        """Work out `low` and `wake` from the rings."""
+        ring = self.rings[0]
+        if ring is not None:
+            self.low, self.wake = ring.floor, float((ring.bucket + 1) * BUCKETS_S[0])
+
+    def rises(self, closed: list[int], least_kib: int) -> bool:
+        """Does it stand so far above the lowest bucket of one of these levels?"""
+        edge = self.kib - least_kib
+        for index in closed:
+            ring = self.rings[index]
+            if ring is not None and edge >= ring.lowest and edge >= ring.floor_of_all():
+                return True
+        return False
 
     def restart(self, t: float, up: float) -> None:
         """Another program runs under this identity now: what was seen says nothing of it."""
@@ -75,13 +114,15 @@ class Trend:
 
     def recent_rate(self) -> float | None:
         """Bytes a second over the finest ring (five minutes); None before there are two buckets."""
-        ring = self.rings[0]
-        if ring is None:
+        values = self.rings[0].values if self.rings[0] is not None else ()
+        first, last = 0, len(values) - 1
+        while first < last and values[first] == MISSING:
+            first += 1
+        while first < last and values[last] == MISSING:
+            last -= 1
+        if first >= last:
             return None
-        ages, floors = ring.known(LEVELS[0].slots)
-        if len(floors) < 2:
-            return None
-        return (floors[-1] - floors[0]) * 1024 / ((ages[0] - ages[-1]) * LEVELS[0].bucket_s)
+        return (values[last] - values[first]) * 1024 / ((last - first) * BUCKETS_S[0])
 
     def floor_ago(self, seconds: float) -> int | None:
         """Its size (bytes, a bucket's floor) about so long ago; None where nothing was seen."""
@@ -151,8 +192,10 @@ def load(record: EntityRecord) -> Trend | None:
             ring = Ring()
             ring.bucket, ring.floor = bucket, floor
             ring.values = _words(rest[at : at + 4 * length])
+            ring.floor_of_all()
             at += 4 * length
-            trend.rings[index] = ring
+            trend.rings[index] = ring if bucket >= 0 else None
+        trend.settle()
     except (KeyError, ValueError, TypeError, IndexError):
         return None
     return trend
@@ -198,11 +241,17 @@ def sizes(record: EntityRecord) -> Sizes | None:
 
 
 def _words(raw: bytes) -> "array[int]":
-    return array("I", (int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw), 4)))
+    found = array("I", raw)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
 
 
 def _little_endian(values: "array[int]") -> bytes:
-    return b"".join(value.to_bytes(4, "little") for value in values)
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    return values.tobytes()
 
 
 __all__ = ["MISSING", "Trend", "load"]

@@ -30,15 +30,24 @@ LEVELS = (
 )
 
 
-class Ring:
-    """The last closed buckets of one level, oldest first, and the one that is still open."""
+BUCKETS_S = tuple(level.bucket_s for level in LEVELS)
+SLOTS = tuple(level.slots for level in LEVELS)
 
-    __slots__ = ("bucket", "floor", "values")
+
+class Ring:
+    """The last closed buckets of one level, oldest first, and the one that is still open.
+
+    ``lowest`` is a bound: no closed bucket lies below it. It may lag behind (the lowest bucket
+    leaves the ring in silence); `floor_of_all` sets it right.
+    """
+
+    __slots__ = ("bucket", "floor", "lowest", "values")
 
     def __init__(self) -> None:
         self.values = array("I")
         self.bucket = -1  # number of the open bucket: up // bucket_s
         self.floor = MISSING
+        self.lowest = MISSING
 
     def add(self, level: Level, up: float, kib: int) -> bool:
         """Take a value; True if that closed a bucket. A value from the past is ignored."""
@@ -50,26 +59,33 @@ class Ring:
             return False
         closed = self.bucket >= 0
         if closed:
-            self.values.append(self.floor)
-            gap = min(bucket - self.bucket - 1, level.slots)
-            if gap:
-                self.values.extend([MISSING] * gap)
-            excess = len(self.values) - level.slots
-            if excess > 0:
-                del self.values[:excess]
+            self.close(bucket, level.slots)
         self.bucket = bucket
         self.floor = kib
         return closed
+
+    def close(self, bucket: int, slots: int) -> None:
+        """Keep the open bucket, and the gap up to `bucket`, which the caller opens then."""
+        values, floor = self.values, self.floor
+        values.append(floor)
+        self.lowest = min(self.lowest, floor)
+        gap = bucket - self.bucket - 1
+        if gap:
+            values.extend([MISSING] * min(gap, slots))
+        excess = len(values) - slots
+        if excess > 0:
+            del values[:excess]
 
     def clear(self) -> None:
         """Forget what was seen (after an exec)."""
         del self.values[:]
         self.bucket = -1
-        self.floor = MISSING
+        self.floor = self.lowest = MISSING
 
     def floor_of_all(self) -> int:
         """The smallest closed bucket; MISSING where there is none."""
-        return min(self.values, default=MISSING)
+        self.lowest = min(self.values, default=MISSING)
+        return self.lowest
 
     def known(self, last: int) -> tuple[Sequence[int], Sequence[int]]:
         """(ages in buckets, values in KiB) of the closed buckets, oldest first, gaps left out.
@@ -78,5 +94,7 @@ class Ring:
         """
         window = self.values[-last:] if last else self.values[:0]
         length = len(window)
+        if MISSING not in window:
+            return range(length, 0, -1), window.tolist()
         pairs = [(length - i, v) for i, v in enumerate(window) if v != MISSING]
         return [age for age, _ in pairs], [v for _, v in pairs]
