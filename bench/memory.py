@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from watchdog import procfs, words
@@ -33,18 +33,19 @@ from watchdog.sense.breakdown import Breakdown
 MIB = 1 << 20
 THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 HUGE = Path("/proc/sys/vm/nr_hugepages")
+LEAD_S = 0.15  # from sar's reading to its printing, on a machine that is short of CPU
 
 
-# ---- the loads: each a generator that yields about once a second, and a line of what it showed --
+# ---- the loads: each a generator of a step a sample, and a line of what it showed ------------
 
 
-def rest(_: int) -> Iterator[str]:
+def rest(_: int) -> Generator[str, None, None]:
     """Nothing."""
     while True:
         yield ""
 
 
-def file(samples: int) -> Iterator[str]:
+def file(samples: int) -> Generator[str, None, None]:
     """1 GiB of file written, read and deleted."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DISK", "/var/tmp")) as folder:
         path = Path(folder) / "file"
@@ -62,7 +63,7 @@ def file(samples: int) -> Iterator[str]:
             yield "deleted"
 
 
-def pulse(_: int) -> Iterator[str]:
+def pulse(_: int) -> Generator[str, None, None]:
     """75 MiB taken and freed, again and again."""
     while True:
         block = bytearray(os.urandom(MIB) * 75)
@@ -71,7 +72,7 @@ def pulse(_: int) -> Iterator[str]:
         yield "freed"
 
 
-def touch(samples: int) -> Iterator[str]:
+def touch(samples: int) -> Generator[str, None, None]:
     """A mapping of 1 GiB, touched one tenth at a time."""
     size = min(1 << 30, _available() // 2) & -4096
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
@@ -89,15 +90,15 @@ def touch(samples: int) -> Iterator[str]:
             yield "all touched"
 
 
-def tmpfs(samples: int) -> Iterator[str]:
+def tmpfs(samples: int) -> Generator[str, None, None]:
     """A file of 500 MiB in /dev/shm."""
     size = min(500, _available() // MIB // 3)
     path = Path("/dev/shm") / f"bench-{os.getpid()}"
     try:
         step = max(1, size * 2 // samples)
-        for _ in range(0, size, step):
+        for done in range(0, size, step):
             with path.open("ab") as out:
-                out.write(os.urandom(MIB) * step)
+                out.write(os.urandom(MIB) * min(step, size - done))
             yield f"{words.size(path.stat().st_size)} in /dev/shm"
         while True:
             yield f"{words.size(path.stat().st_size)} in /dev/shm"
@@ -105,7 +106,7 @@ def tmpfs(samples: int) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def huge(samples: int) -> Iterator[str]:
+def huge(samples: int) -> Generator[str, None, None]:
     """200 MiB of HugeTLB pages: reserved, then used."""
     before = HUGE.read_text(encoding="ascii")
     HUGE.write_text("100", encoding="ascii")
@@ -122,7 +123,7 @@ def huge(samples: int) -> Iterator[str]:
         HUGE.write_text(before, encoding="ascii")
 
 
-def thp(samples: int) -> Iterator[str]:
+def thp(samples: int) -> Generator[str, None, None]:
     """A sparse heap: one page of every 2 MiB, with THP `always` and then `never`."""
     before = THP.read_text(encoding="ascii").split("[")[1].split("]")[0]
     size = min(1 << 30, _available() // 2) & -(2 * MIB)
@@ -191,25 +192,40 @@ class _Sar:
 
     def __init__(self) -> None:
         self.child = subprocess.Popen(
-            ["sar", "-r", "ALL", "1"], stdout=subprocess.PIPE, text=True,
+            ["sar", "-r", "ALL", "1"], stdout=subprocess.PIPE, bufsize=0,  # select sees it all
             env={**os.environ, "LC_ALL": "C", "S_TIME_FORMAT": "ISO"},
         )  # fmt: skip
         self.names: list[str] = []
 
     def read(self, meanwhile: Callable[[], None]) -> dict[str, float]:
-        """The next line; `meanwhile` is called every 20 ms until it is there."""
-        assert self.child.stdout is not None
+        """A fresh line; `meanwhile` is called every 20 ms, from long before it was taken on.
+
+        What is printed while nobody looks is old: it is thrown away.
+        """
+        while self._there(0):
+            self._line()
+        begin = time.monotonic()
         while True:
-            while not select.select([self.child.stdout], [], [], 0.02)[0]:
-                meanwhile()
-            fields = self.child.stdout.readline().split()
-            if "kbmemfree" in fields:
-                self.names = fields[1:]
-            elif len(fields) == len(self.names) + 1 and self.names:
-                return {
-                    f"sar {name}": float(value)
-                    for name, value in zip(self.names, fields[1:], strict=True)
-                }
+            meanwhile()
+            if self._there(0.02):
+                found = self._line()
+                if found and time.monotonic() - begin >= LEAD_S:
+                    meanwhile()
+                    return found
+
+    def _there(self, wait_s: float) -> bool:
+        assert self.child.stdout is not None
+        return bool(select.select([self.child.stdout], [], [], wait_s)[0])
+
+    def _line(self) -> dict[str, float] | None:
+        assert self.child.stdout is not None
+        fields = self.child.stdout.readline().decode().split()
+        if "kbmemfree" in fields:
+            self.names = fields[1:]
+        elif len(fields) == len(self.names) + 1 and self.names:
+            values = zip(self.names, fields[1:], strict=True)
+            return {f"sar {name}": float(value) for name, value in values}
+        return None
 
     def close(self) -> None:
         self.child.kill()
@@ -280,16 +296,19 @@ def _beyond(theirs: float, ours: list[float]) -> float:
 def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]:
     """Run one load; the largest difference of each column, and the unaccounted share."""
     child_out, child_in = os.pipe()
+    told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:  # the load runs apart, so that it moves memory while we read
         os.close(child_out)
+        os.close(tell)
         sys.stdout = os.fdopen(child_in, "w")
-        with contextlib.suppress(BrokenPipeError):
-            for _, text in zip(range(samples + 5), LOADS[name](samples), strict=False):
-                print(text, flush=True)
-                time.sleep(1)
+        steps = LOADS[name](samples)
+        with contextlib.suppress(BrokenPipeError), contextlib.closing(steps):
+            while os.read(told, 1):  # a step a sample
+                print(next(steps), flush=True)
         os._exit(0)
     os.close(child_in)
+    os.close(told)
     worst: dict[str, float] = {}
     shares: list[float] = []
     first = last = 0.0
@@ -298,9 +317,9 @@ def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]
     try:
         for number in range(samples):
             # sar reads at some moment of its second, and prints: ours stand all around it
-            around = [_ours()]
+            os.write(tell, b".")
+            around: list[dict[str, float]] = []
             theirs = sar.read(lambda: around.append(_ours()))  # noqa: B023 - called at once
-            around.append(_ours())
             beside = [around[-1]]
             theirs |= _free()
             beside.append(_ours())
@@ -317,7 +336,7 @@ def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]
             ps.look()
     finally:
         sar.close()
-        os.kill(pid, 9)
+        os.close(tell)
         os.waitpid(pid, 0)
     with os.fdopen(child_out) as said:
         lines = [line for line in dict.fromkeys(said.read().splitlines()) if line]
