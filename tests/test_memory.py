@@ -202,9 +202,6 @@ def test_the_resolution_that_reaches_back_far_enough() -> None:
     assert machine.finest(2 * machine.DAY).bucket_s == 300
     assert machine.finest(8 * machine.DAY).bucket_s == 1800
     assert machine.finest(10_000 * machine.DAY).bucket_s == 7200
-    assert machine.finest(3600, 1800).bucket_s == 1800
-    assert machine.finest(3600, 10.0).bucket_s == 60
-    assert machine.finest(3600, 1e9).bucket_s == 60
 
 
 @given(st.dictionaries(st.text(max_size=20), st.integers(-(1 << 62), 1 << 62)))
@@ -621,7 +618,7 @@ def test_the_anonymous_memory_by_program() -> None:
 def test_programs_are_summed_by_pss_and_the_rest_is_told() -> None:
     members = [
         _held(1, comm="db", anon=80, pss_anon=30), _held(2, comm="db", anon=80, pss_anon=30),
-        _held(3, comm="web", anon=7),
+        _held(3, comm="web", anon=70, pss_anon=7), _held(4, comm="refused", anon=90),
     ]  # fmt: skip
     whose = holders.programs(members)
     assert whose == [("db", 2, 60), ("web", 1, 7)]
@@ -687,6 +684,23 @@ def test_the_past_is_shown_with_its_gaps(tmp_path: Path) -> None:
     assert sar.splitlines()[-1].startswith("Average:")
     told = _run("--since", "1h", "--json", "--every", "1min", "--state", str(tmp_path)).stdout
     assert next(json.loads(line)["sar"]["kbmemfree"] for line in told.splitlines()) == 100
+
+
+def test_rows_of_the_past_are_evenly_apart(tmp_path: Path) -> None:
+    now = time.time() // 60 * 60
+    _history(tmp_path, {now - 60 * n: n for n in range(50, 0, -1)})
+
+    def minutes(*args: str) -> list[int]:
+        rows = _run("--since", "1h", *args, "--json", "--state", str(tmp_path)).stdout
+        return [round((now - json.loads(row)["t"]) / 60) for row in rows.splitlines()]
+
+    # ten minutes is the step of no resolution: rows of a finer one, not all of a coarser one
+    ten = minutes("--every", "10min")
+    assert 5 <= len(ten) <= 6
+    assert {a - b for a, b in itertools.pairwise(ten[:-1])} == {10}
+    plain = minutes()
+    assert 16 <= len(plain) <= 18
+    assert {a - b for a, b in itertools.pairwise(plain[:-1])} == {3}
 
 
 def test_without_a_history_it_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -193,7 +194,7 @@ def _reading(memory: Memory) -> Reading:
 
 def _past(options: argparse.Namespace) -> int:
     until = time.time()
-    span = machine.finest(until - options.since, options.every)
+    span = machine.finest(until - options.since)
     folder = place.reading_dir(options.state)
     try:
         records = read_host(
@@ -209,7 +210,8 @@ def _past(options: argparse.Namespace) -> int:
     if not found:
         common.complain(f"nothing was recorded in {folder} since then")
         return common.NOTHING
-    every = options.every or max(span.bucket_s, (until - found[0].t) / HISTORY_ROWS)
+    buckets = math.ceil((until - found[0].t) / HISTORY_ROWS / span.bucket_s)
+    every = options.every or buckets * span.bucket_s
     shown = [found[i] for i in machine.thinned([one.t for one in found], every)]
     if options.json:
         for reading in shown:

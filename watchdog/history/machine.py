@@ -86,14 +86,9 @@ def decode(blob: bytes) -> dict[str, int]:
     return {key: value for key, value in found.items() if type(value) is int}
 
 
-def finest(since_s: float, every_s: float | None = None) -> Span:
-    """The resolution that reaches `since_s` back and is no finer than `every_s`."""
-    for span in SPANS:
-        if span.kept_s >= since_s and (every_s is None or span.bucket_s >= every_s):
-            return span
-    if every_s is None or every_s > SPANS[-1].bucket_s:
-        return next((span for span in SPANS if span.kept_s >= since_s), SPANS[-1])
-    return SPANS[-1]
+def finest(since_s: float) -> Span:
+    """The finest resolution that reaches `since_s` back."""
+    return next((span for span in SPANS if span.kept_s >= since_s), SPANS[-1])
 
 
 def thinned(times: Sequence[float], every_s: float) -> list[int]:

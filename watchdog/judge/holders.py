@@ -88,13 +88,13 @@ def holders(members: Iterable[Held], groups: Sequence[Group]) -> list[Holder]:
 
 
 def programs(members: Iterable[Held]) -> list[tuple[str, int, int]]:
-    """(name, processes, bytes) of each program's anonymous memory, the largest first: in fair
-    parts where they are known (PSS), else as each process maps it."""
+    """(name, processes, bytes) of each program's anonymous memory in fair parts (PSS), the largest
+    first; who may not be read is left out."""
     sums: dict[str, tuple[int, int]] = {}
     for one in members:
-        count, size = sums.get(one.comm, (0, 0))
-        held = one.anon if one.pss_anon is None else one.pss_anon
-        sums[one.comm] = count + 1, size + (held or 0)
+        if one.pss_anon is not None:
+            count, size = sums.get(one.comm, (0, 0))
+            sums[one.comm] = count + 1, size + one.pss_anon
     return sorted(((name, *found) for name, found in sums.items()), key=lambda row: -row[2])
 
 
