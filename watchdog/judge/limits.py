@@ -16,6 +16,7 @@ from watchdog.judge.telling import Telling
 AT_LIMIT = 0.98
 HELD_S, HELD_READINGS = 50.0, 2
 OVER_S = 120.0
+PAUSE_S = 35.0  # what is reclaimed in one go may leave room for a reading or two
 # What reclaim can take without harm keeps a unit at its limit for ever: a backup reads files. Only
 # where little of that is left, or where everybody waits for memory, is it exhaustion.
 CACHE_SHARE, STALLED = 0.25, 0.05
@@ -108,7 +109,7 @@ class Limits:
             if now - one.pinned_up >= OVER_S:
                 still = words.duration(now - one.pinned_up)
                 return self._eased(path, one, group, f"it has not run into it for {still}")
-        else:
+        elif now - one.pinned_up > PAUSE_S:
             del self.pinned[path]
             if used >= AT_LIMIT * bound.bytes:
                 self.pinned[path] = _Pinned(bound, group)
