@@ -9,7 +9,7 @@ import time
 import pytest
 
 from watchdog.clock import JumpClock, RealClock
-from watchdog.facts import Host, Sweep, Who
+from watchdog.facts import Group, Host, Sweep, Who
 from watchdog.sense.cgroups import Cgroups
 from watchdog.sense.host import HostFiles
 from watchdog.sense.processes import Processes
@@ -135,6 +135,27 @@ def test_the_large_have_their_swap_read(tree):
     processes.close()
 
 
+def test_the_growing_have_their_swap_read(tree):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+    assert processes.census(1.0, 2.0)[0].rows[0][5] is None
+    tree.write("7/statm", f"5000 {1000 + (1 << 20) // PAGE} 100 1 0 500 0\n")
+    assert processes.census(3.0, 4.0)[0].rows[0][5] == 8192
+    processes.close()
+
+
+def test_what_goes_to_swap_between_two_censuses_is_not_given_back(tree):
+    tree.process(7, rss=20000)
+    processes = Processes(str(tree.root))
+    processes.census(1.0, 2.0)
+    processes.swapping = True
+    tree.write("7/statm", "5000 10000 100 1 0 500 0\n")
+    tree.write("7/status", f"VmSwap:\t {10000 * PAGE // 1024} kB\nRssShmem:\t 4 kB\n")
+    row = processes.sweep(2.0, 3.0)[0].rows[0]
+    assert row[3] - row[4] + row[5] == 19900 * PAGE
+    processes.close()
+
+
 def test_the_hot_are_bounded_and_hold_the_largest(tree):
     for pid in range(10, 30):
         tree.process(pid, rss=pid * 10, shared=0)
@@ -225,6 +246,24 @@ def test_a_host_without_pressure_or_swap_answers_none(tree):
     host.close()
 
 
+def test_a_host_tells_promises_shared_and_unowned_memory(tree):
+    tree.write(
+        "meminfo",
+        "MemTotal: 100 kB\nMemFree: 10 kB\nActive(anon): 10 kB\nInactive(anon): 10 kB\n"
+        "Active(file): 10 kB\nInactive(file): 10 kB\nUnevictable: 0 kB\nShmem: 4 kB\n"
+        "SReclaimable: 3 kB\nSUnreclaim: 7 kB\nCommitLimit: 90 kB\nCommitted_AS: 80 kB\n",
+    )
+    tree.write("vmstat", "nr_zspages 1\n")
+    tree.write("sys/vm/overcommit_memory", "2\n")
+    tree.write("spl/kstat/zfs/arcstats", "9 1 0x01\ndata_size 4 2048\nmetadata_size 4 1024\n")
+    host = HostFiles(str(tree.root))
+    found = host.read(1.0, 2.0)
+    assert (found.commit_limit, found.committed, found.overcommit) == (92160, 81920, 2)
+    assert (found.shmem, found.slab) == (4096, 7168)
+    assert found.kernel == (100 - 50 - 3 - 3) * 1024 - PAGE
+    host.close()
+
+
 def mounts(tree, *lines):
     tree.write("self/mountinfo", "\n".join(lines) + "\n")
 
@@ -244,7 +283,11 @@ def test_a_cgroup_of_v2(tree):
     (found,) = groups.read(1.0, 2.0, ["/system.slice/shop.service"])
     assert (found.unit, found.anon, found.kernel, found.swap) == ("shop.service", 100, 20, 7)
     assert (found.limit, found.high, found.low) == (1000, None, None)
-    assert found.events == {"oom_kill": 1, "high": 2}
+    assert found.events == {"oom_kill": 1, "high": 2} and found.stall_us is None
+    tree.write(f"{base}/memory.current", "950\n")
+    tree.write(f"{base}/memory.pressure", "some avg10=0 total=9\nfull avg10=0 total=7\n")
+    (found,) = groups.read(2.0, 3.0, ["/system.slice/shop.service"])
+    assert found.stall_us == 7
 
 
 def test_a_v2_kernel_before_5_18_tells_the_parts_of_kernel_memory(tree):
@@ -269,6 +312,11 @@ def test_a_cgroup_of_v1_and_hybrid(tree):
     (found,) = groups.read(1.0, 2.0, ["/a/b"])
     assert (found.cgroup, found.anon, found.limit) == ("/a/b", 9, None)
     assert found.events == {"oom_kill": 4}
+    tree.write("cg/memory/a/b/memory.failcnt", "17\n")
+    tree.write("cg/memory/a/b/memory.kmem.usage_in_bytes", "1000\n")
+    groups.reclaimable = 0.75
+    (found,) = groups.read(1.0, 2.0, ["/a/b"])
+    assert found.events == {"oom_kill": 4, "max": 17} and found.kernel == 250
 
 
 def test_without_a_memory_controller_there_are_no_groups(tree):
@@ -290,6 +338,34 @@ def test_the_senses_keep_their_two_cadences(tree):
         clock.wait({}, senses.next_up - clock.boottime())
     assert list(senses.due()) != [] and list(senses.due()) == []
     assert seen[0] and seen.count(True) == 5
+    senses.close()
+
+
+def test_a_cgroup_near_its_limit_or_with_growing_shared_memory_is_read_at_each_sweep(tree):
+    tree.process(7, cgroup="0::/system.slice/shop.service\n")
+    mounts(tree, "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw")
+    tree.write("cg/cgroup.controllers", "memory\n")
+    base = "cg/system.slice/shop.service"
+
+    def write(current, shmem):
+        tree.write(f"{base}/memory.stat", f"anon 100\nfile 50\nshmem {shmem}\n")
+        tree.write(f"{base}/memory.current", f"{current}\n")
+
+    tree.write(f"{base}/memory.max", "1000\n")
+    write(500, 1 << 20)
+    clock = JumpClock()
+    senses = Senses(clock, 10.0, str(tree.root))
+    senses.cgroups = Cgroups(str(tree.root), str(tree.root))
+    read = []
+    for step in range(9):
+        if step == 3:
+            write(500, 9 << 20)
+        if step == 6:
+            write(950, 9 << 20)
+        read.append(sum(isinstance(fact, Group) for fact in senses.due()))
+        clock.wait({}, senses.next_up - clock.boottime())
+    # censuses at 0, 3 and 6; between them what the last one gave a reason for
+    assert read == [1, 0, 0, 1, 1, 1, 1, 1, 1]
     senses.close()
 
 

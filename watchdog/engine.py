@@ -45,6 +45,8 @@ from watchdog.judge.kills import Kills
 from watchdog.judge.leak import GATES
 from watchdog.judge.looking import Looking
 from watchdog.judge.proven import prove
+from watchdog.judge.series import KEY as PART
+from watchdog.judge.series import Series
 from watchdog.judge.telling import Telling
 from watchdog.policy import view
 from watchdog.policy.decide import SIGNALLED, Decider
@@ -75,6 +77,7 @@ class Engine:
         self.kills = Kills(self.world)
         self.exhaustion = Exhaustion(self.world)
         self.looking = Looking(self.world)
+        self.series = Series(self.world)
         self.decider = Decider(rules, kept)
         self.healthy = True
         self.judged: Host | None = None  # the reading that health was last judged from
@@ -177,19 +180,26 @@ class Engine:
         self.kills.group(group, self.world.groups.get(group.cgroup or ""))
         out = self._exhausted(self.exhaustion.limits.group(group))
         closed = self.world.take_group(group)
+        self.series.group(group)
         if group.unit is None:
             return out
-        record = self.waiting_units.pop(group.unit, None)
-        if record:
-            fresh = self.world.unit_trends[group.unit]
-            self.world.unit_trends[group.unit] = self._resume(record, fresh)
+        self._resume_unit(group.unit)
         if closed:
             self.units_due[group.unit] = (group, closed)
         return out
 
+    def _resume_unit(self, unit: str) -> None:
+        record = self.waiting_units.pop(unit, None)
+        if record:
+            fresh = self.world.unit_trends[unit]
+            self.world.unit_trends[unit] = self._resume(record, fresh)
+
     def _units(self) -> list[Out]:
-        """Judge the units that closed a bucket; after their processes, which are named first."""
-        if not self.units_due:
+        """Judge the units that closed a bucket; after their processes, which are named first.
+
+        Then what no process owns.
+        """
+        if not self.units_due and not self.series.due:
             return []
         world = self.world
         named = {
@@ -201,15 +211,25 @@ class Engine:
         for unit, (group, closed) in sorted(self.units_due.items()):
             trend = world.unit_trends[unit]
             prove(trend, closed, self.healthy)
-            if trend.stage == "none" and unit in named:
-                continue  # a process that is named already speaks for its unit
+            if trend.stage == "none" and (unit in named or self.series.named(unit)):
+                continue  # who is named already speaks for the unit
             ending = self._ending(group.cgroup, trend, rates)
             change = stage.step(trend, closed, trend.last_up - trend.first_up, ending)
             key, entity = f"unit:{unit}", Entity(unit=unit)
-            out += self._leak(change, trend, key, entity, used_bytes(group), group.t)
+            part = "anon"
+            if change and change.found:
+                part = self.series.part_of(unit, change.found.growth)
+                change = change._replace(because=change.because + self.series.said_of(part))
+            out += self._leak(change, trend, key, entity, used_bytes(group), group.t, part)
             if trend.stage != "none":
                 self.looking.unit(unit, trend, group)
         self.units_due.clear()
+        for found in self.series.step(lambda cgroup, trend: self._ending(cgroup, trend, rates)):
+            name, trend = found.name, found.trend
+            out += self._leak(
+                found.change, trend, found.identity, found.entity, trend.kib << 10, trend.last_t,
+                name.part,
+            )  # fmt: skip
         return out
 
     def _sweep(self, sweep: Sweep) -> list[Out]:
@@ -222,9 +242,7 @@ class Engine:
         rates = self._rates()
         for ident, trend, levels in sorted(self._worth_a_look(closed, sweep.t), key=_by_ident):
             before = trend.rate
-            who = world.who.get(ident)
-            cgroup = who.cgroup if who else None
-            ending = self._ending(cgroup, trend, rates)
+            ending = self._ending(world.cgroup(ident), trend, rates)
             change = stage.step(trend, levels, world.age_s(ident, now), ending)
             if trend.stage != "none" or trend.rate > 0:
                 self.suspects.add(ident)
@@ -253,6 +271,13 @@ class Engine:
                 key = f"{ident[0]}-{ident[1]}"
                 change = stage.clear(trend, "the process is gone")
                 out += self._leak(change, trend, key, entity, None, sweep.t)
+        if sweep.census:
+            for group, levels in world.add_up(sweep.t, sweep.up):
+                self._resume_unit(group.unit or "")
+                self.series.group(group)
+                if levels and group.unit:
+                    self.units_due[group.unit] = (group, levels)
+        self.series.machine(sweep.t, now)
         out += self._units()
         if sweep.census:
             went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
@@ -277,7 +302,8 @@ class Engine:
     def _rates(self) -> float:
         """Bytes a second of all who are seen to grow, whatever their order."""
         trends = self.world.trends
-        return math.fsum(trends[ident].rate for ident in self.suspects)
+        grow = math.fsum(trends[ident].rate for ident in self.suspects)
+        return grow + self.series.rate()
 
     def _worth_a_look(self, closed: list[Closed], t: float) -> Iterator[Closed]:
         """Who may have a change of stage: most have not risen, and are passed over here."""
@@ -302,11 +328,11 @@ class Engine:
 
     def _leak(
         self, change: stage.Change | None, trend: Trend, identity: str, entity: Entity,
-        resident: int | None, t: float,
+        resident: int | None, t: float, part: str = "anon",
     ) -> list[Out]:  # fmt: skip
         if change is None:
             return []
-        body = leak_told.body(change, trend, entity, resident)
+        body = leak_told.body(change, trend, entity, resident, part)
         up = None if self.world.host is not None and self.world.host.up is None else trend.last_up
         event = self._event(
             change.kind, f"{identity}-{trend.episode}", t, up, change.because, body, trend.event
@@ -397,6 +423,7 @@ class Engine:
 
     def _dump_rest(self, urgent: bool) -> list[EntityRecord]:
         found = [] if urgent else self.world.programs.dump()
+        found += self.series.dump(self.boot_id or "", urgent)
         host = self.world.host
         if host is not None and (self.exhaustion.open or not urgent):
             blob = json.dumps(self.exhaustion.kept(), separators=(",", ":")).encode()
@@ -409,6 +436,8 @@ class Engine:
             head, _, tail = record.key.partition(":")
             if record.key == EXHAUSTION:
                 self._resume_exhaustion(record)
+            elif record.key.startswith(PART):
+                self.series.load(record)
             elif head == "life":
                 self.world.programs.load(record)
             elif head == "unit":
@@ -462,6 +491,10 @@ class Engine:
             if trend.stage != "none":
                 change = stage.clear(trend, "the unit is gone")
                 out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
+        for found in self.series.forget(before):
+            out += self._leak(
+                found.change, found.trend, found.identity, found.entity, None, t, found.name.part
+            )
         self.kills.forget(now)
         return out + self._exhausted(self.exhaustion.limits.forget(t, up, before))
 

@@ -73,3 +73,31 @@ class Group(NamedTuple):
     kmem: int | None = None
     summed: bool = False
     cut: bool = False
+
+
+# What processes, the page cache and reserved pools hold, by the names of /proc/meminfo. The lists
+# hold all anonymous and file pages once, tmpfs and the swap cache with them.
+_OWNED = (
+    "MemFree", "Active(anon)", "Inactive(anon)", "Active(file)", "Inactive(file)", "Unevictable",
+    "PageTables", "SecPageTables", "Hugetlb", "HardwareCorrupted", "Balloon", "GPUActive",
+    "GPUReclaim",
+)  # fmt: skip
+
+
+def unowned(meminfo: Mapping[str, int], compressed: int = 0, arc: int = 0) -> int | None:
+    """What no process and no cache holds: the kernel's own memory, and what no counter names.
+
+    In bytes: unreclaimable slab, stacks, per-CPU and vmalloc memory, drivers. `compressed` is what
+    zram and zswap hold (vmstat's nr_zspages), `arc` the cache of ZFS. None where meminfo does not
+    tell the lists (before 2.6.28) or is made by others.
+    """
+    total = meminfo.get("MemTotal")
+    if total is None or any(key not in meminfo for key in _OWNED[:6]):
+        return None
+    reclaimable = meminfo.get("KReclaimable", meminfo.get("SReclaimable", 0))
+    pools = max(compressed, meminfo.get("Zswap", 0)) + arc
+    huge = 0
+    if "Hugetlb" not in meminfo:  # before 4.16
+        huge = meminfo.get("HugePages_Total", 0) * meminfo.get("Hugepagesize", 0)
+    owned = sum(meminfo.get(key, 0) for key in _OWNED)
+    return max(0, total - owned - reclaimable - pools - huge)

@@ -52,7 +52,7 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
         "units": len(engine.world.unit_trends),
         "watching": around.watching,
         "pressure": engine.pressed,
-        "leaks": view.leaks(engine.world),
+        "leaks": view.leaks(engine.world, engine.series),
         "oom_kills": {"since_start": around.oom_kills, "last": around.last_oom_kill},
         "policies": [
             {"name": policy.name, "mode": policy.mode, "waiting": waiting.get(policy.name, [])}
@@ -67,7 +67,7 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
 def status(engine: Engine, around: Around) -> str:
     """What `systemctl status` shows in its first lines."""
     parts = [f"watching {words.count(len(engine.world.rows), 'process')}"]
-    leaks = len(view.leaks(engine.world))
+    leaks = len(view.leaks(engine.world, engine.series))
     if leaks:
         parts.append(words.count(leaks, "leak") + " suspected or confirmed")
     if around.oom_kills:

@@ -191,7 +191,7 @@ def _leak_row(leak: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
 
 
 def _who(leak: Mapping[str, Any]) -> str:
-    return terminal.who(terminal.about(leak)) or "somebody"
+    return terminal.leaker(leak) or "somebody"
 
 
 def _rate(leak: Mapping[str, Any]) -> str:

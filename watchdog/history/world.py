@@ -18,7 +18,7 @@ from watchdog.facts import (
     Sweep,
     Who,
 )  # fmt: skip
-from watchdog.history import lives
+from watchdog.history import lives, sums
 from watchdog.history.entities import Trend
 from watchdog.history.ring import MISSING
 
@@ -79,6 +79,7 @@ class World:
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
         self.programs = lives.Programs()  # what their earlier lives did
+        self.inherited = sums.Inherited()  # what children share with their parents
 
     def take_host(self, host: Host) -> None:
         self.host = host
@@ -87,21 +88,50 @@ class World:
         ident = (who.pid, who.start)
         known = self.who.get(ident)
         trend = self.trends.get(ident)
-        if known and trend and trend.stage == "none" and who.exe != known.exe is not None:
-            trend.restart(who.t, _now(who))
+        if known and trend and who.exe != known.exe is not None:
+            self.inherited.another(ident)
+            if trend.stage == "none":
+                trend.restart(who.t, _now(who))
         self.who[ident] = who
 
     def take_group(self, group: Group) -> list[int]:
-        """Take a cgroup; the levels at which its unit's trend closed a bucket."""
+        """Take a cgroup; the levels at which its unit's trend closed a bucket.
+
+        One without a path is the unit's own, at the place where `cgroup` looks for it.
+        """
+        if group.cgroup is None and group.unit is not None:
+            group = group._replace(cgroup=f"/{group.unit}")
         if group.cgroup is not None:
             self.groups[group.cgroup] = group
         if group.unit is None:
             return []
-        now = _now(group)
-        trend = self.unit_trends.get(group.unit)
+        return self._unit(group.unit, group.t, _now(group), used_bytes(group))
+
+    def _unit(self, unit: str, t: float, now: float, size: int) -> list[int]:
+        trend = self.unit_trends.get(unit)
         if trend is None:
-            trend = self.unit_trends[group.unit] = Trend(group.t, now)
-        return trend.add(group.t, now, used_bytes(group) >> 10)
+            trend = self.unit_trends[unit] = Trend(t, now)
+        return trend.add(t, now, size >> 10)
+
+    def add_up(self, t: float, up: float | None) -> Iterator[tuple[Group, list[int]]]:
+        """After a census: each unit of several processes that no cgroup tells of, as if one did.
+
+        One process is its unit's sum, and is judged itself.
+        """
+        told = frozenset(group.unit for group in self.groups.values() if group.unit)
+        for one in sums.sums(self.rows, self.inherited, told):
+            if one.members > 1 or one.unit in self.unit_trends:
+                now = t if up is None else up
+                closed = self._unit(one.unit, t, now, one.private + one.shmem)
+                yield Group(t, up, one.unit, None, anon=one.private, shmem=one.shmem), closed
+
+    def cgroup(self, ident: Ident) -> str | None:
+        """The cgroup of a process: its own, or (where that was not told) its unit's."""
+        who, row = self.who.get(ident), self.rows.get(ident)
+        if who is not None and who.cgroup is not None:
+            return who.cgroup
+        unit = row[UNIT] if row is not None else None
+        return f"/{unit}" if unit is not None else None
 
     def take_sweep(self, sweep: Sweep) -> tuple[list[Closed], list[Ident]]:
         """Take rows: (who closed buckets at which levels, who has gone since the last census)."""
@@ -163,8 +193,16 @@ class World:
 
     def _begun(self, ident: Ident, row: Row, t: float) -> None:
         who = self.who.get(ident)
-        if who is not None and who.build is not None:
+        if who is None:
+            return
+        if who.build is not None:
             self.programs.build((row[UNIT] or "", who.exe or row[COMM]), who.build, t)
+        parent = self.by_pid.get(who.ppid or 0)
+        above = self.rows.get(parent) if parent else None
+        if parent is None or above is None or above[UNIT] != row[UNIT] or row[UNIT] is None:
+            return
+        if sums.same_program(who, self.who.get(parent)):
+            self.inherited.born(ident, private_bytes(row), parent, private_bytes(above))
 
     def life_over(self, ident: Ident) -> bool:
         """A process is gone (call before `forget`): keep what its life was, if it is to be kept."""
@@ -205,6 +243,7 @@ class World:
             self.remember(Gone(self.entity(ident), row[RSS], cgroup, trend, t, now, *seen))
         for table in (self.rows, self.who, self.trends):
             table.pop(ident, None)
+        self.inherited.gone(ident)
         if self.by_pid.get(ident[0]) == ident:
             del self.by_pid[ident[0]]
 

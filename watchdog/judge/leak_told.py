@@ -7,12 +7,19 @@ from watchdog.history.entities import Trend
 from watchdog.judge.stage import Change
 
 
-def body(change: Change, trend: Trend, entity: Entity, resident: int | None) -> dict[str, Any]:
-    """The keys of leak.suspected, confirmed and cleared; null where there is nothing to say."""
+def body(
+    change: Change, trend: Trend, entity: Entity, resident: int | None, part: str
+) -> dict[str, Any]:
+    """The keys of leak.suspected, confirmed and cleared; null where there is nothing to say.
+
+    `part` is what grows: "anon" (private memory and swap), "shmem" or "kernel".
+    """
     found = change.found
+    scope = "process" if entity.pid is not None else "unit" if entity.unit else "host"
     return {
         **entity._asdict(),
-        "scope": "process" if entity.pid is not None else "unit",
+        "scope": scope,
+        "part": part,
         "rate_bytes_per_s": round(found.growth.rate) if found else None,
         "confidence": found.confidence if found else None,
         "resident_bytes": resident,

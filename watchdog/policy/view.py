@@ -19,6 +19,7 @@ from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
 from watchdog.judge.proven import excess_bytes
+from watchdog.judge.series import Series
 from watchdog.policy.match import protected, weight
 from watchdog.policy.rules import Rules
 
@@ -43,8 +44,7 @@ def subjects(
         if row[UNIT]:
             members.setdefault(row[UNIT], []).append(trend)
         key = f"{ident[0]}:{ident[1]}"
-        who = world.who.get(ident)
-        cgroup = who.cgroup if who else None
+        cgroup = world.cgroup(ident)
         yield _identified(world, ident)._replace(
             age_s=world.age_s(ident, now),
             resident_bytes=row[RSS],
@@ -96,13 +96,19 @@ def dossier(world: World, rules: Rules) -> list[DossierRow]:
     return [_dossier_row(world, rules, ident, row, size) for size, ident, row in large]
 
 
-def leaks(world: World) -> list[dict[str, Any]]:
-    """Who is suspected or confirmed at this moment, for now.json."""
+def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
+    """Who is suspected or confirmed at this moment, for now.json; then what no process owns."""
     found = [
         {**world.entity(ident)._asdict(), **_standing(trend, world.rows[ident][RSS])}
         for ident, trend in world.trends.items()
         if trend.stage != "none"
     ]
+    found += [
+        {**Entity(unit=name.unit or None)._asdict(), **_standing(trend, trend.kib << 10),
+         "scope": name.scope, "part": name.part}
+        for name, trend in (series.trends.items() if series else ())
+        if trend.stage != "none"
+    ]  # fmt: skip
     return found + [
         {**Entity(unit=unit)._asdict(), **_standing(trend, trend.kib << 10)}
         for unit, trend in world.unit_trends.items()

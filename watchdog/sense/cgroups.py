@@ -25,6 +25,9 @@ class Cgroups:
     def __init__(self, proc: str = "/proc", sys_root: str = "") -> None:
         self.base: str | None = None
         self.v2 = False
+        # v1 does not tell which part of a cgroup's kernel memory can be reclaimed: that of the
+        # machine's is taken, so that a search through many files is no leak.
+        self.reclaimable = 0.0
         unified = None
         try:
             with open(f"{proc}/self/mountinfo", "rb") as file:
@@ -165,6 +168,7 @@ class Cgroups:
         if raw is None:
             return None
         stat = procfs.parse_counters(raw)
+        kernel = self._number(path, "memory.kmem.usage_in_bytes")
         control = procfs.parse_counters(self._file(path, "memory.oom_control") or b"")
         counts = {"oom_kill": control.get("oom_kill"), "max": self._number(path, "memory.failcnt")}
         events = {key: count for key, count in counts.items() if count is not None}
@@ -173,7 +177,7 @@ class Cgroups:
             anon=stat.get("total_rss"),
             shmem=stat.get("total_shmem"),
             file=stat.get("total_cache"),
-            kernel=self._number(path, "memory.kmem.usage_in_bytes"),
+            kernel=None if kernel is None else int(kernel * (1 - self.reclaimable)),
             swap=stat.get("total_swap"),
             usage=self._number(path, "memory.usage_in_bytes"),
             limit=self._number(path, "memory.limit_in_bytes"),

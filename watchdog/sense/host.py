@@ -4,6 +4,7 @@ import os
 
 from watchdog import procfs
 from watchdog.facts import Host
+from watchdog.memory import unowned
 
 # Of vmstat, what the machine's history keeps beside all of meminfo: counters since the boot.
 EVENTS = (
@@ -11,7 +12,8 @@ EVENTS = (
     "workingset_refault_file", "thp_fault_alloc", "thp_fault_fallback", "thp_collapse_alloc",
     "thp_split_page", "thp_swpout", "compact_stall",
 )  # fmt: skip
-FILES = ("meminfo", "pressure/memory", "vmstat", "sys/vm/overcommit_memory")
+ARC = "spl/kstat/zfs/arcstats"
+FILES = ("meminfo", "pressure/memory", "vmstat", "sys/vm/overcommit_memory", ARC)
 
 
 class HostFiles:
@@ -19,6 +21,7 @@ class HostFiles:
 
     def __init__(self, root: str = "/proc") -> None:
         self._root = root
+        self._page = os.sysconf("SC_PAGE_SIZE")
         self._fds = {name: self._open(name) for name in FILES}
         self.told: dict[str, int] = {}  #: all that meminfo and vmstat said at the last reading
         self.boot_id = self._text("sys/kernel/random/boot_id")
@@ -58,7 +61,16 @@ class HostFiles:
             overcommit=int(mode) if mode.isdigit() else None,
             shmem=memory.get("Shmem"),
             slab=memory.get("SUnreclaim"),
+            kernel=unowned(memory, vmstat.get("nr_zspages", 0) * self._page, self._arc()),
         )
+
+    def _arc(self) -> int:
+        """What the cache of ZFS holds; its headers are slab. 0 without ZFS."""
+        if self._fds[ARC] is None:
+            return 0
+        parts = (line.split() for line in self._kept(ARC).split(b"\n"))
+        held = {one[0]: int(one[2]) for one in parts if len(one) == 3 and one[2].isdigit()}
+        return held.get(b"data_size", 0) + held.get(b"metadata_size", 0)
 
     def _open(self, name: str) -> int | None:
         try:

@@ -10,7 +10,7 @@ import os
 import resource
 
 from watchdog import procfs, words
-from watchdog.facts import PID, RSS, SHARED, Row, Sweep, Who
+from watchdog.facts import PID, RSS, SHARED, UNIT, Row, Sweep, Who
 from watchdog.sense import wide
 
 HOT_MAX = 512
@@ -18,8 +18,10 @@ FILES_FOR_OTHERS = 100
 # Newcomers stay hot for two minutes: a leak that has just begun is small.
 NEWCOMER_S = 120.0
 NEWCOMERS_EVERY_S = 5.0
-# VmSwap and RssShmem cost 15 us each: read for the large ones, and for all once the host swaps.
+# VmSwap and RssShmem cost 15 us each: read for the large and the growing, and for all once the host
+# swaps.
 STATUS_LEAST_BYTES = 32 << 20
+GROWN_BYTES = 1 << 20
 
 
 class _Seen:
@@ -158,10 +160,16 @@ class Processes:
             seen.place = procfs.place(paths.systemd)
             who = wide.who(self.root, t, up, pid, stat, paths.memory, seen.place)
         resident, shared = memory
-        if full and (self.swapping or resident - shared >= STATUS_LEAST_BYTES):
-            status = procfs.parse_kb(self._read(f"{pid}/status") or b"")
-            seen.swap, seen.shmem = status.get("VmSwap"), status.get("RssShmem")
+        private = resident - shared
+        grows = seen.base is not None and private - seen.base >= GROWN_BYTES
+        if full and (self.swapping or private >= STATUS_LEAST_BYTES or grows or seen.swap):
+            self._status(pid, seen)
         return self._row(pid, seen, resident, shared), who
+
+    def _status(self, pid: int, seen: _Seen) -> None:
+        status = procfs.parse_kb(self._read(f"{pid}/status") or b"")
+        if "VmSwap" in status:
+            seen.swap, seen.shmem = status["VmSwap"], status.get("RssShmem")
 
     def _memory(self, pid: int, stat: procfs.Stat) -> tuple[int, int] | None:
         """(resident, shared) in bytes; of another thread where the main thread has exited."""
@@ -198,7 +206,11 @@ class Processes:
         resident, shared = memory[0] * self.page, memory[1] * self.page
         if resident == row[RSS] and shared == row[SHARED]:
             return row
-        seen.row = (*row[:3], resident, shared, *row[5:])
+        moved = abs(row[RSS] - row[SHARED] - (resident - shared))
+        if moved >= GROWN_BYTES and (self.swapping or seen.swap):
+            # What has left memory may lie in swap now: it is not given back, and must not look so.
+            self._status(pid, seen)
+        seen.row = (*row[:3], resident, shared, seen.swap, row[UNIT], seen.shmem)
         return seen.row
 
     def _choose_hot(self, up: float) -> None:

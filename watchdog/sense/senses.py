@@ -13,6 +13,7 @@ CENSUS_S = 30.0
 # Cgroups between censuses: those of the hot processes, at most so many (13 us a file, 8 files).
 HOT_GROUPS_MAX = 64
 NEAR_GROUPS_MAX = 32
+GROWN_BYTES = 1 << 20  # since a cgroup was last read
 
 
 class Senses:
@@ -27,7 +28,8 @@ class Senses:
         # There vmstat counts the kills of the whole machine, most of which are out of sight.
         self.container = container.inside(proc)
         self.paths: dict[tuple[int, int], str] = {}
-        self.near: dict[str, int] = {}  # cgroups that are looked at between censuses: their shmem
+        self.near: set[str] = set()  # cgroups that are looked at between censuses
+        self.shmem: dict[str, int] = {}  # of each cgroup at its last reading
         self.next_up = clock.boottime()
         self.next_census = self.next_up
 
@@ -63,29 +65,36 @@ class Senses:
             self.paths = {ident: path for ident, path in self.paths.items() if ident in alive}
             paths = set(self.paths.values())
             self.near.clear()
+            before, self.shmem = self.shmem, {}
         else:
-            paths = self._hot_paths() | set(self.near)
+            paths = self._hot_paths() | self.near
+            before = self.shmem
+        self.cgroups.reclaimable = _reclaimable(self.host.told)
         for group in self.cgroups.read(t, up, paths):
-            self._watch(group)
+            self._watch(group, before)
             yield group
         yield sweep
 
     def read_host(self, t: float, up: float) -> Host:
-        """The machine now; in a container without the count of kills, which is not its own."""
+        """The machine now; in a container without what is the whole machine's, not its own."""
         host = self.host.read(t, up)
-        return host._replace(oom_kill=None) if self.container else host
+        if not self.container:
+            return host
+        return host._replace(oom_kill=None, shmem=None, slab=None, kernel=None)
 
     def count_kills(self) -> CgroupKills | None:
         """Every cgroup's kill count now, and a census at the next reading."""
         self.next_up = self.next_census = up = self.clock.boottime()
         return self.cgroups.kills(self.clock.wall(), up)
 
-    def _watch(self, group: Group) -> None:
-        """A cgroup near its limit is read at each sweep as well."""
-        path = group.cgroup or ""
-        pressed = is_near(group.usage, group.limit) or is_near(group.usage, group.high)
-        if pressed and len(self.near) < NEAR_GROUPS_MAX:
-            self.near[path] = group.shmem or 0
+    def _watch(self, group: Group, before: dict[str, int]) -> None:
+        """A cgroup near its limit, or whose shared memory grows, is read at each sweep as well."""
+        path, shmem = group.cgroup or "", group.shmem or 0
+        grows = shmem - before.get(path, shmem) >= GROWN_BYTES
+        self.shmem[path] = shmem
+        near = is_near(group.usage, group.limit) or is_near(group.usage, group.high)
+        if (near or grows) and len(self.near) < NEAR_GROUPS_MAX:
+            self.near.add(path)
 
     def _place(self, who: Who) -> None:
         if who.cgroup:
@@ -101,3 +110,10 @@ class Senses:
             if len(hot) >= HOT_GROUPS_MAX:
                 break
         return set(hot)
+
+
+def _reclaimable(meminfo: dict[str, int]) -> float:
+    """Which share of the kernel memory that is charged to cgroups can be reclaimed: 0..1."""
+    kept = sum(meminfo.get(key, 0) for key in ("SUnreclaim", "KernelStack", "PageTables", "Percpu"))
+    given = meminfo.get("SReclaimable", 0)
+    return given / (kept + given) if given else 0.0

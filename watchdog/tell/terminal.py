@@ -38,6 +38,11 @@ _HEADS = {
     "watchdog.recovered": "recovered",
     "watchdog.dropped": "dropped",
 }
+_OF_HOST = {
+    "kernel": "memory of the kernel",
+    "shmem": "shared memory and tmpfs that no unit holds",
+}
+_OF_UNIT = {"kernel": "kernel memory", "shmem": "shared memory"}
 # What these have to say is over.
 _OVER = {
     "limit.pressed": "limit no longer pressed",
@@ -142,10 +147,12 @@ def _say(event: Mapping[str, Any]) -> tuple[str, str]:
     head = _HEADS.get(kind) or words.safe(kind.replace(".", " "))[:TEXT_MAX]
     entity = who(about(event))
     if kind in ("leak.suspected", "leak.confirmed", "leak.advisory"):
-        return head, ": " + _leak(event, entity)
+        return head, ": " + _leak(event, leaker(event))
     if kind == "oom.kill":
         return head, ": " + _oom_kill(event, entity)
     because = _because(event)
+    if kind == "leak.cleared":
+        entity = leaker(event)
     if kind in _OVER:
         if event.get("state") == "ended":
             head = _OVER[kind]
@@ -153,6 +160,14 @@ def _say(event: Mapping[str, Any]) -> tuple[str, str]:
             entity = _text(event, "cgroup") or ""
         because = because[:2]
     return head, "".join(f": {part}" for part in (entity, "; ".join(because)) if part)
+
+
+def leaker(event: Mapping[str, Any]) -> str:
+    """Who or what grows: the entity, and the part of it where that is not its private memory."""
+    entity, part = who(about(event)), str(event.get("part"))
+    if event.get("scope") == "host":
+        return _OF_HOST.get(part, "memory of the machine")
+    return f"{_OF_UNIT[part]} of {entity}" if entity and part in _OF_UNIT else entity
 
 
 def _leak(event: Mapping[str, Any], entity: str) -> str:

@@ -1,0 +1,92 @@
+"""Pure: what a unit holds where no cgroup tells it: the sum of its processes, nothing twice.
+
+A forked child shares what its parent held until it writes, and the kernel counts it as anonymous in
+both. So what a child held at first sight is inherited, and not its own, while both run the same
+executable (measured: a parent of 100 MiB with four children sums to 581 MiB; the machine lost 42).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from watchdog.facts import RSS, SHARED, SHMEM, SWAP, UNIT, Ident, Row, Who
+
+
+class Sum(NamedTuple):
+    """What a unit holds: private memory and swap, and shared memory once; bytes."""
+
+    unit: str
+    private: int
+    shmem: int
+    members: int
+
+
+class Inherited:
+    """What each child got from its parent. Told of births, execs and deaths."""
+
+    def __init__(self) -> None:
+        self._of: dict[Ident, tuple[Ident, int]] = {}
+        self._heirs: dict[Ident, list[Ident]] = {}
+
+    def born(self, ident: Ident, size: int, parent: Ident, parent_size: int) -> None:
+        """A child of the same executable, seen for the first time."""
+        self._of[ident] = (parent, min(size, parent_size))
+        self._heirs.setdefault(parent, []).append(ident)
+
+    def another(self, ident: Ident) -> None:
+        """It runs another executable now: what it holds is its own."""
+        found = self._of.pop(ident, None)
+        if found is not None:
+            self._drop(found[0], ident)
+
+    def gone(self, ident: Ident) -> None:
+        """It has ended: what its children share is the eldest child's now."""
+        self.another(ident)
+        heirs = [one for one in self._heirs.pop(ident, []) if one in self._of]
+        if not heirs:
+            return
+        eldest = min(heirs, key=lambda one: (one[1], one[0]))
+        _, kept = self._of.pop(eldest)
+        for one in heirs:
+            if one != eldest:
+                self._of[one] = (eldest, min(kept, self._of[one][1]))
+                self._heirs.setdefault(eldest, []).append(one)
+
+    def size(self, ident: Ident) -> int:
+        """Bytes of it that are another's."""
+        found = self._of.get(ident)
+        return found[1] if found else 0
+
+    def _drop(self, parent: Ident, ident: Ident) -> None:
+        heirs = self._heirs.get(parent)
+        if heirs is not None and ident in heirs:
+            heirs.remove(ident)
+            if not heirs:
+                del self._heirs[parent]
+
+    def __len__(self) -> int:
+        return len(self._of) + len(self._heirs)
+
+
+def private(row: Row) -> int:
+    """Anonymous memory and swap of one row."""
+    return max(0, row[RSS] - row[SHARED]) + (row[SWAP] or 0)
+
+
+def sums(rows: dict[Ident, Row], inherited: Inherited, told: frozenset[str]) -> Iterator[Sum]:
+    """The units that no cgroup tells of (those of `told` are), by name."""
+    found: dict[str, list[int]] = {}
+    for ident, row in rows.items():
+        unit = row[UNIT]
+        if unit is None or unit in told:
+            continue
+        one = found.setdefault(unit, [0, 0, 0])
+        one[0] += max(0, private(row) - inherited.size(ident))
+        one[1] = max(one[1], row[SHMEM] or 0)
+        one[2] += 1
+    for unit in sorted(found):
+        yield Sum(unit, *found[unit])
+
+
+def same_program(who: Who | None, parent: Who | None) -> bool:
+    """Whether a child runs what its parent runs, as far as that is known."""
+    return who is not None and parent is not None and who.exe is not None and who.exe == parent.exe
