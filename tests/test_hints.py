@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from watchdog import parts, procfs, trace
 from watchdog.engine import Engine
-from watchdog.facts import Group, Look, Parts, Who
+from watchdog.facts import Event, Group, Look, Parts, Sweep, Who
 from watchdog.history.entities import Trend
 from watchdog.history.world import World
 from watchdog.judge import hints, runtimes
@@ -138,6 +138,39 @@ def test_a_runtime_is_known_by_its_name(exe, comm, kind):
     assert runtimes.runtime(Who(1.0, 1.0, 7, 7, exe=exe), comm, None) == kind
 
 
+@pytest.mark.parametrize(
+    ("exe", "cmdline", "size"),
+    [
+        ("/usr/bin/memcached", "memcached -u nobody -m 128", 176 * MIB),
+        ("/usr/bin/memcached", "memcached -u nobody", 96 * MIB),
+        ("/usr/bin/redis-server", "redis-server --maxmemory 160mb", 216 * MIB),
+        ("/usr/bin/redis-server", "redis-server 127.0.0.1:6379", None),
+        ("/usr/bin/memcached", None, None),
+        ("/usr/bin/java", "java -m 128", None),
+    ],
+)  # fmt: skip
+def test_where_a_cache_begins_to_evict(exe, cmdline, size):
+    assert runtimes.evicts_at(Who(1.0, 1.0, 7, 7, exe=exe, cmdline=cmdline), None) == size
+
+
+def test_a_cache_that_fills_is_suspected_and_one_that_outgrows_its_size_is_confirmed():
+    def events(megabytes):
+        engine = Engine(default_rules(), "box")
+        who = Who(1.0, 1.0, 7, 100, exe="/usr/bin/memcached", cmdline=f"memcached -m {megabytes}")
+        group = Group(1.0, 1.0, "m.service", "/m.service", anon=0, limit=400 * MIB)
+        told = []
+        engine.feed(who._replace(cgroup="/m.service"))
+        for second in range(200):
+            t, size = 1.0 + second, (30 + second) * MIB
+            row = (7, 100, "memcached", size, 0, None, "m.service", None)
+            for fact in (group._replace(t=t, up=t, anon=size), Sweep(t, t, (row,), True)):
+                told += [one for one in engine.feed(fact) if isinstance(one, Event)]
+        return {event.kind for event in told}
+
+    assert events(256) == {"leak.suspected"}
+    assert events(64) == {"leak.suspected", "leak.confirmed"}
+
+
 def test_a_runtime_is_known_by_what_it_maps():
     assert runtimes.runtime(None, "app", looked("jvm", 0)) == "jvm"
     assert runtimes.runtime(None, "app", looked("go", 0)) == "go"
@@ -186,6 +219,8 @@ def test_a_unit_is_told_apart_by_its_cgroup():
 
 
 @given(st.binary(max_size=400))
+@example(b" ")
+@example(b"-")
 def test_no_text_breaks_the_reader(text):
     parts.sort_out(parts.parse_smaps(text))
 
@@ -251,11 +286,12 @@ def test_two_looks_an_episode_the_second_when_it_has_grown():
     assert first == Look("parts-7-700-1-1", "parts", 10.0, process=IDENT)
     trend.kib += 20_000
     assert looking.step(IDENT, trend, 15.0, calm=True) == []  # the first is not answered yet
-    assert list(looking.take(answer(first, 50, 11.0))) == []
-    (second,) = looking.step(IDENT, trend, 20.0, calm=True)
-    assert list(looking.take(answer(second, 70, 21.0))) == []
+    assert list(looking.take(answer(first, 50, 16.0))) == []
+    assert looking.step(IDENT, trend, 30.0, calm=True) == []  # a burst is no growth
+    (second,) = looking.step(IDENT, trend, 31.0, calm=True)
+    assert list(looking.take(answer(second, 70, 32.0))) == []
     trend.kib += 90_000
-    assert looking.step(IDENT, trend, 25.0, calm=True) == []
+    assert looking.step(IDENT, trend, 60.0, calm=True) == []
     found = looking.confirmed(IDENT, None, trend, "e")
     assert found.body["grew_bytes"] == 20 * MIB
     looking.forget(IDENT, None)

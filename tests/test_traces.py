@@ -22,14 +22,15 @@ def test_real_programs_are_judged_as_they_are(told):
     else:
         assert right(told, said), said
     if said.first is not None:
-        assert said.first.body["unit"] == f"{told.name}.service"
+        assert told.name.startswith(said.first.body["unit"].removesuffix(".service"))
         assert said.first.because
 
 
 def test_there_are_ten_leaks_and_ten_that_only_grow():
     leaks = [told for told in ROWS if told.leak]
     assert len(leaks) >= 10 and len(ROWS) - len(leaks) >= 10
-    assert {told.name for told in ROWS} <= {program.name for program in PROGRAMS}
+    names = tuple(program.name for program in PROGRAMS)
+    assert all(told.name.startswith(names) for told in ROWS)
     ended = [told for told in leaks if told.end == "oom kill"]
     assert len(ended) >= 10
     assert sum(bool(told.known_wrong) for told in ROWS) <= 5
@@ -41,11 +42,11 @@ def test_traces_are_small_and_about_their_own_unit():
     assert sum(path.stat().st_size for path in files) < 1_500_000
     for path in files:
         assert path.stat().st_size < 100_000
-        unit = path.name.removesuffix(".jsonl.gz") + ".service"
         for raw in gzip.decompress(path.read_bytes()).splitlines():
             fact = json.loads(raw)
             if fact["type"] in ("procs", "sweep"):
-                assert {row[6] for row in fact["rows"]} <= {unit}
+                units = {row[6].removesuffix(".service") for row in fact["rows"]}
+                assert len(units) <= 1 and all(path.name.startswith(unit) for unit in units)
             assert "oom_kill" not in fact
 
 
@@ -74,6 +75,7 @@ def test_a_cut_holds_one_unit_and_the_report_of_its_end():
             "a invoked oom-killer: x", "oom-kill:constraint=x,oom_memcg=/s/a.service,task=a",
             "Killed process 7 (a)", "b invoked oom-killer: x", "oom_memcg=/s/b,",
             "Killed process 9 (b)",
+            "Killed process 7 (again)",
         )
     ]  # fmt: skip
     host = {"type": "host", "t": 20, "mem_total": 5, "oom_kill": 9}
@@ -83,7 +85,7 @@ def test_a_cut_holds_one_unit_and_the_report_of_its_end():
     kept = [json.loads(line) for line in cut(told, "/s/a.service", 1, 50)]
     assert kept == [
         head | {"acted": False}, {"type": "host", "t": 20, "mem_total": 5}, ours,
-        rows | {"rows": [[7, 1, "a", 1, 1]]}, *report[:3],
+        rows | {"rows": [[7, 1, "a", 1, 1]]}, *report[:3], report[6],
     ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ from watchdog.history.entities import Trend
 from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
 from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.exhaustion import Exhaustion
+from watchdog.judge.filling import Filling
 from watchdog.judge.kills import Kills
 from watchdog.judge.leak import GATES
 from watchdog.judge.looking import Looking
@@ -78,6 +79,7 @@ class Engine:
         self.exhaustion = Exhaustion(self.world)
         self.looking = Looking(self.world)
         self.series = Series(self.world)
+        self.filling = Filling(self.world)
         self.decider = Decider(rules, kept)
         self.healthy = True
         self.judged: Host | None = None  # the reading that health was last judged from
@@ -103,6 +105,7 @@ class Engine:
             return self._group(fact)
         if isinstance(fact, Who):
             self.world.take_who(fact)
+            self.filling.take(fact)
             return []
         if isinstance(fact, KernelLine):
             return [
@@ -214,6 +217,8 @@ class Engine:
             if trend.stage == "none" and (unit in named or self.series.named(unit)):
                 continue  # who is named already speaks for the unit
             ending = self._ending(group.cgroup, trend, rates)
+            if self.filling.unit(unit):
+                ending = stage.Ending(None, "")
             change = stage.step(trend, closed, trend.last_up - trend.first_up, ending)
             key, entity = f"unit:{unit}", Entity(unit=unit)
             part = "anon"
@@ -243,6 +248,8 @@ class Engine:
         for ident, trend, levels in sorted(self._worth_a_look(closed, sweep.t), key=_by_ident):
             before = trend.rate
             ending = self._ending(world.cgroup(ident), trend, rates)
+            if self.filling.below(ident, trend.kib):
+                ending = stage.Ending(None, "")
             change = stage.step(trend, levels, world.age_s(ident, now), ending)
             if trend.stage != "none" or trend.rate > 0:
                 self.suspects.add(ident)
@@ -265,6 +272,7 @@ class Engine:
             out += self._life_over(ident, trend, entity, sweep)
             world.forget(ident, sweep.t, now)
             self.suspects.discard(ident)
+            self.filling.forget(ident)
             if trend.stage != "none":
                 # What was known of it stays as it was: a line about its end may still come.
                 trend = copy.copy(trend)

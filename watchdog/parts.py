@@ -64,10 +64,10 @@ def parse_smaps(raw: bytes) -> list[Mapping]:
             continue
         if not 65 <= line[0] <= 90:  # a key begins with a capital letter, an address never does
             fields = line.split(None, 5)
-            low, _, high = fields[0].partition(b"-")
             try:
+                low, _, high = fields[0].partition(b"-")
                 start, end = int(low, 16), int(high, 16)
-            except ValueError:
+            except (IndexError, ValueError):
                 end = 0
                 continue
             rights = fields[1] if len(fields) > 1 else b""

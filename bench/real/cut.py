@@ -44,8 +44,11 @@ def cut(lines: Iterable[str], cgroup: str, begin: float, end: float) -> Iterator
                 report = []
             report.append(_line(fact))
             if "Killed process" in fact["line"]:
+                pid = fact["line"].partition("Killed process ")[2].partition(" ")[0]
                 if any(f"oom_memcg={cgroup}," in line for line in report):
                     yield from report
+                elif pid.isdigit() and int(pid) in {one for one, _ in ours}:
+                    yield report[-1]  # so many reports that the kernel left the rest of it out
                 report = []
 
 

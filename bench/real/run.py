@@ -33,7 +33,7 @@ mode = "off"
 """
 
 
-def record(programs: Sequence[Program], minutes: float, interval: float) -> list[Told]:
+def record(programs: Sequence[Program], minutes: float, interval: float, suffix: str) -> list[Told]:
     """Run them under the daemon, and cut its recording into one trace a program."""
     place = stage.build(WORK, programs)._replace(seconds=minutes * 60 * 0.8)
     config, whole = WORK / "config.toml", WORK / "whole.jsonl"
@@ -66,7 +66,7 @@ def record(programs: Sequence[Program], minutes: float, interval: float) -> list
             daemon.wait()
     told = []
     for one in running:
-        told.append(_trace(one, ends[one.program.name], whole))
+        told.append(_trace(one, ends[one.program.name], whole, suffix))
         print(f"{one.program.name}: {ends[one.program.name].how}", file=sys.stderr)
     return told
 
@@ -79,12 +79,13 @@ def _note(running: Sequence[stage.Running], ends: dict[str, stage.End]) -> None:
                 ends[one.program.name] = end
 
 
-def _trace(one: stage.Running, end: stage.End, whole: Path) -> Told:
+def _trace(one: stage.Running, end: stage.End, whole: Path, suffix: str) -> Told:
     program = one.program
     cgroup = f"/{stage.SLICE}/{stage.unit(program)}"
     after = AFTER_S if end.how != "stopped" else 0.0
     TRACES.mkdir(exist_ok=True)
-    path = TRACES / f"{program.name}.jsonl.gz"
+    name = program.name + suffix
+    path = TRACES / f"{name}.jsonl.gz"
     # without a time and a name in it the same lines give the same file
     with (
         whole.open(encoding="ascii") as lines, path.open("wb") as raw,
@@ -92,7 +93,7 @@ def _trace(one: stage.Running, end: stage.End, whole: Path) -> Told:
     ):  # fmt: skip
         for line in cut(lines, cgroup, one.begun_t, end.t + after):
             file.write(line.encode() + b"\n")
-    return Told(program.name, program.leak, program.runtime, program.limit,
+    return Told(name, program.leak, program.runtime, program.limit,
                 round(end.t - one.begun_t), end.how, "", program.what)  # fmt: skip
 
 
@@ -101,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--record", nargs="*", metavar="NAME", help="make traces anew (of these)")
     options.add_argument("--minutes", type=float, default=6.0, help="how long they run (6)")
     options.add_argument("--interval", type=float, default=1.0, help="seconds a sample (1)")
+    options.add_argument("--as", dest="suffix", default="", metavar="SUFFIX",
+                         help="of the traces' names, beside those that are there")  # fmt: skip
     options.add_argument("--write", action="store_true", help="the table into docs/leaks.md")
     args = options.parse_args(argv)
     if args.record is not None:
@@ -113,9 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for program in [one for one in chosen if missing(one)]:
             print(f"{program.name}: left out, no {', '.join(missing(program))}", file=sys.stderr)
             chosen.remove(program)
-        fresh = record(chosen, args.minutes, args.interval)
-        names = {told.name for told in fresh}
-        write_index([told for told in index() if told.name not in names] + fresh)
+        fresh = record(chosen, args.minutes, args.interval, args.suffix)
+        before = {told.name: told for told in index()}
+        for told in fresh:
+            wrong = before[told.name].known_wrong if told.name in before else ""
+            before[told.name] = told._replace(known_wrong=wrong)
+        write_index(before.values())
     judged = [(told, judge(told)) for told in index()]
     text = table(judged)
     print(text)

@@ -18,7 +18,7 @@ from watchdog.judge.telling import Telling
 
 GROWN_KIB = 16 << 10
 GROWN_SHARE = 0.05
-APART_S = 15.0  # a confirmation does not wait for a visible part, but for as much as this
+APART_S = 15.0
 SUSPECTS_MAX = 512
 
 
@@ -49,7 +49,7 @@ class Looking:
         if one.asked == 1:
             grown = trend.kib - one.kib >= max(GROWN_KIB, GROWN_SHARE * one.kib)
             waited = bool(one.looks) and t - one.looks[0].t >= APART_S
-            if not one.looks or not (grown or (waited and trend.stage == "confirmed")):
+            if not waited or not (grown or trend.stage == "confirmed"):
                 return []
         one.asked += 1
         name = f"parts-{ident[0]}-{ident[1]}-{one.episode}-{one.asked}"

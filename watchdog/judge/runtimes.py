@@ -12,6 +12,7 @@ from watchdog import words
 from watchdog.facts import Parts, Who
 
 MIB = 1 << 20
+MEMCACHED_DEFAULT = 96 * MIB  # -m 64, and what it needs beside
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 # By the name of the executable, cut before its version.
 _NAMES = {
@@ -89,6 +90,21 @@ def cap(kind: str, cmdline: str | None, memory: int | None, part: str) -> Cap | 
     if kind == "memcached":
         return _last(r"-m ?(\d+)", cmdline, MIB)
     return None
+
+
+def evicts_at(who: Who | None, comm: str | None) -> int | None:
+    """The size at which a cache server begins to evict, by its command line; None: not known.
+
+    Up to there its growth is a cache that fills, and no leak.
+    """
+    kind = runtime(who, comm, None)
+    if kind not in ("memcached", "redis") or who is None or who.cmdline is None:
+        return None
+    found = cap(kind, who.cmdline, None, "mappings")
+    if found is None and kind == "memcached":
+        return MEMCACHED_DEFAULT
+    # what it needs beside its items: hash table, connections, fragmentation
+    return found.bytes + found.bytes // 4 + 16 * MIB if found else None
 
 
 def tools(kind: str, pid: int, part: str, cmdline: str | None) -> list[str]:
