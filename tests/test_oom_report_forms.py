@@ -44,6 +44,12 @@ def read(text: str, assembler: Assembler | None = None) -> list[Report]:
         ("Killed process 7 () total-vm:8kB, anon-rss:4kB", (7, "", None, None, 8192, 4096)),
         ("Killed process 7 (a), UID 5, total-vm:80801", (7, "a", 5, None, None, None)),
         ("Killed process 7 (no end", (7, None, None, None, None, None)),
+        ("Out of memory: Killed process 7, UID 48, (httpd).", (7, "httpd", 48, "global", None, None)),
+        ("Out of Memory: Killed process 7 (java).", (7, "java", None, "global", None, None)),
+        ("Out of memory in UB 1204: OOM killed process 7 (php x) score 0 vm:8kB, rss:4kB, swap:0kB",
+         (7, "php x", None, "memcg", 8192, None)),
+        ("Out of memory: OOM killed process 7 (a) score 9 vm:8kB, rss:4kB, swap:0kB",
+         (7, "a", None, "global", 8192, None)),
     ],
 )  # fmt: skip
 def test_kill_lines(text: str, want: tuple[object, ...]) -> None:

@@ -75,10 +75,15 @@ class Reaped(NamedTuple):
 
 
 _MESSAGE = (
-    r"(?:(Memory cgroup out of memory|[Oo]ut of memory(?: ?\(oom_kill_allocating_task\))?"
+    r"(?:(Memory cgroup out of memory|[Oo]ut of [Mm]emory(?: ?\(oom_kill_allocating_task\))?"
     r"|No available memory(?: \(MPOL_BIND\))?):[ \n]{1,2})?"
 )
 _KILL = re.compile(_MESSAGE + r"Killed process (\d{1,10})(?:, UID (\d{1,10}),)?[ \n]{1,2}\(")
+_BEANCOUNTER = re.compile(
+    r"Out of memory(?: in (UB) \S{1,64})?: OOM killed process (\d{1,10}) \((.{0,40})\) "
+    r"score -?\d{1,20} vm:(\d{1,20})kB",
+    re.DOTALL,
+)
 _TAIL = re.compile(r"\)(?:, UID (\d{1,10}),)?,?[ \n]{1,2}total-vm:(\d{1,20})(kB)?")
 _FIELD = re.compile(r"(anon-rss|file-rss|shmem-rss|pgtables):(\d{1,20})kB")
 _UID = re.compile(r"\bUID: ?(\d{1,10})\b")
@@ -153,6 +158,8 @@ def kill(text: str, exact: bool, strict: bool = False) -> Kill | None:
     """The kill line. `exact`: a whole record, so the comm has its bounds; `strict`: the text
     begins where the kernel's does, so the line must too."""
     head = _start(_KILL, text, exact or strict)
+    if head is None and "OOM killed" in text:
+        return _container(text, exact or strict)
     if head is None or quoted(text[: head.start()]):
         return None
     rest = text[head.end() :]
@@ -189,10 +196,21 @@ def kill(text: str, exact: bool, strict: bool = False) -> Kill | None:
     )
 
 
+def _container(text: str, exact: bool) -> Kill | None:
+    """The kill line of OpenVZ and Virtuozzo: the limit is a container's beancounter, by number."""
+    found = _start(_BEANCOUNTER, text, exact)
+    if found is None or quoted(text[: found.start()]):
+        return None
+    scope = "memcg" if found[1] else "global"
+    return Kill(int(found[2]), words.safe(found[3]), None, scope, _bytes(found[4]), None, None, None,
+                None, None)  # fmt: skip
+
+
 def _bare(rest: str, limit: int) -> str | None:
-    """comm of a line without sizes (kernels up to 2.6.35): it ends with the bracket."""
+    """comm of a line without sizes (kernels up to 2.6.35): it ends with the bracket, in the oldest
+    with a full stop."""
     end = rest.rstrip().rfind(")")
-    if end < 0 or end > limit or rest[end + 1 :].strip(" \n,"):
+    if end < 0 or end > limit or rest[end + 1 :].strip(" \n,") not in ("", "."):
         return None
     return rest[:end]
 
