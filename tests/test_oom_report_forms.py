@@ -44,7 +44,8 @@ def read(text: str, assembler: Assembler | None = None) -> list[Report]:
         ("Killed process 7 () total-vm:8kB, anon-rss:4kB", (7, "", None, None, 8192, 4096)),
         ("Killed process 7 (a), UID 5, total-vm:80801", (7, "a", 5, None, None, None)),
         ("Killed process 7 (no end", (7, None, None, None, None, None)),
-        ("Out of memory: Killed process 7, UID 48, (httpd).", (7, "httpd", 48, "global", None, None)),
+        ("Out of memory: Killed process 7, UID 48, (httpd).",
+         (7, "httpd", 48, "global", None, None)),
         ("Out of Memory: Killed process 7 (java).", (7, "java", None, "global", None, None)),
         ("Out of memory in UB 1204: OOM killed process 7 (php x) score 0 vm:8kB, rss:4kB, swap:0kB",
          (7, "php x", None, "memcg", 8192, None)),
@@ -868,3 +869,28 @@ def test_a_thread_is_chosen_and_its_leader_dies() -> None:
     assert report.selected == (17032, "worker 3", None)
     assert report.victim is not None
     assert (report.victim.pid, report.victim.comm, report.victim.uid) == (17017, "java", None)
+
+
+def test_a_first_line_in_pieces() -> None:
+    """4.9 to 4.14 print it bit by bit."""
+    (report,) = read(
+        "[  100.000001] syz invoked oom-killer: gfp_mask=0x14200ca(GFP_USER), nodemask=\n"
+        "[  100.000002] (null)\n[  100.000003] ,  order=2, oom_score_adj=17\n"
+        "[  100.000004] Killed process 8 (syz) total-vm:8kB, anon-rss:4kB, file-rss:0kB"
+    )
+    assert report.invoker is not None
+    assert (report.invoker.comm, report.invoker.order, report.invoker.oom_score_adj) == (
+        "syz",
+        2,
+        17,
+    )
+
+
+def test_the_first_lines_of_the_reaper() -> None:
+    (report,) = read(
+        f"{DUMP}[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name\n"
+        "[   11]     0    11     1234      222       5        0             0 b\n"
+        "oom_reaper: reaped process :11 (b) anon-rss:0kB, file-rss:0kB, shmem-rss:0lB\n"
+    )
+    assert report.victim is not None
+    assert (report.victim.pid, report.victim.comm) == (11, "b")

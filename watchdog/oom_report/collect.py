@@ -179,7 +179,10 @@ class Collector:
             return out
         if draft.caller is not None and seen.caller is not None and draft.caller != seen.caller:
             return out  # another CPU's
-        if ": page allocation failure: " in text:
+        rest = kill.head_rest(draft.head, text) if draft.head is not None else None
+        if rest is not None:
+            draft.head = rest
+        elif ": page allocation failure: " in text:
             draft.foreign = True
         elif (text[:1] == "," and self.goes_on(text)) or draft.detail(text):
             draft.touch(seen)

@@ -95,8 +95,8 @@ _SELECT = re.compile(
 )
 _SHARING = re.compile(r"Kill process (\d{1,10}) \((.{0,15})\) sharing same memory", re.DOTALL)
 _REAPED = re.compile(
-    r"oom_reaper: reaped process (\d{1,10}) \((.{0,40})\), now anon-rss:(\d{1,20})kB, "
-    r"file-rss:(\d{1,20})kB, shmem-rss:(\d{1,20})kB",
+    r"oom_reaper: reaped process :?(\d{1,10}) \((.{0,40})\),?(?: now)? anon-rss:(\d{1,20})kB, "
+    r"file-rss:(\d{1,20})kB, shmem-rss:(\d{1,20})[kl]B",
     re.DOTALL,
 )
 _STUCK = re.compile(r"oom_reaper: unable to reap pid:(\d{1,10}) ")
@@ -106,6 +106,7 @@ _PINNED = re.compile(
 _HEAD_GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})(?:\(([^)\n]{0,300})\))?")
 _HEAD_ORDER = re.compile(r"\border=(-?\d{1,3})")
 _HEAD_NODES = re.compile(r"nodemask=(\(null\)|[0-9][0-9,-]{0,200}?)[,\s]")
+_HEAD_REST = re.compile(r"[\s,]{0,4}(?:nodemask=\S{1,200}\s{1,2})?(?:\(null\),\s{1,2})?order=-?\d")
 _HEAD_ADJ = re.compile(r"oom_score_adj=(-?\d{1,4})")
 _INVOKED = re.compile(r" invoked oom(?:-killer)?:\s{1,2}")
 _CALL = re.compile(
@@ -202,8 +203,10 @@ def _container(text: str, exact: bool) -> Kill | None:
     if found is None or quoted(text[: found.start()]):
         return None
     scope = "memcg" if found[1] else "global"
-    return Kill(int(found[2]), words.safe(found[3]), None, scope, _bytes(found[4]), None, None, None,
-                None, None)  # fmt: skip
+    return Kill(
+        int(found[2]), words.safe(found[3]), None, scope, _bytes(found[4]), None, None, None, None,
+        None,
+    )  # fmt: skip
 
 
 def _bare(rest: str, limit: int) -> str | None:
@@ -284,6 +287,14 @@ def head(text: str, exact: bool) -> Head | None:
         int(order[1]) if order else None,
         int(adj[1]) if adj else None,
     )
+
+
+def head_rest(found: Head, text: str) -> Head | None:
+    """The first line together with its rest, which the kernel printed as a line of its own."""
+    order, adj = _HEAD_ORDER.search(text), _HEAD_ADJ.search(text)
+    if order is None or found.order is not None or not _HEAD_REST.match(text):
+        return None
+    return found._replace(order=int(order[1]), oom_score_adj=int(adj[1]) if adj else None)
 
 
 def is_table(text: str) -> bool:
