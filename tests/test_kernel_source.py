@@ -217,6 +217,7 @@ class Daemon:
             ring=KernelRing(lambda seq: Ring(m, seq)), journal=self.journal,
             mono=m.mono,
         )  # fmt: skip
+        self.source.prepare(m.clock)
         self.source.begin(m.clock)
         self.kept = {**self.kept, **self.source.cursors()}
 
@@ -343,6 +344,39 @@ def test_each_kill_is_told_once_whatever_happens(
     machine.clock.jump(61)
     daemon.live()
     event(f"{len(machine.kills)} kills")
+    expect(daemon)
+
+
+@pytest.mark.parametrize("no_kmsg", [False, True])
+def test_a_kill_while_the_daemon_starts_is_told(no_kmsg: bool) -> None:
+    """The kernel's counter is read for the first time after the place in the log is noted, and a
+    census lies in between: what is logged meanwhile is counted, so it has to be told."""
+    machine = Machine()
+    machine.kill()
+    machine.kills.clear()  # before anybody asked
+    machine.no_kmsg = no_kmsg
+    machine.clock.jump(60)
+
+    class Starts(Daemon):
+        def start(self) -> None:
+            def begin(clock: Any) -> None:
+                machine.clock.jump(0.5)
+                machine.kill()
+                KernelSource.begin(self.source, clock)
+
+            original = KernelSource.prepare
+
+            def prepared(source: KernelSource, clock: Any) -> None:
+                original(source, clock)
+                source.begin = begin  # type: ignore[method-assign]
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(KernelSource, "prepare", prepared)
+                super().start()
+
+    daemon = Starts(machine)
+    daemon.live()
+    assert len(machine.kills) == 1
     expect(daemon)
 
 

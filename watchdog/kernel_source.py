@@ -90,6 +90,18 @@ class KernelSource:
         else:
             self._rest(clock)
 
+    def prepare(self, clock: Clock) -> None:
+        """Before the kernel's counter is read for the first time: what is logged from now on is
+        ours, and what it counted before is not."""
+        if self.read is not None or not (self.has_ring or self.has_journal):
+            return
+        if self.has_ring:
+            self._open()
+            while newest := self.ring.clear():
+                self.read = self._mark(clock, newest)
+                self.ring.drain()
+        self.read = self.kept = self.read or self._now(clock)
+
     def _open(self) -> str | None:
         """Open the ring where it left off; why it cannot be."""
         last = self.read
@@ -102,10 +114,7 @@ class KernelSource:
         self.asked, self.taken = False, []
         if self.read is None:
             # What is in the ring already happened before anybody asked.
-            while newest := self.ring.clear():
-                self.read = self._mark(clock, newest)
-                self.ring.drain()
-            self.read = self.kept = self.read or self._now(clock)
+            self.prepare(clock)
             self.mode = "ring"
             self._probe()
             return

@@ -118,6 +118,7 @@ class Watcher:
         self._recall()
         self._send(("rules", guard_settings(self.rules)))
         self._await_grant()
+        self.log.prepare(self.clock)
         self._sense()
         self._say_started()
         self._checked()
