@@ -89,6 +89,12 @@ def kills(*sizes: int, apart: float = 6 * HOUR, limits: tuple[int, ...] = ()) ->
         (past(grown(500, 500, 700)), "limit-too-low", 0.75),
         (past(grown(500, 505, 150)), "limit-too-low", 0.55),
         (past(grown(500, 505, 30)), "limit-too-low", 0.4),
+        # first seen while it started
+        (past(grown(20, 498, 900, minute_ago_bytes=495 * MIB, rate=0.0,
+                    ten_minutes_ago_bytes=490 * MIB)), "limit-too-low", 0.75),
+        (past(grown(20, 498, 18000, minute_ago_bytes=495 * MIB, rate=200.0,
+                    ten_minutes_ago_bytes=490 * MIB)), "limit-too-low", 0.75),
+        (past(grown(20, 498, 240, minute_ago_bytes=490 * MIB)), "limit-too-low", 0.4),
         (past(unit_growth=grown(480, 490, 700)), "limit-too-low", 0.6),
         (past(grown(40, 500, 900, minute_ago_bytes=60 * MIB)), "spike", 0.8),
         (past(grown(40, 60, 900, minute_ago_bytes=60 * MIB)), "spike", 0.8),

@@ -6,6 +6,7 @@ reason beside it.
 """
 
 import itertools
+from collections.abc import Iterator
 
 from watchdog import words
 from watchdog.judge import shortage
@@ -239,14 +240,28 @@ def steady(report: Report, past: Past) -> Verdict | None:
     if growth is None:
         return _steady_unit(report, past)
     size = max(growth.last_bytes, size_of(report))
-    if growth.watched_s < STEADY_LEAST_S or size > growth.first_bytes * LEVEL:
+    span = next((span for base, span in _levels(growth) if size <= base * LEVEL), 0.0)
+    if span < STEADY_LEAST_S:
         return _steady_unit(report, past)
     # ten minutes show a level; two only that it is not climbing fast, and less a guess
-    sure = 0.75 if growth.watched_s >= STEADY_S else 0.55
-    if growth.watched_s < STEADY_SHORT_S:
+    sure = 0.75 if span >= STEADY_S else 0.55
+    if span < STEADY_SHORT_S:
         sure = 0.4
-    text = f"it was steady at {words.size(size)} for {words.duration(growth.watched_s)}"
+    text = f"it was steady at {words.size(size)} for {words.duration(span)}"
     return Verdict(small(report), sure, text)
+
+
+def _levels(growth: Growth) -> Iterator[tuple[int, float]]:
+    """Sizes of before, and for how long each was held: since the first sight or, where it was
+    first seen while it started, since ten minutes or one. Of a long life ten minutes are a level
+    only where their trend would not have made a tenth of it."""
+    yield growth.first_bytes, growth.watched_s
+    made = max(0.0, growth.rate) * growth.watched_s if growth.rate is not None else None
+    level = made is not None and made <= growth.last_bytes * (LEVEL - 1)
+    if growth.ten_minutes_ago_bytes and (level or growth.watched_s <= 2 * STEADY_S):
+        yield growth.ten_minutes_ago_bytes, STEADY_S
+    if growth.minute_ago_bytes and growth.watched_s <= STEADY_S:
+        yield growth.minute_ago_bytes, 60.0
 
 
 def _steady_unit(report: Report, past: Past) -> Verdict | None:
