@@ -242,6 +242,14 @@ def test_what_cannot_be_read_is_one_line(
     assert found in (status, 1) if data[:1] == b"\x1f" else found == status
 
 
+def test_several_files_without_a_report(run: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("hello\nworld\n")
+    assert run(tmp_path / "a", tmp_path / "b") == (
+        1, "", "oom-watchdog: no OOM report in 4 lines of 2 files\n"
+    )  # fmt: skip
+
+
 def test_files_that_are_none(run: Run, tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         status, out, err = run(path)

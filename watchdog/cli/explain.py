@@ -89,7 +89,8 @@ def _main(argv: list[str]) -> int:
     found = _wanted(reader.judged(stored), options.since, options.last)
     _show(found, options.json, options.full)
     if not found:
-        common.complain(f"no OOM report in {words.count(reader.lines, 'line')} of {reader.source}")
+        of = reader.source if len(files) < 2 else words.count(len(files), "file")
+        common.complain(f"no OOM report in {words.count(reader.lines, 'line')} of {of}")
         return common.NOTHING
     return 0
 
