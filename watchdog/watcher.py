@@ -50,6 +50,7 @@ from watchdog.store.place import DATABASE, StoreError, now_dir
 from watchdog.tell import journal
 
 if TYPE_CHECKING:
+    from watchdog.checkup import Checkup
     from watchdog.post import Post
 
 BEAT_S = 5.0
@@ -67,6 +68,7 @@ class Watcher:
         self.clock = clock
         self.children = Children()
         self.post: Post | None = None
+        self.checkup: Checkup | None = None
         self.handover = Handover(opts.rules, opts.config, self.children)
         self.rules = self.handover.rules
         self.host = words.safe(socket.gethostname())
@@ -125,6 +127,7 @@ class Watcher:
         self.log.begin(self.clock)
         self._persist(urgent=True)
         self._send(("ready", self._status()))
+        self._check_up()
         armour.shed()  # what only the start needed is a twentieth of us
         while not self.stopping:
             self._turn()
@@ -183,6 +186,9 @@ class Watcher:
         self.children.turn(self.clock.boottime())
         self.desk.hooks_over()
         self.looks.over()
+        if self.checkup is not None:
+            self.checkup.over(self.health)
+            self.checkup = self.checkup if self.checkup.child else None
         self.kernel.turn()
         self._reloaded()
         self._sense()
@@ -327,6 +333,15 @@ class Watcher:
         self._await_grant()
         policies = words.count(len(rules.policies), "policy")
         self._say("watchdog.reloaded", [f"{policies}, guard {self._guard_mode()}"], {})
+        self._check_up()
+
+    def _check_up(self) -> None:
+        """Do eyes and hands work, in this sandbox? A child finds out."""
+        from watchdog.checkup import Checkup
+
+        if self.checkup is None:
+            self.checkup = Checkup(self.children, now_dir(self.opts.state), self.opts.state)
+        self.checkup.begin(self.rules, os.getppid())
 
     def _take_rules(self, rules: Rules) -> None:
         self.rules = self.desk.rules = rules

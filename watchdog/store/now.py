@@ -33,6 +33,7 @@ from watchdog import words
 from watchdog.store.place import StoreError, reason
 
 NAME = "now.json"
+DOCTOR = "doctor.json"  # what the doctor found in the daemon's own sandbox, after its start
 OLD_AFTER_INTERVALS = 3
 
 
@@ -74,8 +75,9 @@ def write_now(folder: str, data: Mapping[str, Any]) -> None:
 
 def remove_now(folder: str) -> None:
     """The daemon has stopped: nothing is seen now. A file that is not there is fine."""
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(folder, NAME))
+    for name in (NAME, DOCTOR):
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(folder, name))
 
 
 def read_now(
