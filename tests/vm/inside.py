@@ -139,8 +139,9 @@ def test_install() -> None:
     sh("python3", str(pip), "--python", "/opt/oom-watchdog/bin/python", "install", "--quiet",
        "--no-index", "--find-links", str(Path.cwd()), str(wheel), timeout=300)  # fmt: skip
     Path("/usr/bin/oom-watchdog").symlink_to("/opt/oom-watchdog/bin/oom-watchdog")
-    for name in (SERVICE, "oomwatchdog.slice"):
-        Path("/etc/systemd/system", name).write_text(Path("systemd", name).read_text())
+    for unit in Path("systemd").iterdir():
+        if unit.suffix in (".service", ".path", ".slice"):
+            Path("/etc/systemd/system", unit.name).write_text(unit.read_text())
     Path("/etc/oom-watchdog").mkdir()
     Path("/etc/oom-watchdog/config.toml").write_text(CONFIG)
     Path("/etc/systemd/system/shop-leak.service").write_text(LEAK_UNIT)

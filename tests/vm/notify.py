@@ -1,0 +1,133 @@
+"""Runs inside the virtual machine: the doctor in the unit's own sandbox, and notifications there.
+
+OOM_WATCHDOG_VM_WHEELS=apprise tests/vm/run trixie python3 -u notify.py
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import inside  # type: ignore[import-not-found]
+import receivers  # type: ignore[import-not-found]
+from inside import SERVICE, events, main_pid, restarted, sh, show, wait
+
+SMTP, HTTP = 2525, 8080
+SECRET = "sesame42"
+CONFIG = f"""
+[watch]
+interval = "1s"
+[policies.hog]
+match = {{ unit = "shop-*.service" }}
+when = {{ resident_above = "50MiB" }}
+do = ["log", "notify:mail", "notify:hook"]
+[notify.mail]
+url = "mailto://127.0.0.1:{SMTP}?from=watchdog@example.org&to=ops@example.org"
+[notify.hook]
+url_credential = "hook"
+"""
+NOTIFY = "oom-watchdog-notify.service"
+
+
+def test_install() -> None:
+    inside.test_install()
+    sh("/opt/oom-watchdog/bin/python", "-m", "compileall", "-q", "/opt/oom-watchdog", check=False,
+       timeout=600)  # fmt: skip
+    sh("/usr/bin/python3", str(next(Path("/usr/share/python-wheels").glob("pip-*.whl")) / "pip"),
+       "--python", "/opt/oom-watchdog/bin/python", "install", "--quiet", "--no-index",
+       "--find-links", str(Path.cwd()), "apprise", timeout=600)  # fmt: skip
+    folder = Path("/etc/oom-watchdog/credentials")
+    folder.mkdir(0o700)
+    (folder / "hook").write_text(f"json://bob:{SECRET}@127.0.0.1:{HTTP}/tok3n")
+    (folder / "hook").chmod(0o600)
+    config = Path("/etc/oom-watchdog/config.toml")
+    config.write_text(CONFIG)
+    config.chmod(0o640)
+    print(sh("oom-watchdog", "check").rstrip())
+    sh("systemctl", "start", SERVICE)
+    assert show("oom-watchdog-notify.path", "ActiveState") == "active"
+
+
+def test_doctor_in_the_unit() -> None:
+    wait("doctor.json", 120, lambda: Path("/run/oom-watchdog/doctor.json").exists())
+    found = json.loads(sh("oom-watchdog", "doctor", "--json"))
+    print(sh("oom-watchdog", "doctor"))
+    assert found["daemon"]["in_unit"], found["daemon"]["rows"][0]
+    bad = [row for row in found["daemon"]["rows"] if row["state"] == "fail"]
+    assert not bad, bad
+    print(show(SERVICE, "StatusText"))
+
+
+def test_a_test_arrives() -> None:
+    with receivers.receiver("smtp", SMTP) as mail, receivers.receiver("http", HTTP) as hook:
+        for name in ("mail", "hook"):
+            print(sh("oom-watchdog", "notify", "--test", name, timeout=200).rstrip())
+        print(mail.got[0])
+        print(hook.got[0])
+        assert len(mail.got) == len(hook.got) == 1
+
+
+def test_delivered_once_after_an_outage_and_kill_9() -> None:
+    began = time.monotonic()
+    sh("systemd-run", "--quiet", "--unit=shop-hog", "/usr/bin/python3", "-c",
+       "import time; x = bytearray(b'x' * 90000000); time.sleep(900)")  # fmt: skip
+
+    def failures() -> list[inside.Found]:
+        return [one for one in events("watchdog.degraded") if "notify" in str(one.get("what"))]
+
+    wait("the failure", 200, failures)
+    guard = main_pid()
+    watcher = inside.watcher_of(guard)
+    for pid in (guard, watcher):
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+    wait("another main process", 60, lambda: restarted(guard))
+    time.sleep(max(0.0, 125 - (time.monotonic() - began)))
+    print(f"receivers were down for {time.monotonic() - began:.0f} s, kill -9 in between")
+    with receivers.receiver("smtp", SMTP) as mail, receivers.receiver("http", HTTP) as hook:
+        wait("both messages", 400, lambda: mail.got and hook.got)
+        print(f"arrived after {time.monotonic() - began:.0f} s")
+        guard = main_pid()
+        os.kill(guard, signal.SIGKILL)
+        wait("another main process", 60, lambda: restarted(guard))
+        time.sleep(90)
+        print(f"mail {len(mail.got)}, hook {len(hook.got)}")
+        print(mail.got[0])
+        print(hook.got[0])
+        assert len(mail.got) == len(hook.got) == 1
+
+
+def test_no_secret_anywhere() -> None:
+    text = sh("journalctl", "--no-pager", "--all", "-o", "json")
+    assert SECRET not in text
+    assert SECRET not in sh("oom-watchdog", "events", "--json")
+    assert SECRET not in Path("/run/oom-watchdog/now.json").read_text()
+    print(sh("journalctl", "--no-pager", "-o", "cat", "-u", NOTIFY))
+    print(sh("systemd-analyze", "--no-pager", "security", NOTIFY).strip().splitlines()[-1])
+    print(sh("systemd-analyze", "--no-pager", "security", SERVICE).strip().splitlines()[-1])
+    print(sh("oom-watchdog", "status"))
+    print(sh("oom-watchdog", "events"))
+
+
+def main() -> int:
+    failed = 0
+    for name, test in list(globals().items()):
+        if not name.startswith("test_"):
+            continue
+        began = time.monotonic()
+        print(f"--- {name}")
+        try:
+            test()
+            said = "PASSED"
+        except Exception:  # noqa: BLE001 (whatever it was, the others go on)
+            traceback.print_exc(file=sys.stdout, limit=-2)
+            said, failed = "FAILED", failed + 1
+        print(f"{said} {name} ({time.monotonic() - began:.1f} s)")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
