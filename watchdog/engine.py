@@ -28,10 +28,12 @@ from watchdog.facts import (
     LogState,
     Look,
     Looked,
+    Muted,
     Order,
     Outcome,
     Parts,
     Said,
+    Subject,
     Sweep,
     Tick,
     Who,
@@ -92,7 +94,9 @@ class Engine:
 
     def set_rules(self, rules: Rules) -> None:
         """Go on under other rules; what is remembered stays, cooldowns and budgets too."""
+        mutes = self.decider.mutes
         self.decider = Decider(rules, self.decider.kept())
+        self.decider.mutes = mutes
         self.rules = rules
 
     def feed(self, fact: Fact) -> list[Out]:
@@ -119,9 +123,19 @@ class Engine:
             return self._outcome(fact)
         if isinstance(fact, Said):
             return self._said(fact)
+        if isinstance(fact, Muted):
+            self.decider.mutes = fact.rows
+            return []
         if isinstance(fact, Parts):
             return self._told(self.looking.take(fact))
         return self._of_kills(fact)
+
+    def is_muted(self, entity: Entity) -> bool:
+        """Has somebody asked not to be told of it?"""
+        host = self.world.host
+        key = f"unit:{entity.unit}" if entity.pid is None else f"{entity.pid}:{entity.start}"
+        subject = Subject(key, entity, is_unit=entity.pid is None)
+        return self.decider.muted(subject, host.t if host else 0.0) is not None
 
     def finish(self) -> list[Out]:
         """The recording ends: tell the report that was still open."""

@@ -300,9 +300,35 @@ class Parts(NamedTuple):
     libraries: tuple[str, ...] = ()
 
 
+class Mute(NamedTuple):
+    """Somebody asked to be told nothing about these until then (Unix seconds).
+
+    ``kind`` is "silence" or "ack". ``keys`` are subjects ("pid:start", "unit:NAME"); a silence
+    without them goes by ``match``, a glob of unit, name or executable. ``tail`` is that of the id
+    of the event that was acknowledged.
+    """
+
+    id: str
+    kind: str
+    match: str
+    until: float
+    reason: str = ""
+    by: str = "root"
+    keys: tuple[str, ...] = ()
+    tail: str = ""
+
+
+class Muted(NamedTuple):
+    """All mutes that hold from now on."""
+
+    t: float
+    up: float | None
+    rows: tuple[Mute, ...]
+
+
 Fact = (
     Host | Sweep | Who | Group | KernelLine | Tick | Outcome | Said
-    | CgroupKills | LogState | Earlier | Looked | Parts
+    | CgroupKills | LogState | Earlier | Looked | Parts | Muted
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from watchdog.act import hook
 from watchdog.facts import Entity, Event, Notice, Order
+from watchdog.policy.mute import tail
 from watchdog.policy.rules import verb
 from watchdog.tell import notice
 
@@ -48,7 +49,7 @@ class Notices:
         row = _row(event, event.id, name, level, title, text, hook.facts(order))
         key = None
         if order.cause and order.cause.startswith("leak."):
-            key = _tail(order.cause)
+            key = tail(order.cause)
         elif self.by_pressure(order.policy):
             key = PRESSURE
         if key is None:
@@ -66,7 +67,7 @@ class Notices:
                 return [], {}
             key = PRESSURE
         else:
-            key = _tail(event.id)
+            key = tail(event.id)
         names = self.open.pop(key, None)
         if names is None:
             return [], {}
@@ -98,11 +99,6 @@ def trial(name: str, host: str | None, t: float, row_id: str) -> Notice:
         "id": row_id, "notifier": name, "t": t, "level": "info", "title": title, "text": text,
         "event": facts,
     }))  # fmt: skip
-
-
-def _tail(event_id: str) -> str:
-    """Boot, identity and episode: the same in every event about one leak."""
-    return event_id.partition("-")[2]
 
 
 def _entity(body: Mapping[str, Any]) -> Entity:

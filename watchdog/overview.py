@@ -3,7 +3,7 @@
 What the commands show of a running daemon is written here and read in `cli/status`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from watchdog import __version__, words
@@ -18,7 +18,8 @@ class Around(NamedTuple):
     `pid` is the daemon's main process, `started` Unix seconds, `guard_mode` what the guard does
     (it only observes where it was not granted the machine's lock), `watching` how many processes
     are looked at closely, `oom_kills` and `last_oom_kill` what was told since the start, `degraded`
-    a short name -> the sentence that says why, `notify` the state of the outbox.
+    a short name -> the sentence that says why, `notify` the state of the outbox, `mutes` what was
+    asked not to be told.
     """
 
     pid: int
@@ -29,6 +30,7 @@ class Around(NamedTuple):
     last_oom_kill: Mapping[str, Any] | None
     degraded: Mapping[str, str]
     notify: Mapping[str, Any] | None = None
+    mutes: Sequence[Mapping[str, Any]] = ()
 
 
 def mode(engine: Engine, guard_mode: str) -> str:
@@ -60,7 +62,7 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
         ],
         "guard": {"mode": around.guard_mode, "state": "watching"},
         "degraded": list(around.degraded.values()),
-        "notify": around.notify,
+        "notify": around.notify, "mutes": list(around.mutes),
     }  # fmt: skip
 
 

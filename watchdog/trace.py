@@ -21,6 +21,8 @@ from watchdog.facts import (
     LogState,
     Looked,
     Missing,
+    Mute,
+    Muted,
     Outcome,
     Parts,
     PastKill,
@@ -185,6 +187,7 @@ _NAMES: dict[type[Any], str] = {
     Host: "host", Who: "who", Group: "group", KernelLine: "kmsg", Tick: "tick",
     Outcome: "outcome", Said: "said", CgroupKills: "cgroup_kills", LogState: "log",
     Looked: "looked", Earlier: "earlier", Parts: "parts",
+    Muted: "muted",
 }  # fmt: skip
 
 
@@ -210,6 +213,23 @@ def _cgroup_kills(value: dict[str, Any]) -> CgroupKills:
         rows.append((words.safe(row[0]), row[1], row[2]))
     whole = value.get("whole") is True
     return CgroupKills(value["t"], value.get("up"), tuple(rows), whole)
+
+
+def _muted(value: dict[str, Any]) -> Muted:
+    rows = []
+    for row in _list(value, "rows"):
+        try:
+            one = Mute(*row)
+            keys = tuple(map(str, one.keys))
+        except TypeError:
+            raise TraceError("expected rows of [id, kind, match, until]") from None
+        if not _is_number(one.until):
+            raise TraceError("expected rows of [id, kind, match, until]")
+        match, reason, by = (words.safe(str(part)) for part in (one.match, one.reason, one.by))
+        rows.append(
+            Mute(str(one.id), str(one.kind), match, one.until, reason, by, keys, str(one.tail))
+        )
+    return Muted(value["t"], value.get("up"), tuple(rows))
 
 
 def _looked(value: dict[str, Any]) -> Looked:
@@ -297,6 +317,7 @@ _READERS: dict[str, Any] = {
     "parts": _parts,
     "cgroup_kills": _cgroup_kills,
     "looked": _looked,
+    "muted": _muted,
     "earlier": _earlier,
     "log": _plain(LogState, frozenset({"t", "up"}), frozenset({"state", "why"})),
     "procs": _sweep,

@@ -51,6 +51,7 @@ from watchdog.tell import journal
 
 if TYPE_CHECKING:
     from watchdog.checkup import Checkup
+    from watchdog.mutes import Mutes
     from watchdog.post import Post
 
 BEAT_S = 5.0
@@ -69,6 +70,7 @@ class Watcher:
         self.children = Children()
         self.post: Post | None = None
         self.checkup: Checkup | None = None
+        self.mutes: Mutes | None = None
         self.handover = Handover(opts.rules, opts.config, self.children)
         self.rules = self.handover.rules
         self.host = words.safe(socket.gethostname())
@@ -111,6 +113,7 @@ class Watcher:
         """Until the guard says stop, or is gone; the exit status."""
         self.engine.boot_id = self.senses.host.boot_id
         self.engine.load(self.store.load_entities(self.engine.boot_id or ""))
+        self._make_mutes(self.kept.get("mutes"))
         self._make_post()
         for flat in self.store.untold():
             self.desk.tell(flat)
@@ -139,6 +142,8 @@ class Watcher:
         kills, again = self.store.load_past_kills(self.engine.boot_id or "")
         t, up = self.clock.wall(), self.clock.boottime()
         self._feed(Earlier(t, up, tuple(kills), self.counted, tuple(again.items())))
+        if self.mutes is not None:
+            self._feed(self.mutes.fact())
         counts = None if self.senses.container else self.senses.cgroups.kills(t, up)
         if counts is not None:
             self._feed(counts)
@@ -243,6 +248,8 @@ class Watcher:
             if isinstance(item, Event):
                 counted = self._kept_count() if item.kind.startswith("oom.") else {}
                 self.desk.take(item, kept | counted)
+                if self.mutes is not None:
+                    self.mutes.heard(item)
                 if item.kind.startswith(("leak.", "limit.", "commit.")):
                     self._persist(urgent=True)
             elif isinstance(item, Order):
@@ -357,7 +364,7 @@ class Watcher:
 
             self.post = self.desk.post = Post(
                 self.clock, self.rules, self.children, self.store, self.engine, self.opts.state,
-                self.kept, lambda _: False,
+                self.kept, self.engine.is_muted,
             )  # fmt: skip
         self.kept = {}  # each part has taken its own
 
@@ -373,12 +380,37 @@ class Watcher:
         for request in self.requests.take():
             if request.problem:
                 self.health.lost("request", self.requests.refused, request.problem)
-            elif request.asked.get("do") == "notify-test" and self.post is not None:
-                name, one = request.asked.get("notifier"), request.asked.get("id")
-                if isinstance(name, str) and isinstance(one, str):
-                    self.post.trial(name, words.safe(one))
+            else:
+                self._asked(request.asked)
+        if self.mutes is not None:
+            self.mutes.turn()
+            if self.mutes.changed:
+                self.mutes.changed = False
+                self._feed(self.mutes.fact())
+                self.store.put_kept(self.mutes.kept())
+                self._write_now()
         if self.requests.problem:
             self.health.degrade("requests", f"commands cannot ask: {self.requests.problem}")
+
+    def _asked(self, asked: dict[str, Any]) -> None:
+        do = asked.get("do")
+        if do == "notify-test" and self.post is not None:
+            name, one = asked.get("notifier"), asked.get("id")
+            if isinstance(name, str) and isinstance(one, str):
+                self.post.trial(name, words.safe(one))
+        elif do in ("silence", "ack"):
+            self._make_mutes("[]")
+            if self.mutes is not None:
+                self.mutes.ask(asked)
+        elif do == "lift" and self.mutes is not None:
+            self.mutes.lift(words.safe(str(asked.get("what"))), words.safe(str(asked.get("by"))))
+
+    def _make_mutes(self, kept: str | None) -> None:
+        """Only where somebody has asked for silence."""
+        if self.mutes is None and kept:
+            from watchdog.mutes import Mutes
+
+            self.mutes = Mutes(self.clock, self.engine.boot_id or "", kept, self._say)
 
     # ---- the store, now.json -----------------------------------------------------------------
 
@@ -420,6 +452,7 @@ class Watcher:
             os.getppid(), self.started_t, self._guard_mode(), len(self.senses.processes.hot),
             self.desk.oom_kills, self.desk.last_oom_kill, self.health.bad,
             self.post.outbox.state() if self.post else None,
+            self.mutes.plain() if self.mutes else [],
         )  # fmt: skip
 
     def _journal(self) -> journal.Journal | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from watchdog import words
 from watchdog.cli import args as common
+from watchdog.cli import silence
 from watchdog.store import now as now_json
 from watchdog.store import place
 from watchdog.tell import terminal
@@ -88,6 +89,14 @@ def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
             waiting = [str(one) for one in _list(policy, "waiting")]
             text = ": " + "; ".join(waiting) if waiting else ""
             yield f"policy {policy.get('name')} ({policy.get('mode')}){text}"
+    told = _dict(data, "notify")
+    unsent = _number(told, "waiting")
+    if unsent:
+        held = ", held back while memory is short" if told.get("held") else ""
+        yield f"{words.count(int(unsent), 'notification')} to be sent{held}"
+    for mute in _list(data, "mutes"):
+        if isinstance(mute, Mapping):
+            yield silence.line(dict(mute))
     for sentence in _list(data, "degraded"):
         yield f"degraded: {sentence}"
     yield ""

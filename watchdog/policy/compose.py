@@ -16,6 +16,7 @@ from watchdog.policy.rules import (
     Hook,
     KernelLog,
     Match,
+    MuteRule,
     Notifier,
     Policy,
     Rules,
@@ -154,6 +155,19 @@ class _Composer:
             self.refuse(f"{at}.user", flaw)
         return Hook(**_suffixed(table, timeout="timeout_s"))
 
+    def mute(self, name: str, table: Mapping[str, Any]) -> MuteRule:
+        at, match = f"mute.{name}", dict(table.get("match") or {})
+        if not match:
+            self.refuse(f"{at}.match", 'missing; expected whom it is about, such as '
+                        '{ unit = "shop-*.service" }')  # fmt: skip
+        if table.get("until") is None:
+            self.refuse(f"{at}.until", "missing; expected its end, such as 2026-12-01 08:00:00: "
+                        "who is muted for ever is forgotten")  # fmt: skip
+        if "user" in match:
+            match["user"] = self.uids(f"{at}.match.user", match["user"])
+        found = Match(**_suffixed(match, min_age="min_age_s"))
+        return MuteRule(name, found, table.get("until") or 0.0)
+
     def guard(self, table: Mapping[str, Any]) -> GuardRules:
         guard = GuardRules(**table)
         if guard.mode == "enforce" and guard.kill == "unit":
@@ -168,7 +182,7 @@ def compose(
     """(the rules, what is wrong, what is only to be warned about)."""
     one = _Composer(uid_of, program_flaw, user_flaw)
     notify, run = values.get("notify") or {}, values.get("run") or {}
-    policies = values.get("policies") or {}
+    policies, mute = values.get("policies") or {}, values.get("mute") or {}
     rules = Rules(
         watch=Watch(**_suffixed(values.get("watch") or {}, interval="interval_s")),
         kernel_log=KernelLog(**values.get("kernel_log") or {}),
@@ -179,6 +193,7 @@ def compose(
         policies=tuple(one.policy(name, policies[name], notify, run) for name in sorted(policies)),
         notify={name: one.notifier(name, notify[name]) for name in sorted(notify)},
         run={name: one.hook(name, run[name]) for name in sorted(run)},
+        mutes=tuple(one.mute(name, mute[name]) for name in sorted(mute)),
         store=Store(**_suffixed(values.get("store") or {}, size="max_bytes")),
     )
     return rules, one.problems, one.cautions

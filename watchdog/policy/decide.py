@@ -10,6 +10,7 @@ Rules of this file
   once, and taken when it may be, if the incident still lasts then.
 - The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
   and budgets run in observe too, and begin anew when a policy changes its mode.
+- Who is muted is said once to be so; what still holds when it is over is decided then.
 - Nothing protected is ordered terminated or killed.
 - One destructive action on an entity at a time, policies by name.
 """
@@ -18,12 +19,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import words
-from watchdog.facts import Order, Subject
+from watchdog.facts import Mute, Order, Subject
 from watchdog.policy import pattern
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.ledger import Ledger, Pair, Standing
 from watchdog.policy.match import Found, look, protected, weight
+from watchdog.policy.mute import muted
 from watchdog.policy.rules import (
     BARRED,
     BARRED_BY_WILDCARD,
@@ -70,6 +72,7 @@ class Decider:
 
     def __init__(self, rules: Rules, kept: Mapping[str, Any] | None = None) -> None:
         self.rules = rules
+        self.mutes: tuple[Mute, ...] = ()
         self.ledger = Ledger()
         self._parts = [_parts(policy) for policy in rules.policies]
         self._open: dict[str, Pair] = {}
@@ -166,6 +169,12 @@ class Decider:
         policy, standing, s, because = due
         ledger, pair = self.ledger, (due.policy.name, s.key)
         todo = standing.left or ()
+        quiet = self.muted(s, t) if any(do != "log" for do in todo) else None
+        if quiet is not None:
+            if "muted" in standing.said:
+                return []
+            standing.said += ("muted",)
+            return [self._order(due, s, _strongest(todo), (*because, quiet), "muted")]
         until = ledger.cool.get(pair, now)
         if until > now:
             if "cooldown" in standing.said:
@@ -259,7 +268,7 @@ class Decider:
         order_id = f"{incident}-{do}"
         if standing.tries:
             order_id += f"-{standing.tries}"
-        if outcome in ("cooldown", "budget"):
+        if outcome in ("cooldown", "budget", "muted"):
             order_id += f"-{outcome}"
         if outcome is None and verb(do) in DESTRUCTIVE:
             if len(self._open) >= OPEN_MAX:
@@ -280,6 +289,12 @@ class Decider:
             standing.left = (order.do,)
             standing.tries += 1
             self.ledger.cool.pop(pair, None)
+
+    def muted(self, s: Subject, t: float) -> str | None:
+        """Why nobody is to be told of the subject now, and nothing done about it, or None."""
+        if not self.mutes and not self.rules.mutes:
+            return None
+        return muted(self.rules.mutes, self.mutes, s, t)
 
     def kept(self) -> dict[str, Any]:
         """What a restart needs, as JSON takes it; the argument of `Decider`."""

@@ -15,6 +15,7 @@ import pwd
 import re
 import stat
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, get_args
@@ -136,6 +137,11 @@ class _Run(_Table):
     at_most: Budget = None
 
 
+class _Mute(_Table):
+    match: _Match | None = None
+    until: Annotated[Any, PlainValidator(quantity.moment)] = None
+
+
 class _Store(_Table):
     size: Annotated[Any, PlainValidator(quantity.size(1 << 20, 1 << 40))] = None
 
@@ -152,6 +158,7 @@ class _File(_Table):
     notify: dict[str, _Notify] | None = None
     run: dict[str, _Run] | None = None
     store: _Store | None = None
+    mute: dict[str, _Mute] | None = None
 
 
 def validate(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -159,7 +166,7 @@ def validate(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     problems = [
         Problem(f"{section}.{words.safe(name)}",
                 "expected a name of letters, figures, and _ . - (64 at the most)")
-        for section in ("policies", "notify", "run")
+        for section in ("policies", "notify", "run", "mute")
         for name in _names(raw.get(section))
         if not _NAME.fullmatch(name)
     ]  # fmt: skip
@@ -265,6 +272,10 @@ def load(config: str | None = None, root: str = "/", euid: int | None = None) ->
     for key, what in cautions:
         warnings.append(f"{_origin(merged.origins, key)}: {key}: {what}")
     warnings += _of_notifiers(rules, merged.origins)
+    for mute in rules.mutes:
+        if mute.until < time.time():
+            at = f"mute.{mute.name}.until"
+            warnings.append(f"{_origin(merged.origins, at)}: {at}: is over; take the table out")
     for label, name in merged.unneeded.items():
         key, _, entry = label.partition(" ")
         there = values.get("protect", {}).get(key.partition(".")[2], ())
@@ -436,7 +447,7 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return CONFIGURATION
-    json.dump(loaded._asdict(), sys.stdout)
+    json.dump(loaded._asdict(), sys.stdout, default=str)  # a date of TOML
     print()
     return 0
 

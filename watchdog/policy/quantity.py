@@ -4,6 +4,7 @@ Each function takes what TOML gave and raises ValueError with one sentence: what
 was found.
 """
 
+import datetime
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -157,6 +158,25 @@ def budget(value: Any) -> Budget:
     if not 1 <= per_s <= 366 * 86400:
         raise _wrong(expected, value)
     return int(times), per_s
+
+
+def moment(value: Any) -> float:
+    """Unix seconds of a date, with or without a time of day; local time where no zone is given."""
+    expected = 'a date such as 2026-12-01 or "2026-12-01 08:00"'
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise _wrong(expected, value) from None
+    if isinstance(found, datetime.date) and not isinstance(found, datetime.datetime):
+        found = datetime.datetime(found.year, found.month, found.day)  # noqa: DTZ001  local time
+    if not isinstance(found, datetime.datetime):
+        raise _wrong(expected, value)
+    try:
+        return found.timestamp()
+    except (OverflowError, ValueError, OSError):
+        raise _wrong(expected, value) from None
 
 
 def switch(value: Any) -> bool:

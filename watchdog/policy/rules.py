@@ -112,6 +112,14 @@ class Hook(NamedTuple):
     at_most: Budget | None = None
 
 
+class MuteRule(NamedTuple):
+    """[mute.NAME]; ``until`` is Unix seconds."""
+
+    name: str
+    match: Match = Match()
+    until: float = 0.0
+
+
 class Store(NamedTuple):
     """[store]"""
 
@@ -150,6 +158,7 @@ class Rules(NamedTuple):
     notify: Mapping[str, Notifier] = {}
     run: Mapping[str, Hook] = {}
     store: Store = Store()
+    mutes: tuple[MuteRule, ...] = ()
 
 
 # The built-in configuration as a file would write it; `default_rules` is the same as values.
@@ -216,6 +225,10 @@ def from_plain(plain: Mapping[str, Any]) -> Rules:
         notify={name: _make(Notifier, one) for name, one in plain.get("notify", {}).items()},
         run={name: _make(Hook, one) for name, one in plain.get("run", {}).items()},
         store=_make(Store, plain.get("store", {})),
+        mutes=tuple(
+            _make(MuteRule, one)._replace(match=_make(Match, one.get("match", {})))
+            for one in plain.get("mutes", ())
+        ),
     )
 
 

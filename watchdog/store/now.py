@@ -16,6 +16,8 @@ and readers ignore what they do not know:
     policies                  [{"name", "mode", "waiting": [sentences]}]
     guard                     {"mode" ("off" | "observe" | "enforce"), "state": in words}
     degraded                  [sentences]
+    mutes                     [{"id", "kind" ("silence" | "ack"), "match", "by", "reason",
+                              "left_s"}]
     notify                    null where nobody is to be notified, else {"waiting": n, "dropped": n,
                               "held": bool, "problems": {notifier: sentence}, "last": {notifier:
                               {"id", "why" (null: it arrived)}}}

@@ -41,6 +41,8 @@ KINDS: Mapping[str, Kind] = {
     "watchdog.degraded": Kind("bc467385f50f44109e3f6cd5cf1a0c57", WARNING),
     "watchdog.recovered": Kind("f987a4b783d841948f715d9fa6dfd031", INFO),
     "watchdog.dropped": Kind("b60a8114ca9c4765b82d2cd0c6053c53", WARNING),
+    "watchdog.muted": Kind("41c0592b5fd6469bbf051bdcff8faaba", NOTICE),
+    "watchdog.unmuted": Kind("2ccf0a86428643e7aea2dfe09a39eff3", INFO),
 }
 
 # A kind that a newer room tells and this table does not know yet.
@@ -54,7 +56,7 @@ def kind(event: Mapping[str, Any]) -> Kind:
         return found._replace(priority=INFO)
     if event.get("event") in ("policy.action", "guard.action"):
         match event.get("outcome"):
-            case "would" | "gone" | "cooldown" | "protected" | "changed":
+            case "would" | "gone" | "cooldown" | "protected" | "changed" | "muted":
                 return found._replace(priority=NOTICE)
             case "failed" | "budget":
                 return found._replace(priority=ERROR)

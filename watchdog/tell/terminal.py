@@ -37,6 +37,8 @@ _HEADS = {
     "watchdog.degraded": "degraded",
     "watchdog.recovered": "recovered",
     "watchdog.dropped": "dropped",
+    "watchdog.muted": "muted",
+    "watchdog.unmuted": "no longer muted",
 }
 _OF_HOST = {
     "kernel": "memory of the kernel",
@@ -55,6 +57,7 @@ _NO_VICTIM = {
     "selected": "the kernel chose a victim, and whether it died is not in the log",
     "cut-off": "the report is cut off before it names a victim",
 }
+_EXPLAINED_LAST = ("failed", "gone", "changed", "protected", "muted")
 _RED, _YELLOW, _GREEN, _CYAN, _DIM, _BOLD = "31", "33", "32", "36", "2", "1"
 _COLOURS = {
     "leak.suspected": _YELLOW,
@@ -220,7 +223,7 @@ def _action(event: Mapping[str, Any], actor: str) -> tuple[str, str]:
         head, end = f"{actor}: {do}", f", {outcome}" if outcome else ""
     because = _because(event)
     # What was found out last explains an action that came to nothing.
-    told = because[-1:] if outcome in ("failed", "gone", "changed", "protected") else because[:2]
+    told = because[-1:] if outcome in _EXPLAINED_LAST else because[:2]
     return head, f"{' ' if target else ''}{target}{end}" + (": " + "; ".join(told) if told else "")
 
 
