@@ -305,3 +305,9 @@ def test_a_store_that_failed_gets_the_outbox_later(tmp_path):
     assert not store.failed
     assert [one.id for one in store.load_outbox()] == ["n1"]
     store.close()
+
+
+def test_a_test_of_a_notifier_that_is_not_there_is_answered():
+    one = Box()
+    one.box.refuse("nobody", "t1", "no such notifier")
+    assert one.box.state()["last"]["nobody"] == {"id": "t1", "why": "no such notifier"}

@@ -17,6 +17,7 @@ KEPT = "mutes"
 MUTES_MAX = 256
 LONGEST_S = 366 * 86400.0
 TEXT_MAX = 400
+TAKEN_S = 15.0  # so soon we take up what is asked while we run: it counts from now
 
 Say = Callable[[str, Sequence[str], dict[str, Any]], None]
 
@@ -57,7 +58,8 @@ class Mutes:
         """A request of `silence` or `ack`; nonsense and what is over already is passed over."""
         try:
             left = float(asked["until"]) - self.clock.wall()
-            for_s = min(left, float(asked["for_s"]), LONGEST_S)
+            for_s = min(float(asked["for_s"]), LONGEST_S)
+            for_s = for_s if abs(left - for_s) < TAKEN_S else min(left, for_s)
             keys = tuple(_text(one) for one in list(asked.get("keys") or ())[:8])
             mute = Mute(
                 _text(asked["id"]), "ack" if asked["do"] == "ack" else "silence",

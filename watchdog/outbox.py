@@ -101,6 +101,12 @@ class Outbox:
             oldest = min(self.rows.values(), key=lambda row: (row.t, row.id))
             self._give_up([oldest], f"more than {ROWS_MAX} notifications wait")
 
+    def refuse(self, name: str, notice_id: str, why: str) -> None:
+        """This one will not be sent: the answer to who asked for it."""
+        if len(self.lanes) < ROWS_MAX:
+            self.lanes.setdefault(name, _Lane()).last = (notice_id, why)
+            self.changed = True
+
     def turn(self) -> None:
         """Take answers, give up what is too old, send what is due. Never waits."""
         up = self.clock.boottime()

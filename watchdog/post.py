@@ -52,6 +52,9 @@ class Post:
 
     def trial(self, name: str, row_id: str) -> None:
         """Send a test; it is no event, so it lives in memory alone."""
+        if name not in self.outbox.notifiers:
+            self.outbox.refuse(name, row_id, "no such notifier in the daemon's configuration")
+            return
         self.outbox.take([notices.trial(name, self.engine.host, self.clock.wall(), row_id)])
 
     def turn(self) -> bool:

@@ -34,20 +34,20 @@ def _main(argv: list[str]) -> int:
         from watchdog.tell import send
 
         return send.main([])
-    rules = common.load_rules(options.config)
-    if options.test is None:
-        parser.error("which one? --test NAME" + _known(list(rules.notify)))
-    if options.test not in rules.notify:
-        near = words.nearest(options.test, rules.notify) or _known(list(rules.notify))
-        common.complain(f"no [notify.{words.safe(options.test)}] in the configuration{near}")
-        return common.USAGE
-    if not options.direct and not options.config and asking.is_running(options.state):
+    if options.test is not None and not options.direct and asking.is_running(options.state):
         try:
             found = _by_daemon(options.test, options.state)
         except asking.AskError as error:
             return asking.failed(error)
         way = "by the daemon"
     else:
+        rules = common.load_rules(options.config)
+        if options.test is None:
+            parser.error("which one? --test NAME" + _known(list(rules.notify)))
+        if options.test not in rules.notify:
+            near = words.nearest(options.test, rules.notify) or _known(list(rules.notify))
+            common.complain(f"no [notify.{words.safe(options.test)}] in the configuration{near}")
+            return common.USAGE
         from watchdog.cli import sending
 
         found = sending.once(options.test, rules.notify[options.test])
@@ -76,6 +76,8 @@ def _by_daemon(name: str, state: str | None) -> tuple[str | None, float]:
     request, _ = asking.ask(state, {"do": "notify-test", "notifier": name, "id": one})
     if not asking.is_taken(state, request):
         return "the daemon did not take the request", time.monotonic() - began
+    if (now := asking.seen(state)) is None or now.data.get("notify") is None:
+        return "the daemon's configuration has no [notify.NAME]", time.monotonic() - began
     while time.monotonic() - began < ARRIVED_S:
         found = asking.seen(state)
         told = found.data.get("notify") if found else None

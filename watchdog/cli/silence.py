@@ -36,6 +36,13 @@ def _main(argv: list[str]) -> int:
     if options.list:
         return _list(options.state, options.json)
     if options.lift is not None:
+        known = asking.seen(options.state)
+        rows = known.data.get("mutes") if known and not known.old else None
+        if isinstance(rows, list) and not any(
+            options.lift in (row.get("id"), row.get("match")) for row in rows
+        ):
+            common.complain(f"nothing of that name is muted: {options.lift} (silence --list)")
+            return common.NOTHING
         return send(options.state, {"do": "lift", "what": options.lift, "by": user()},
                     f"lifted: {options.lift}", options.json)  # fmt: skip
     missing = [name for name, value in (("MATCH", options.match), ("--for", options.for_s),
