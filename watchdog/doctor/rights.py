@@ -14,7 +14,7 @@ import time
 
 from watchdog import words
 from watchdog.act.armour import OOM_SCORE_ADJ
-from watchdog.child import ours, run_once, spawn
+from watchdog.child import Process, ours, run_once, spawn
 from watchdog.doctor.row import FAIL, NOTE, OK, WEAK, Row, pids, reason, text
 
 NOBODY = 65534
@@ -154,40 +154,63 @@ def stalls() -> Row:
 
 
 def signals() -> Row:
-    """A process of another user can be signalled through a pidfd (with 0, and its own child)."""
+    """A process of another user can be signalled through a pidfd: with 0, which does nothing."""
     what, means = "signals", "no policy and no guard can end anybody else's process"
-    uid = NOBODY if os.geteuid() == 0 else None
+    to_do = "CAP_KILL in the unit, pidfd_* in SystemCallFilter=, no PrivateUsers="
+    child = None
     try:
-        process = spawn(["/usr/bin/sleep", "20"], uid=uid, gid=uid)
+        found = _stranger()
+        if found is None and os.geteuid() == 0:
+            found = child = _nobody()
     except OSError as error:
-        return Row(what, FAIL, f"no child, or no pidfd of it: {reason(error)}", means,
-                   "pidfd_open in SystemCallFilter=, kernel 5.3 or later")  # fmt: skip
+        return Row(what, FAIL, f"no pidfd of a process: {reason(error)}", means, to_do)
+    if found is None:
+        return Row(what, NOTE, "no process of another user here to try it on", "not proven here")
     try:
-        end = time.monotonic() + 2
-        while uid is not None and time.monotonic() < end:
-            if os.stat(f"/proc/{process.pid}").st_uid == uid:
-                break
-            time.sleep(0.01)
-        else:
-            if uid is not None:
-                return Row(what, NOTE, "no process of another user could be made to try it on",
-                           "not proven here", "CAP_SETUID and CAP_SETGID in the unit")  # fmt: skip
-        process.end(0)
+        uid = os.stat(f"/proc/{found.pid}").st_uid
+        found.end(0)
+    except PermissionError as error:
+        if os.geteuid() != 0:
+            return Row(what, WEAK, f"only processes of uid {os.geteuid()} can be signalled", means,
+                       "run as root, or as a service")  # fmt: skip
+        return Row(what, FAIL, f"pidfd_send_signal: {reason(error)}", means, to_do)
     except OSError as error:
-        return Row(what, FAIL, f"pidfd_send_signal: {reason(error)}", means,
-                   "CAP_KILL in the unit, pidfd_send_signal in SystemCallFilter=, no "
-                   "PrivateUsers=")  # fmt: skip
+        return Row(what, FAIL, f"pidfd_send_signal: {reason(error)}", means, to_do)
     finally:
-        with contextlib.suppress(OSError):
-            process.end(signal.SIGKILL)
-        for _ in range(100):
-            if process.reap() is not None:
-                break
-            time.sleep(0.01)
-    if uid is None:
-        return Row(what, WEAK, f"only processes of uid {os.geteuid()} can be signalled", means,
-                   "run as root, or as a service")  # fmt: skip
+        if child is None:
+            os.close(found.pidfd)
+        else:
+            _ended(child)
     return Row(what, OK, f"a process of uid {uid} can be signalled through its pidfd")
+
+
+def _stranger() -> Process | None:
+    """A living process of another user, where there is one."""
+    for pid in pids():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if os.stat(f"/proc/{pid}").st_uid not in (0, os.geteuid()):
+                return Process(pid, os.pidfd_open(pid))
+    return None
+
+
+def _nobody() -> Process | None:
+    """One of our own, as another user; None where we may not become one."""
+    process = spawn(["/usr/bin/sleep", "20"], uid=NOBODY, gid=NOBODY)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        if os.stat(f"/proc/{process.pid}").st_uid == NOBODY:
+            return process
+        time.sleep(0.01)
+    _ended(process)
+    return None
+
+
+def _ended(process: Process) -> None:
+    process.end(signal.SIGKILL)
+    for _ in range(200):
+        if process.reap() is not None:
+            return
+        time.sleep(0.01)
 
 
 def mrelease() -> Row:
