@@ -35,7 +35,7 @@ def test_every_check_answers_here(found):
     assert len(whats) == len(set(whats))
     for name in ("place", "processes", "kernel log", "journal", "memory stall", "signals",
                  "process_mrelease", "memory lock", "state folder", "clock", "other killers",
-                 "memory figures", "systemd", "overcommit", "loader"):  # fmt: skip
+                 "memory figures", "systemd", "overcommit"):  # fmt: skip
         assert name in whats
     assert not [row for row in rows if "could not be looked at" in row["found"]]
     for row in rows:

@@ -59,6 +59,7 @@ PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
 RETRY_STORE_S = 60.0
 GRANT_S = 2.0
+CHECKUP_S = 3.0  # at a boot others are starting, too
 
 
 class Watcher:
@@ -105,6 +106,7 @@ class Watcher:
         self.next_persist = started + PERSIST_S
         self.next_suspects = started + PERSIST_SUSPECTS_S
         self.next_retry = started + RETRY_STORE_S
+        self.checkup_at: float | None = None
         self.status = ""
 
     # ---- start and stop ----------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Watcher:
         self.log.begin(self.clock)
         self._persist(urgent=True)
         self._send(("ready", self._status()))
-        self._check_up()
+        self.checkup_at = self.clock.boottime() + CHECKUP_S
         armour.shed()  # what only the start needed is a twentieth of us
         while not self.stopping:
             self._turn()
@@ -210,6 +212,9 @@ class Watcher:
             self.next_beat = up + BEAT_S
             self._send(("beat", up))
             self._requested()
+            if self.checkup_at is not None and up >= self.checkup_at:
+                self.checkup_at = None
+                self._check_up()
         if up >= self.next_persist:
             self.next_persist = up + PERSIST_S
             self._persist(urgent=False)
@@ -340,7 +345,7 @@ class Watcher:
         self._await_grant()
         policies = words.count(len(rules.policies), "policy")
         self._say("watchdog.reloaded", [f"{policies}, guard {self._guard_mode()}"], {})
-        self._check_up()
+        self.checkup_at = self.clock.boottime()
 
     def _check_up(self) -> None:
         """Do eyes and hands work, in this sandbox? A child finds out."""
