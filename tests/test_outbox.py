@@ -103,6 +103,9 @@ def test_a_failure_is_tried_again_ever_later_and_told_until_it_works():
     assert all(abs(gap - wanted) <= 3 for gap, wanted in zip(gaps, BACK_OFF_S, strict=False))
     assert one.box.problems() == {"ops": "refused"}
     assert not one.over
+    one.box.notifiers = {}
+    assert one.box.problems() == {}  # who is no longer there is no trouble
+    one.box.notifiers = dict(OPS)
     one.post.down = None
     one.run(BACK_OFF_S[-1])
     assert one.over == ["a"]

@@ -136,7 +136,10 @@ class Outbox:
 
     def problems(self) -> dict[str, str]:
         """Notifier -> why nothing arrives there."""
-        return {name: lane.problem for name, lane in self.lanes.items() if lane.problem}
+        return {
+            name: lane.problem for name, lane in self.lanes.items()
+            if lane.problem and name in self.notifiers
+        }  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """For now.json."""
