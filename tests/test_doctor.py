@@ -77,7 +77,8 @@ def test_another_killer_is_seen(monkeypatch):
     monkeypatch.setattr(machine, "pids", lambda: [7, 8])
     names = {"/proc/7/comm": "earlyoom", "/proc/8/comm": "bash"}
     monkeypatch.setattr(machine, "text", lambda path, most=0: names[path])
-    row = machine.killers()
+    assert machine.killers(True).state == FAIL
+    row = machine.killers(False)
     assert row.state == WEAK
     assert row.found == "earlyoom (pid 7)"
     assert "systemctl disable --now earlyoom" in row.to_do

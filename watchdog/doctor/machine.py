@@ -64,8 +64,8 @@ def clock() -> Row:
     return Row("clock", OK, stamp + (", synchronized" if synced else ""))
 
 
-def killers() -> Row:
-    """Nobody else kills when memory is short."""
+def killers(enforcing: bool) -> Row:
+    """Nobody else kills when memory is short; `enforcing`: does our guard?"""
     found = {}
     for pid in pids():
         comm = text(f"/proc/{pid}/comm", 64)
@@ -74,10 +74,14 @@ def killers() -> Row:
     if not found:
         return Row("other killers", OK, "none of earlyoom, nohang, systemd-oomd, oomd runs")
     names = ", ".join(f"{name} (pid {pid})" for name, pid in sorted(found.items()))
+    off = f"systemctl disable --now {' '.join(sorted(found))}"
+    if enforcing:
+        return Row("other killers", FAIL, names,
+                   "whoever is first decides, and they choose by size: the one to blame may stay "
+                   "and an innocent go", off)  # fmt: skip
     return Row("other killers", WEAK, names,
-               "whoever is first decides, by size; while our guard only observes that is fine",
-               "before mode = \"enforce\": systemctl disable --now "
-               + " ".join(sorted(found)))  # fmt: skip
+               "beside a guard that only observes that is fine",
+               f'before mode = "enforce": {off}')  # fmt: skip
 
 
 def accounting() -> Row:
