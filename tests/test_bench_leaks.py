@@ -6,13 +6,13 @@ from array import array
 
 import pytest
 
-from bench.leaks import holdout, kinds, others, ours, picture, run, score, tables
+from bench.leaks import holdout, kinds, others, ours, picture, run, score, tables, training
 from bench.leaks.series import DAY_S, Kind, Series, make, thinned
 from watchdog.engine import Engine
 from watchdog.facts import Group
 from watchdog.policy.rules import default_rules
 
-ALL = kinds.KINDS + holdout.KINDS
+ALL = kinds.KINDS + holdout.KINDS + training.KINDS
 LINEAR = kinds.KINDS[0]
 FLAT = next(kind for kind in kinds.KINDS if kind.code == "B01")
 

@@ -385,15 +385,15 @@ def test_a_time_to_exhaustion_is_forgotten_when_the_rise_pauses():
     engine = Engine(default_rules(), None)
 
     def pausing(second):
-        return [row(7, 12 + 2 * min(second, 100))]
+        return [row(7, 12 + 2 * min(second, 130))]
 
-    feed(engine, world(100, pausing))
+    feed(engine, world(130, pausing))
     (leak,) = view.leaks(engine.world)
-    assert leak["exhausts_in_s"] == pytest.approx(150, rel=0.1)
-    feed(engine, world(90, pausing, start=100.0))
+    assert leak["exhausts_in_s"] == pytest.approx(120, rel=0.1)
+    feed(engine, world(90, pausing, start=130.0))
     (leak,) = view.leaks(engine.world)
     assert leak["exhausts_in_s"] is None and leak["level"] == "confirmed"
-    ended = feed(engine, world(130, pausing, start=190.0))
+    ended = feed(engine, world(130, pausing, start=220.0))
     assert told(ended) == ["leak.cleared"] and view.leaks(engine.world) == []
 
 

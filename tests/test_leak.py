@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS
 from watchdog.judge import proven, stage
-from watchdog.judge.leak import GATES, Growth, growth, verdict
+from watchdog.judge.leak import GATES, Growth, confidence, growth, verdict
 from watchdog.judge.stage import Ending, step
 
 MIB = 1024  # KiB
@@ -176,19 +176,81 @@ def test_a_rise_in_disorder_is_no_steady_trend():
     assert isinstance(growth(range(60, 0, -1), floors, 60, GATES[0]), str)
 
 
+def straight(n=30, bucket_s=60):
+    return growth(range(n, 0, -1), [4000 * i for i in range(n)], bucket_s, GATES[1])
+
+
+def said(found, left_of_window, **more):
+    """What is said of a rise that leaves memory for so many times its window."""
+    usual = {
+        "age_s": 1e6, "watched_s": 43200.0, "headroom_of": "x", "passes": 9, "agreeing": 2,
+        "headroom": int(found.rate * left_of_window * found.window_s),
+    }  # fmt: skip
+    return verdict(found, GATES[1], **(usual | more))
+
+
 def test_the_horizon_is_relative_to_the_evidence():
-    found = growth(range(30, 0, -1), [4000 * i for i in range(30)], 60, GATES[1])
+    found = straight()
     assert isinstance(found, Growth)
-    say = lambda left, **more: verdict(  # noqa: E731
-        found, GATES[1], **{"age_s": 1e6, "headroom": left, "headroom_of": "x", "passes": 9,
-                            "agreeing": 1, **more})  # fmt: skip
-    rate = found.rate
-    assert say(int(rate * 3.9 * 1800)).stage == "confirmed"
-    assert say(int(rate * 4.1 * 1800)).stage == "suspected"
-    assert say(int(rate * 3.5 * 1800), age_s=100.0).stage == "suspected"
-    assert say(int(rate * 3.9 * 1800), passes=1).stage == "suspected"
-    assert "would end only in" in say(int(rate * 21 * 1800))
-    assert say(None).exhausts_in_s is None
+    assert said(found, 1.4).stage == "confirmed"
+    assert said(found, 3.1).stage == "suspected"
+    assert said(found, 1.4, passes=1).stage == "suspected"
+    assert "would end only in" in said(found, 13)
+    assert said(found, 1.4, headroom=None).exhausts_in_s is None
+
+
+def test_the_younger_the_more_must_lie_behind():
+    found = straight()
+    ages = (600.0, 3600.0, 3 * 3600.0, 12 * 3600.0)
+    furthest = [
+        max(k / 20 for k in range(1, 80) if said(found, k / 20, age_s=age, watched_s=age).stage
+            == "confirmed")
+        for age in ages
+    ]  # fmt: skip
+    assert furthest == sorted(furthest) and furthest[0] < 1.3 < furthest[-1]
+
+
+def test_confidence_follows_the_evidence():
+    found = straight()
+    sure = [confidence(found, share / 10, 43200.0, 1) for share in range(1, 10)]
+    assert sure == sorted(sure) and 0.05 <= sure[0] < sure[-1] <= 0.97
+    usual = confidence(found, 0.3, 43200.0, 1)
+    assert confidence(found._replace(bend=0.6), 0.3, 43200.0, 1) < usual
+    assert confidence(found._replace(fresh=0.5), 0.3, 43200.0, 1) < usual
+    assert confidence(found._replace(jump=0.6), 0.3, 43200.0, 1) < usual
+    assert confidence(found, 0.3, 43200.0, 2) > usual
+    assert confidence(found, 0.0, 43200.0, 0) < 0.5
+
+
+def test_a_suspicion_is_never_surer_than_a_confirmation():
+    assert said(straight(), 1.4, passes=1).confidence < said(straight(), 1.4).confidence
+
+
+@pytest.mark.parametrize(
+    ("floors", "how"),
+    [
+        ([4000 * i for i in range(30)], "steadily"),
+        ([3000 * i + 120 * i * i for i in range(30)], "faster and faster"),
+        ([60000 * (i // 6) + 10 * i for i in range(30)], "in steps"),
+        ([4000 * i - (22000 if i % 5 == 4 else 0) for i in range(30)], "each fall ends higher"),
+    ],
+)
+def test_the_manner_of_a_rise_is_named(floors, how):
+    found = growth(range(30, 0, -1), floors, 60, GATES[1])
+    assert isinstance(found, Growth), found
+    because = said(found, 1.0).because
+    assert how in because[1] and "of 10 spans" in because[0]
+
+
+def test_a_wave_that_comes_back_is_no_leak_the_second_time():
+    """Up for six hours, down again, each day: named once at the most, and never from then on."""
+
+    def shape(s):
+        hour = s / 3600 % 24
+        return 500 * MIB + 2000 * MIB * max(0, min(hour / 6, 1, (14 - hour) / 6))
+
+    _, changes = watch(shape, 4 * 86400, 60.0, limit_mib=4096)
+    assert all(at < 86400 for at, change in changes if change.kind == "leak.confirmed")
 
 
 @settings(max_examples=60)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.leaks import holdout, kinds, others, ours, tables
+from bench.leaks import holdout, kinds, others, ours, tables, training
 from bench.leaks.score import Forecast, Outcome, outcome
 from bench.leaks.series import REPORTING, TUNING, Kind, Series, make, thinned
 
@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--tune", action="store_true", help="the seeds to tune on")
     options.add_argument("--set", default=None, metavar="NAME", help="any other set of seeds")
     options.add_argument("--holdout", action="store_true", help="the kinds nothing was tuned on")
+    options.add_argument("--training", action="store_true", help="more kinds that are tuned on")
     options.add_argument("--kinds", default="", metavar="CODES", help="only these: L01,B15")
     options.add_argument("--ours", action="store_true", help="without the other detectors")
     options.add_argument("--misses", action="store_true", help="list what our judge got wrong")
@@ -125,12 +126,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parse_args(argv)
     which = args.set or (TUNING if args.tune else REPORTING)
     pool: tuple[Kind, ...] = holdout.KINDS if args.holdout else kinds.KINDS
+    if args.training:
+        pool = training.KINDS
+    everything = kinds.KINDS + holdout.KINDS + training.KINDS
     codes = {code for code in args.kinds.split(",") if code}
-    unknown = codes - {kind.code for kind in kinds.KINDS + holdout.KINDS}
+    unknown = codes - {kind.code for kind in everything}
     if unknown:
         options.error(f"no such kind: {', '.join(sorted(unknown))}")
     if codes:
-        pool = tuple(kind for kind in kinds.KINDS + holdout.KINDS if kind.code in codes)
+        pool = tuple(kind for kind in everything if kind.code in codes)
     if args.seeds < 1 or args.jobs < 1:
         options.error("at least one seed and one job")
     more = MORE if args.more is None else args.more

@@ -6,16 +6,21 @@
 One incident at a time: nothing is told twice while it lasts.
 """
 
+import math
 from typing import NamedTuple
 
 from watchdog import words
 from watchdog.history.entities import Trend
-from watchdog.history.ring import LEVELS
+from watchdog.history.ring import LEVELS, MISSING
 from watchdog.judge.leak import GATES, LEVELS_OFF, Growth, Verdict, growth, verdict
 
 # No new height for half of the time in which the rise was seen ends a suspicion, but not before a
 # short rest: allocation comes in bursts.
 QUIET_LEAST_S = 150.0
+# A leak goes where it has not been. At least this part of a rise must lie above all that is
+# remembered: saws, nightly jobs and daily loads come back to heights that they had before.
+LEAST_FRESH = 0.4
+HIGH_BEFORE = "has been as high before"
 
 
 class Change(NamedTuple):
@@ -46,10 +51,23 @@ def rising(trend: Trend, index: int) -> Growth | str:
     while length >= gate.suspect_n and found != LEVELS_OFF:
         found = growth(ages[-length:], floors[-length:], level.bucket_s, gate)
         if isinstance(found, Growth):
-            higher = max(floors[:-length], default=0)
-            return found if floors[-1] > higher else "has been as high before"
+            above = floors[-1] - known_top(trend, index, found.window_s)
+            fresh = above / found.rise_kib
+            return found._replace(fresh=fresh) if fresh >= LEAST_FRESH else HIGH_BEFORE
         length = length * 2 // 3
     return found
+
+
+def known_top(trend: Trend, index: int, before_s: float) -> int:
+    """The highest floor (KiB) from longer ago than that, at this level or a coarser one."""
+    top = 0
+    for level, ring in zip(LEVELS[index:], trend.rings[index:], strict=True):
+        if ring is not None:
+            last = len(ring.values) - math.ceil(before_s / level.bucket_s)
+            for kib in ring.values[: max(0, last)]:
+                if top < kib != MISSING:
+                    top = kib
+    return top
 
 
 def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Change | None:
@@ -67,7 +85,8 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
             if isinstance(found, Growth):
                 trend.passes[index] += 1
                 said = verdict(
-                    found, gate, age_s=age_s, headroom=ending.bytes, headroom_of=ending.of,
+                    found, gate, age_s=age_s, watched_s=trend.last_up - trend.first_up,
+                    headroom=ending.bytes, headroom_of=ending.of,
                     passes=trend.passes[index],
                     agreeing=sum(1 for i, n in enumerate(trend.passes) if n and i != index),
                 )  # fmt: skip
@@ -119,8 +138,10 @@ def _ended(trend: Trend) -> str:
         trend.peak_kib, trend.high_up = trend.kib, trend.last_up
     if rise > 0 and left < rise / 2:
         given = words.size((rise - left) * 1024)
-        return f"it gave back {given} of the {words.size(rise * 1024)} by which it had grown"
+        grown = words.size(rise * 1024)
+        return f"it gave back {given} of the {grown} by which it had grown: it was in use"
     still = trend.last_up - trend.high_up
     if still > trend.quiet_s:
-        return f"it has not grown for {words.duration(still)}"
+        level = words.size(trend.peak_kib * 1024)
+        return f"it has not grown for {words.duration(still)}: it levelled off at {level}"
     return ""
