@@ -240,6 +240,37 @@ def test_what_is_no_program_is_refused_in_one_line(program: str, reason: str) ->
     assert "\n" not in str(caught.value)
 
 
+def test_a_hook_is_a_unit_of_its_own_where_systemd_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for systemd-run does what it does: passes on the pipes, and how the hook ends."""
+    runner = tmp_path / "systemd-run"
+    runner.write_text(
+        "#!/bin/sh\n"
+        f'printf "%s\\n" "$@" >{tmp_path}/argv\n'
+        'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
+    )
+    runner.chmod(0o755)
+    monkeypatch.setattr(hook, "SYSTEMD_RUN", str(runner))
+    monkeypatch.setattr(hook, "MANAGER", str(tmp_path))
+    monkeypatch.setattr(hook, "BUS", str(runner))
+    monkeypatch.setattr(hook.os, "geteuid", lambda: 0)
+    children = Children()
+    argv = ["/bin/sh", "-c", "cat; exit 3"]
+    child = hook.start(children, argv, EVENT, "nobody", 5.0)
+    outcome, detail = hook.outcome(wait(children, child))
+    assert outcome == "failed" and detail.startswith('ended with status 3: {"event"')
+    given = (tmp_path / "argv").read_text().splitlines()
+    assert given[given.index("--") + 1 :] == argv
+    for expected in ("--pipe", "--wait", "--collect", "--uid=nobody", "--property=MemoryMax=64M",
+                     "--property=RuntimeMaxSec=6.0", f"--setenv=PATH={PATH}",
+                     "--setenv=OOM_WATCHDOG_EVENT=leak.confirmed"):  # fmt: skip
+        assert expected in given, given
+    assert hook.unit_of(["/x", "$HOME"], {}, None, 1.0)[-2:] == ["/x", "$$HOME"]
+    monkeypatch.setattr(hook, "BUS", str(tmp_path / "none"))
+    assert not hook.transient()
+
+
 def test_hooks_that_fail_say_how() -> None:
     children = Children()
     child = hook.start(children, ["/bin/false"], EVENT, None, 5.0)

@@ -14,6 +14,10 @@ def main(argv: list[str]) -> int:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if root not in sys.path:
         sys.path.insert(0, root)
+    # A package for a release whose pydantic is too old carries its own, for this program alone.
+    bundled = os.path.join(root, "bundled")
+    if argv[0] == "watchdog.policy.load" and os.path.isdir(bundled):
+        sys.path.insert(0, bundled)
     status: int = __import__(argv[0], fromlist=["main"]).main(argv[1:])
     return status
 

@@ -331,6 +331,7 @@ class Watcher:
         except RejectedError as error:
             because = [*error.lines, "the former configuration stays"]
             self._say("watchdog.config_rejected", because, {})
+            self._send(("refused",))
             return
         if rules is None:
             return

@@ -1,5 +1,9 @@
 """Runs what `notify:NAME` (argv) and `run:NAME` name: no shell, the facts as JSON on stdin.
 
+Where systemd runs and we are root, a hook is a transient unit of its own: it has none of our
+capabilities and none of our sandbox, a limit of its own, and an end that systemd keeps too.
+Elsewhere it is a child of ours.
+
 A hook that somebody other than root could change would hand him our rights, so when we are root
 the program and every folder above it must be root's and closed to others.
 """
@@ -16,6 +20,10 @@ from watchdog.facts import Order
 
 # More at once than this is a storm, and each costs memory at the worst moment.
 AT_ONCE = 4
+SYSTEMD_RUN = "/usr/bin/systemd-run"
+MANAGER = "/run/systemd/system"  # there is a service manager
+BUS = "/run/dbus/system_bus_socket"  # systemd-run waits for an end by way of D-Bus
+MEMORY_MAX = "64M"
 DETAIL_MAX = 200
 
 
@@ -56,13 +64,42 @@ def start(
     groups: list[int] = []
     if user is not None:
         uid, gid, groups = _account(user)
+    env = environment(event)
+    if transient():
+        argv = unit_of(argv, env, user, timeout_s)
+        uid = gid = None
     try:
         return children.start(
             argv, json.dumps(event, default=str).encode() + b"\n", timeout_s,
-            env=environment(event), uid=uid, gid=gid, groups=groups,
+            env=env, uid=uid, gid=gid, groups=groups,
         )  # fmt: skip
     except OSError as error:
         raise HookError(f"{words.safe(argv[0])}: {error.strerror or error}") from None
+
+
+def transient() -> bool:
+    """Can a hook be a unit of its own here?"""
+    there = os.path.isdir(MANAGER) and os.path.exists(BUS) and os.access(SYSTEMD_RUN, os.X_OK)
+    return there and os.geteuid() == 0
+
+
+def unit_of(
+    argv: Sequence[str], env: Mapping[str, str], user: str | None, timeout_s: float
+) -> list[str]:
+    """The systemd-run that runs `argv` with our pipes, waits for it, and ends as it ends.
+
+    We give it up after `timeout_s`; systemd ends what is left of it a second later.
+    """
+    found = [
+        SYSTEMD_RUN, "--quiet", "--collect", "--pipe", "--wait", "--service-type=exec",
+        "--description=a hook of oom-watchdog",
+        f"--property=MemoryMax={MEMORY_MAX}", f"--property=RuntimeMaxSec={timeout_s + 1:.1f}",
+        "--property=TimeoutStopSec=1", "--property=TasksMax=64",
+    ]  # fmt: skip
+    found += [f"--uid={user}"] if user is not None else []
+    found += [f"--setenv={name}={value}" for name, value in env.items()]
+    # PID 1 puts variables into arguments; a dollar is doubled to stay one
+    return [*found, "--", argv[0], *(word.replace("$", "$$") for word in argv[1:])]
 
 
 def outcome(child: Child) -> tuple[str, str]:

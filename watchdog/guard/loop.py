@@ -281,6 +281,8 @@ class Guard:
                 self._take_rules(message[1])
                 self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))
                 self._reloaded()
+            elif kind == "refused":
+                self._reloaded()
             elif kind == "ready":
                 self.ready = True
                 self.service.ready(str(message[1]))
@@ -300,7 +302,7 @@ class Guard:
             self.ready = True
             self.service.ready("on guard; the watcher is not up yet")
         if self.reloading_since is not None and up - self.reloading_since >= RELOAD_S:
-            self._reloaded()  # a configuration that was refused brings no new rules
+            self._reloaded()  # a watcher that has died meanwhile answers nothing
         fed = self.service.watchdog_s
         if fed is not None and up >= self.next_feed:
             self.next_feed = up + fed / 4

@@ -99,7 +99,8 @@ def _settings(db: sqlite3.Connection, max_bytes: int) -> None:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    for version in range(_number(db, "user_version"), len(MIGRATIONS)):
+    before = _number(db, "user_version")
+    for version in range(before, len(MIGRATIONS)):
         db.execute("BEGIN IMMEDIATE")
         try:
             for statement in MIGRATIONS[version]:
@@ -110,6 +111,9 @@ def _migrate(db: sqlite3.Connection) -> None:
         except sqlite3.Error:
             rollback(db)
             raise
+    if before < len(MIGRATIONS):
+        # Into the file itself: there a package that would go back to an older schema looks.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def rollback(db: sqlite3.Connection) -> None:
