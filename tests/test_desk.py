@@ -94,3 +94,64 @@ def test_a_reader_that_has_gone_costs_lines_and_nothing_else(made):
         os.dup2(nothing.fileno(), read)
     desk.tell(event("a").flat())
     assert desk.unsaid == 1
+
+
+class Stuck:
+    """A journal whose daemon takes nothing until it is `well`, and whose spool holds two."""
+
+    def __init__(self):
+        self.there, self.well, self.got, self.spool, self.late, self.dropped = (
+            True,
+            False,
+            [],
+            [],
+            [],
+            0,
+        )
+
+    @property
+    def waiting(self):
+        return len(self.spool)
+
+    def send(self, flat):
+        if self.well:
+            self.got.append(flat["id"])
+            return True
+        self.spool.append(flat["id"])
+        if len(self.spool) > 2:
+            self.spool.pop(0)
+            self.dropped += 1
+        return False
+
+    def flush(self):
+        if self.well:
+            self.got += self.spool
+            self.late += self.spool
+            self.spool = []
+        return len(self.spool)
+
+    def take_late(self):
+        late, self.late = self.late, []
+        return late
+
+
+def test_what_journald_did_not_take_is_not_told_until_it_does(made):
+    """Not even what the spool had no room for is lost: the store has it."""
+    desk, _, store, _ = made
+    desk.journal = Stuck()
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        desk.take(event(name), {})
+    store.flush()
+    desk.answers()
+    store.flush()
+    assert [flat["id"] for flat in store.untold()] == names, "a crash now would lose them"
+    desk.journal_again()
+    assert desk.journal.got == []
+    desk.journal.well = True
+    desk.journal_again()
+    assert sorted(desk.journal.got) == names
+    store.flush()
+    assert store.untold() == []
+    desk.journal_again()
+    assert sorted(desk.journal.got) == names, "told twice"

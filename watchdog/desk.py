@@ -34,12 +34,16 @@ SIGNALS = {"terminate": 15, "kill": 9}
 
 
 class _Put:
-    """An event that the store was given, until it answers; `told` where that took too long."""
+    """An event that the store was given, until it answers; `told` where that took too long.
 
-    __slots__ = ("at", "flat", "notices", "told")
+    `sent`: and journald took it.
+    """
+
+    __slots__ = ("at", "flat", "notices", "sent", "told")
 
     def __init__(self, flat: dict[str, Any], at: float, notices: Sequence[Notice]) -> None:
         self.flat, self.at, self.notices, self.told = flat, at, notices, False
+        self.sent = False
 
 
 class Desk:
@@ -64,6 +68,7 @@ class Desk:
         self.unwritten = b""  # the rest of a line that standard output has not taken yet
         self.last_oom_kill: dict[str, Any] | None = None
         self.oom_kills = 0
+        self.fetched = 0  # what journald had not taken when it was last fetched from the store
         self.unsaid = 0  # lines that standard output did not take
 
     # ---- events ------------------------------------------------------------------------------
@@ -83,9 +88,9 @@ class Desk:
         for _, new in self.store.answers():
             put = self.waiting.popleft()  # one answer for each event that was put, in order
             if put.flat["id"] in new:
-                if not put.told:
-                    self._tell(put)
-                told.append(put.flat["id"])
+                sent = put.sent if put.told else self._tell(put)
+                if sent:
+                    told.append(put.flat["id"])
         self.store.mark_told(told)
         late = self.clock.boottime() - ANSWER_S
         for put in self.waiting:
@@ -93,28 +98,45 @@ class Desk:
                 break
             if not put.told:
                 put.told = True
-                self._tell(put)
+                put.sent = self._tell(put)
         self._write()
 
     def deadline(self) -> float | None:
         """When `answers` has to be called although the store is silent; None: not at all."""
         return next((put.at + ANSWER_S for put in self.waiting if not put.told), None)
 
-    def _tell(self, put: _Put) -> None:
-        self.tell(put.flat)
+    def journal_again(self) -> None:
+        """Send what journald did not take before; what it takes now is told."""
+        if self.journal is None:
+            return
+        waiting = self.journal.flush()
+        self.store.mark_told(self.journal.take_late())
+        if waiting or self.journal.dropped == self.fetched:
+            return
+        # The spool was too small for what the store has kept.
+        self.fetched = self.journal.dropped
+        ours = {put.flat["id"] for put in self.waiting}
+        again = [flat for flat in self.store.untold() if flat["id"] not in ours]
+        self.store.mark_told([flat["id"] for flat in again if self.journal.send(flat)])
+
+    def _tell(self, put: _Put) -> bool:
+        sent = self.tell(put.flat)
         if self.post is not None and put.notices:
             self.post.outbox.take(put.notices)
+        return sent
 
-    def tell(self, flat: dict[str, Any]) -> None:
-        """To the journal, and to standard output."""
+    def tell(self, flat: dict[str, Any]) -> bool:
+        """To the journal, and to standard output. False: it waits for journald."""
+        sent = True
         if flat["event"] == "oom.kill":
             self.last_oom_kill = flat
             self.oom_kills += 1
         if self.journal is not None:
-            self.journal.send(flat)
+            sent = self.journal.send(flat) or not self.journal.there
         if self.out is not None:
             text = json.dumps(flat) if self.as_json else terminal.line(flat, self.out.isatty())
             self._print(text + "\n")
+        return sent
 
     def _print(self, text: str) -> None:
         """Write a line, or drop it where the one before is still to be read."""

@@ -52,7 +52,7 @@ def check(
         health.degrade("refused", "not every process may be looked at: permission denied "
                        f"{words.count(processes.refused, 'time')} so far")  # fmt: skip
     if desk.journal is not None:
-        desk.journal.flush()
+        desk.journal_again()
         dropped = desk.journal.dropped
         health.lost("journal", dropped, f"journald did not take {words.count(dropped, 'alert')}")
     unsaid = words.count(desk.unsaid, "line")

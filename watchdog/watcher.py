@@ -118,8 +118,8 @@ class Watcher:
         self._make_mutes(self.kept.get("mutes"))
         self._make_post()
         for flat in self.store.untold():
-            self.desk.tell(flat)
-            self.store.mark_told([flat["id"]])
+            if self.desk.tell(flat):
+                self.store.mark_told([flat["id"]])
         if self.opts.record:
             self.recorder = Recorder(self.opts.record, self.host)
         self._recall()

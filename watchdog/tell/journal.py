@@ -104,7 +104,8 @@ class Journal:
         self.dropped = 0  #: entries that were lost because the spool was full
         self.there = os.path.exists(path)  #: is there a journal at all, as of the last send
         self._socket: socket.socket | None = None
-        self._spool: deque[bytes] = deque()
+        self._late: list[str] = []
+        self._spool: deque[tuple[str, bytes]] = deque()
         self._spool_bytes = 0
 
     @property
@@ -118,14 +119,21 @@ class Journal:
         if self.flush() == 0 and self._send(raw):
             return True
         if self.there:
-            self._keep(raw)
+            self._keep(str(event.get("id")), raw)
         return False
 
     def flush(self) -> int:
         """Send what waits, the oldest first; answers how many still wait."""
-        while self._spool and self._send(self._spool[0]):
-            self._spool_bytes -= len(self._spool.popleft())
+        while self._spool and self._send(self._spool[0][1]):
+            one, raw = self._spool.popleft()
+            self._spool_bytes -= len(raw)
+            self._late.append(one)
         return len(self._spool)
+
+    def take_late(self) -> list[str]:
+        """The ids of events that had to wait and were sent since the last call."""
+        late, self._late = self._late, []
+        return late
 
     def close(self) -> None:
         """One last try for what waits; what is left is counted as dropped."""
@@ -135,11 +143,11 @@ class Journal:
             self._socket.close()
             self._socket = None
 
-    def _keep(self, raw: bytes) -> None:
-        self._spool.append(raw)
+    def _keep(self, one: str, raw: bytes) -> None:
+        self._spool.append((one, raw))
         self._spool_bytes += len(raw)
         while len(self._spool) > SPOOL_MAX or self._spool_bytes > SPOOL_BYTES:
-            self._spool_bytes -= len(self._spool.popleft())
+            self._spool_bytes -= len(self._spool.popleft()[1])
             self.dropped += 1
 
     def _send(self, raw: bytes) -> bool:
