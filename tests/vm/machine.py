@@ -110,6 +110,22 @@ def install(deb: Path, *options: str) -> str:
     return sh("apt", "install", "-y", *options, str(deb), timeout=400)
 
 
+def install_wheel() -> None:
+    """The wheel in a venv of its own, with Debian's psutil, systemd and pydantic 2."""
+    wheel = next(Path.cwd().glob("oom_watchdog-*.whl"))
+    # ensurepip takes a minute in emulation; Debian's pip wheel runs as it lies there.
+    pip = next(Path("/usr/share/python-wheels").glob("pip-*.whl")) / "pip"
+    sh("python3", "-m", "venv", "--system-site-packages", "--without-pip", "/opt/oom-watchdog")
+    sh("python3", str(pip), "--python", "/opt/oom-watchdog/bin/python", "install", "--quiet",
+       "--no-index", "--find-links", str(Path.cwd()), str(wheel), timeout=300)  # fmt: skip
+    Path("/usr/bin/oom-watchdog").symlink_to("/opt/oom-watchdog/bin/oom-watchdog")
+    for unit in Path("systemd").iterdir():
+        if unit.suffix in (".service", ".path", ".slice"):
+            Path("/etc/systemd/system", unit.name).write_text(unit.read_text())
+    Path("/etc/oom-watchdog").mkdir()
+    sh("systemctl", "daemon-reload")
+
+
 def listing() -> set[str]:
     """Every file and folder of the disk and of /run, but what others write all the time."""
     others = ("/payload", "/results", "/var/log", "/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt",

@@ -11,9 +11,19 @@ import time
 import traceback
 from pathlib import Path
 
-import inside  # type: ignore[import-not-found]
 import receivers  # type: ignore[import-not-found]
-from inside import SERVICE, events, main_pid, restarted, sh, show, wait
+from machine import (
+    SERVICE,
+    Found,
+    events,
+    install_wheel,
+    main_pid,
+    restarted,
+    sh,
+    show,
+    wait,
+    watcher_of,
+)
 
 SMTP, HTTP = 2525, 8080
 SECRET = "sesame42"
@@ -33,7 +43,7 @@ NOTIFY = "oom-watchdog-notify.service"
 
 
 def test_install() -> None:
-    inside.test_install()
+    install_wheel()
     sh("/opt/oom-watchdog/bin/python", "-m", "compileall", "-q", "/opt/oom-watchdog", check=False,
        timeout=600)  # fmt: skip
     sh("/usr/bin/python3", str(next(Path("/usr/share/python-wheels").glob("pip-*.whl")) / "pip"),
@@ -75,12 +85,12 @@ def test_delivered_once_after_an_outage_and_kill_9() -> None:
     sh("systemd-run", "--quiet", "--unit=shop-hog", "/usr/bin/python3", "-c",
        "import time; x = bytearray(b'x' * 90000000); time.sleep(900)")  # fmt: skip
 
-    def failures() -> list[inside.Found]:
+    def failures() -> list[Found]:
         return [one for one in events("watchdog.degraded") if "notify" in str(one.get("what"))]
 
     wait("the failure", 200, failures)
     guard = main_pid()
-    watcher = inside.watcher_of(guard)
+    watcher = watcher_of(guard)
     for pid in (guard, watcher):
         if pid:
             os.kill(pid, signal.SIGKILL)
