@@ -23,6 +23,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import entities
 from watchdog.policy import view
+from watchdog.policy.reach import EVERYBODY
 from watchdog.policy.rules import Match, Policy, Rules, Selector, When, default_rules
 
 MIB = 1 << 20
@@ -412,3 +413,30 @@ def test_kills_that_have_their_lines_leave_nothing_unattributed():
     feed(engine, [KernelLine(T0 + 1, UP0 + 1, line) for line in KILL])
     out = feed(engine, [host(at, oom_kill=6) for at in range(3, 90, 3)])
     assert told(out) == ["oom.kill"]
+
+
+WHENS = [
+    When(leak="suspected"), When(leak="confirmed", resident_above=50 * MIB),
+    When(exhausts_within_s=120.0), When(resident_above=100 * MIB), When(growth_above=1.0 * MIB),
+    When(pressure=True), When(pressure=False), When(oom_kill=True), When(limit_above=0.3),
+]  # fmt: skip
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(WHENS), st.sampled_from(["process", "unit"])),
+                min_size=1, max_size=3), st.booleans())  # fmt: skip
+def test_who_is_passed_over_could_not_have_met_a_policy(asked, counted):
+    rules = Rules(policies=tuple(
+        policy(name=f"p{i}", when=when, per=per, do=("log", "terminate"))
+        for i, (when, per) in enumerate(asked)
+    ))  # fmt: skip
+    facts = world(130, leaking)
+    facts[60:60] = [Said(T0, UP0, "pressure.begun", "x", ("short",), {"scope": "host"})]
+    facts += [KernelLine(T0 + 130, UP0 + 130, line) for line in KILL]
+    facts += counting(world(40, leaking, start=131.0), 1)
+    if not counted:
+        facts = [f._replace(oom_kill=None) if isinstance(f, Host) else f for f in facts]
+    near, far = Engine(rules, None), Engine(rules, None)
+    far.decider.of_interest = lambda *_: EVERYBODY
+    assert feed(near, facts) == feed(far, facts)
+    assert near.decider.unjudged() == far.decider.unjudged()

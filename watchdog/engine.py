@@ -391,8 +391,14 @@ class Engine:
         if not self.rules.policies:
             return []
         now = t if up is None else up
-        subjects = view.subjects(self.world, self.kills.oom_killed, self.exhaustion, now)
-        orders = self.decider.step(t, up, self.boot_id, self.pressed, subjects)
+        world, killed, decider = self.world, self.kills.oom_killed, self.decider
+        counted = world.host is not None and world.host.oom_kill is not None
+        near = decider.of_interest(self.pressed, counted)
+        subjects = view.subjects(world, killed, self.exhaustion, now, near, decider.held())
+        orders = decider.step(
+            t, up, self.boot_id, self.pressed, subjects,
+            lambda: view.subjects(world, killed, self.exhaustion, now),
+        )  # fmt: skip
         out: list[Out] = []
         for order in orders:
             if order.outcome is not None:

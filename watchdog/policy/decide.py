@@ -15,7 +15,7 @@ Rules of this file
 - One destructive action on an entity at a time, policies by name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import words
@@ -26,6 +26,7 @@ from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.ledger import Ledger, Pair, Standing
 from watchdog.policy.match import Found, look, protected, weight
 from watchdog.policy.mute import muted
+from watchdog.policy.reach import Reach, reach
 from watchdog.policy.rules import (
     BARRED,
     BARRED_BY_WILDCARD,
@@ -88,13 +89,18 @@ class Decider:
 
     def step(
         self, t: float, up: float | None, boot_id: str | None, pressure: bool | None,
-        subjects: Iterable[Subject],
+        subjects: Iterable[Subject], everybody: Callable[[], Iterable[Subject]] | None = None,
     ) -> list[Order]:  # fmt: skip
-        """Look at everybody; what is to be done, policies by name."""
+        """Look at these; what is to be done, policies by name.
+
+        `subjects` may leave out who is not of interest (policy.reach), and then `everybody` finds
+        the members of a unit.
+        """
         if not self._parts:
             return []
         now = self.ledger.advance(t, up, boot_id)
-        subjects = list(subjects) if self._choosing else subjects
+        if self._choosing and everybody is None:
+            subjects = list(subjects)
         looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
         due: list[_Due] = []
         for s in subjects:
@@ -110,10 +116,20 @@ class Decider:
         self._looked = looked
         due.sort(key=lambda one: one.policy.name)
         out: list[Order] = []
+        if due and self._choosing and everybody is not None:
+            subjects = list(everybody())
         for one in due:
             out += self._decide(one, now, t, subjects)
         self.ledger.forget(now)
         return out
+
+    def of_interest(self, pressure: bool | None, counted: bool) -> Reach:
+        """Who has to be looked at (see policy.reach)."""
+        return reach((parts.policy for parts in self._parts), pressure, counted)
+
+    def held(self) -> set[str]:
+        """The keys of those whose incident has not ended."""
+        return {key for _, key in self.ledger.standing}
 
     def _look(self, s: Subject) -> tuple[tuple[_Parts, Found], ...]:
         """The policies that are, or may be, about the subject."""

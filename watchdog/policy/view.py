@@ -1,6 +1,6 @@
 """Pure: the world as others see it: subjects for the policies, the guard's dossier, the leaks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from watchdog.facts import (
@@ -21,6 +21,7 @@ from watchdog.judge.leak import Verdict
 from watchdog.judge.proven import excess_bytes
 from watchdog.judge.series import Series
 from watchdog.policy.match import protected, weight
+from watchdog.policy.reach import EVERYBODY, Reach
 from watchdog.policy.rules import Rules
 
 # Below this a process is no candidate for the guard and leaves its dossier.
@@ -33,25 +34,37 @@ _STAGES = ("none", "suspected", "confirmed")
 
 
 def subjects(
-    world: World, oom_killed: Mapping[str, float], exhaustion: Exhaustion, now: float
-) -> Iterator[Subject]:
-    """Every process and every unit with a cgroup of its own; `oom_killed`: subject key -> when."""
+    world: World, oom_killed: Mapping[str, float], exhaustion: Exhaustion, now: float,
+    of_interest: Reach = EVERYBODY, held: Container[str] = (),
+) -> Iterator[Subject]:  # fmt: skip
+    """Every process and every unit with a cgroup of its own; `oom_killed`: subject key -> when.
+
+    Of the processes only those `of_interest`, and those whose key is among `held`.
+    """
     commit_short, alloc_failed = exhaustion.commit.short(), exhaustion.refusals.recent(now)
     members: dict[str, list[Trend]] = {}
     counted = world.host is not None and world.host.oom_kill is not None
+    shares: dict[str | None, float | None] = {}  # by cgroup: many processes have the same
+    nobody = of_interest == Reach() and not held
     for ident, row in world.rows.items():
         trend = world.trends[ident]
-        if row[UNIT]:
+        if trend.stage != "none" and row[UNIT]:
             members.setdefault(row[UNIT], []).append(trend)
+        if nobody:
+            continue
         key = f"{ident[0]}:{ident[1]}"
+        if not of_interest.holds(key, row, trend, oom_killed) and key not in held:
+            continue
         cgroup = world.cgroup(ident)
+        if cgroup not in shares:
+            shares[cgroup] = _limit_share(world, cgroup)
         yield _identified(world, ident)._replace(
             age_s=world.age_s(ident, now),
             resident_bytes=row[RSS],
             growth_bytes_per_s=trend.recent_rate(),
             leak=trend.stage,
             exhausts_in_s=_exhausts_in(trend),
-            limit_share=_limit_share(world, cgroup),
+            limit_share=shares[cgroup],
             oom_killed_up=oom_killed.get(key),
             oom_counted=counted,
             limit_pressed=exhaustion.limits.pressed(cgroup),
@@ -63,7 +76,11 @@ def subjects(
         own = world.unit_trends.get(group.unit or "")
         if group.unit is None or own is None:
             continue
-        worst = max([own, *members.get(group.unit, [])], key=lambda one: _STAGES.index(one.stage))
+        # Of two that are as bad the unit itself, then who grows faster: never who came first.
+        worst = max(
+            [own, *members.get(group.unit, [])],
+            key=lambda one: (_STAGES.index(one.stage), one is own, one.rate, one.kib),
+        )
         yield Subject(
             key=f"unit:{group.unit}",
             entity=Entity(unit=group.unit),
