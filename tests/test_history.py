@@ -67,23 +67,27 @@ def test_a_trend_survives_the_store(samples):
             continue
         assert getattr(kept, field) == getattr(trend, field), field
     for mine, theirs in zip(trend.rings, kept.rings, strict=True):
-        assert list(mine.values) == list(theirs.values)
-        assert (mine.bucket, mine.floor) == (theirs.bucket, theirs.floor)
+        assert (mine is None) is (theirs is None)
+        if mine is not None:
+            assert list(mine.values) == list(theirs.values)
+            assert (mine.bucket, mine.floor) == (theirs.bucket, theirs.floor)
 
 
-@given(st.lists(st.tuples(st.floats(0, 4000), st.integers(0, 2**33)), min_size=1, max_size=60))
+@given(st.lists(st.tuples(st.floats(5, 40), st.integers(0, 2**33)), min_size=1, max_size=60))
 def test_coarse_rings_fed_from_fine_ones_hold_what_samples_would_have_put_there(samples):
-    """Each level by itself, fed with every sample, closes the same buckets."""
+    """Each level by itself, fed with every sample, closes the same buckets; it always moves."""
     trend, alone = Trend(0.0, 0.0), [Ring() for _ in LEVELS]
     up = 0.0
-    for gap, kib in samples:
+    for number, (gap, kib) in enumerate([(0, 0), (1, 0), *samples]):
         up += gap
+        kib += (number % 2) * 2 * entities.STILL_KIB
         closed = trend.add(up, up, kib)
         kib = min(kib, MISSING - 1)
         assert closed == [i for i, level in enumerate(LEVELS) if alone[i].add(level, up, kib)]
     for mine, other in zip(trend.rings, alone, strict=True):
-        assert mine.values == other.values and mine.bucket == other.bucket
-        assert mine.lowest <= mine.floor_of_all()
+        if mine is not None:
+            assert mine.values == other.values and mine.bucket == other.bucket
+            assert mine.lowest <= mine.floor_of_all()
 
 
 @pytest.mark.parametrize("blob", [b"", b"garbage", b"{}\n", b'{"format":1}\n', b'{"format":99}\n'])
@@ -183,7 +187,7 @@ def test_a_size_that_no_ring_can_hold_counts_as_the_largest_that_it_can():
     trend = Trend(0.0, 0.0)
     for up in (0.0, 5.0, 10.0):
         trend.add(up, up, 1 << 40)
-    assert list(trend.rings[0].values) == [MISSING - 1] * 2
+    assert list(trend.full().rings[0].values) == [MISSING - 1] * 2
     assert entities.load(trend.dump("1:2", "boot")).kib == MISSING - 1
 
 
@@ -201,3 +205,68 @@ def test_a_kept_trend_with_a_field_of_another_kind_is_no_trend(field, bad):
     head, _, rest = record.blob.partition(b"\n")
     broken = json.dumps(json.loads(head) | {field: bad}).encode()
     assert entities.load(record._replace(blob=broken + b"\n" + rest)) is None
+
+
+# ---- who holds still ---------------------------------------------------------------------------
+
+
+def test_who_holds_still_has_no_rings_and_all_of_them_once_it_moves():
+    trend = Trend(0.0, 0.0)
+    for up in range(0, 7200, 10):
+        trend.add(up, up, 50_000 + up % 500)
+    assert trend.fine == entities.NO_RING and trend.kib == 50_190
+    assert trend.floor_ago(3600) == 50_000 * 1024 == trend.first_floor()
+    assert trend.recent_rate() == 0.0
+    assert trend.add(7200, 7200, 60_000) == [0, 1, 2, 3, 4] and trend.fine == 0
+    for level, ring in zip(LEVELS, trend.rings, strict=True):
+        ages, floors = ring.known(level.slots)
+        assert set(floors) == {50_000}
+        # as often as it was seen: every 10 s
+        assert len(floors) == min(level.slots // max(1, 10 // level.bucket_s),
+                                  7200 // max(10, level.bucket_s))  # fmt: skip
+        assert ages[-1] == (2 if level.bucket_s == 5 else 1)
+
+
+def test_who_comes_to_rest_lets_go_of_the_finest_rings_first():
+    trend, kept = Trend(0.0, 0.0), {}
+    for up in range(0, 9 * 86400, 60):
+        trend.add(up, up, 1000 + min(up, 3600) * 20)
+        kept.setdefault(trend.fine, up)
+    assert list(kept) == [entities.NO_RING, 0, 1, 2, 3, 4]
+    # each an hour's climb, and its own length, after the last move
+    assert (
+        kept[1] < 3600 + 900 and kept[2] < 3600 * 3 and kept[3] < 3600 * 9 and kept[4] < 3600 * 52
+    )
+    assert trend.fine == entities.NO_RING and trend.still_up > 3600
+    assert trend.add(9 * 86400, 9 * 86400, 10_000) and trend.fine == 0
+
+
+def test_a_suspect_keeps_all_its_rings():
+    trend = Trend(0.0, 0.0)
+    for up in range(0, 4000, 10):
+        trend.add(up, up, 1000 if up < 20 else 9000)
+        trend.stage = "suspected"
+    assert trend.fine == 0
+
+
+def test_a_slow_drift_is_seen_although_each_step_of_it_is_small():
+    trend = Trend(0.0, 0.0)
+    for up in range(0, 2 * 86400, 60):
+        trend.add(up, up, 20_000 + up // 20)
+    ages, floors = trend.full().rings[3].known(LEVELS[3].slots)
+    slope = (floors[-1] - floors[0]) / (ages[0] - ages[-1])
+    assert slope == pytest.approx(90, rel=0.1)  # KiB in half an hour
+
+
+def test_too_many_that_move_are_pressed_and_the_most_risen_are_not(monkeypatch):
+    monkeypatch.setattr("watchdog.history.world.MOVING_MAX", 200)
+    world = World()
+    for at in range(0, 120, 10):
+        rows = [row(pid, rss=(64 + pid % 7 * (at // 10 % 2)) * MIB) for pid in range(1, 400)]
+        rows.append(row(9000, rss=(64 + at) * MIB))
+        world.take_sweep(Sweep(at, at, tuple(rows), census=True))
+    assert len(world.moving) <= 200
+    assert sum(1 for trend in world.trends.values() if not trend.fine) <= 200
+    assert world.trends[9000, 100].fine == 0
+    pressed = [t for t in world.trends.values() if t.still_kib > entities.STILL_KIB]
+    assert pressed and all(t.fine >= 4 for t in pressed)

@@ -77,6 +77,7 @@ class Engine:
         self.rules = rules
         self.host = host
         self.world = World()
+        self.world.least_kib = LEAST_KIB
         self.kills = Kills(self.world)
         self.exhaustion = Exhaustion(self.world)
         self.looking = Looking(self.world)
@@ -487,7 +488,8 @@ class Engine:
             ident = (row[0], row[1])
             record = self.waiting.pop(ident, None)
             if record:
-                trend = self.world.trends[ident] = self._resume(record, self.world.trends[ident])
+                trend = self._resume(record, self.world.trends[ident])
+                self.world.resume(ident, trend)
                 if trend.stage != "none":
                     self.suspects.add(ident)
         if sweep.census:

@@ -4,20 +4,36 @@ A trend belongs to one identity: (boot, pid, start ticks), or (boot, unit). Time
 CLOCK_BOOTTIME, so a trend goes on where it was when the daemon starts again on the same boot.
 """
 
+import copy
 import json
 import sys
 from array import array
 from typing import Any, NamedTuple
 
 from watchdog.facts import EntityRecord
-from watchdog.history.ring import BUCKETS_S, LEVELS, MISSING, SLOTS, Ring
+from watchdog.history.ring import BUCKETS_S, LEVELS, MISSING, SLOTS, Moment, Ring, moment
 
-FORMAT = 1
+FORMAT = 2
+# Who moves by less holds still, and a ring of somebody who held still is not kept: what it held can
+# be filled in again. A sixteenth of the least rise that is ever told of.
+STILL_KIB = 1024
+NO_RING = len(LEVELS)
+_LARGEST = MISSING - 1  # a ring counts to 4 TiB, and says no more of what is larger
+# How often one without rings is looked at by those who learn from what is held.
+_STILL_S = 300.0
+_STILL_CLOSES = (1, 2)
+_SEEN_LEAST = 3  # buckets; after a long gap nothing says that it held still
 # The fields of a trend that are written down as they are.
 KEPT = (
     "kib", "stage", "since_t", "episode", "base_kib", "peak_kib", "passes",
-    "high_up", "quiet_s", "rate", "proven_kib", "event",
+    "high_up", "quiet_s", "rate", "proven_kib", "event", "low", "high", "still_kib", "still_up",
+    "wake",
 )  # fmt: skip
+
+
+_NO_RINGS: list[Ring | None] = [None] * NO_RING
+# Of all who have no rings, and so nothing to count; whoever gets rings gets a list of its own.
+_NO_PASSES = [0] * NO_RING
 
 
 class Trend:
@@ -29,19 +45,22 @@ class Trend:
     how long it may go without one before the suspicion ends. ``proven_kib`` is the level that the
     entity has shown the machine can carry.
 
-    Most samples change nothing but ``kib`` and the times: those from ``low`` on, before ``wake``,
-    when the finest open bucket ends. Only the finest ring is fed with samples; each coarser one
-    gets the floors that the one before it closes.
+    Rings are kept from the level ``fine`` on: all of them while it moves, fewer the longer it
+    holds still (`rest`), none at first and in the end. When it moves by more than ``still_kib``
+    they are there again, filled with what it held since ``still_up`` (`unfold`). So most samples
+    change nothing but ``kib`` and the times: those from ``low`` to ``high``, before ``wake``. Only
+    the finest ring is fed with samples; each coarser one gets the floors that the one before it
+    closes.
     """
 
     __slots__ = (
-        "base_kib", "episode", "event", "first_t", "first_up", "high_up", "kib",
+        "base_kib", "episode", "event", "fine", "first_t", "first_up", "high", "high_up", "kib",
         "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
-        "rings", "since_t", "stage", "verdict", "verdict_up", "wake",
+        "rings", "since_t", "stage", "still_kib", "still_up", "verdict", "verdict_up", "wake",
     )  # fmt: skip
 
     def __init__(self, t: float, up: float) -> None:
-        self.rings: list[Ring | None] = [None] * len(LEVELS)
+        self.rings: list[Ring | None] = _NO_RINGS
         self.first_t = self.last_t = t
         self.first_up = self.last_up = up
         self.kib = 0
@@ -50,7 +69,7 @@ class Trend:
         self.episode = 0
         self.base_kib = 0
         self.peak_kib = 0
-        self.passes = [0] * len(LEVELS)
+        self.passes = _NO_PASSES
         self.high_up = up
         self.quiet_s = 0.0
         self.verdict_up = up
@@ -58,44 +77,185 @@ class Trend:
         self.proven_kib = 0
         self.event: str | None = None
         self.verdict: Any = None
-        self.low = MISSING
-        self.wake = up
+        self.fine = NO_RING
+        self.low, self.high = MISSING, -1  # nothing was seen yet
+        self.still_kib = STILL_KIB
+        self.still_up = up
+        self.wake = up + _STILL_S
 
     def add(self, t: float, up: float, kib: int) -> list[int]:
         """Take a value; the indices of the levels at which it closed a bucket."""
-        kib = min(kib, MISSING - 1)  # a ring counts to 4 TiB, and says no more of what is larger
+        kib = min(kib, _LARGEST)
+        before = self.last_up
         self.last_t, self.last_up, self.kib = t, up, kib
-        return self.move(up, kib) if kib < self.low or up >= self.wake else []
+        if self.low <= kib <= self.high and up < self.wake:
+            return []
+        return self.move(moment(up), kib, before)
 
-    def move(self, up: float, kib: int) -> list[int]:
-        """The rings' part of `add`, where it is not nothing (see the class)."""
-        closed: list[int] = []
-        whole = int(up)
-        carried = MISSING  # what the finer level has just closed
-        for index, bucket_s in enumerate(BUCKETS_S):
-            ring = self.rings[index]
-            bucket = whole // bucket_s
+    def move(self, at: Moment, kib: int, before: float) -> list[int]:
+        """The part of `add` that is not nothing; `before` is when it was seen before."""
+        if self.fine:
+            return self._slowly(at, kib, before)
+        ring, coarser = self.rings[0], self.rings[1]
+        if ring is None or coarser is None:
+            return []
+        buckets = at[1]
+        bucket, now = buckets[0], ring.bucket
+        if bucket <= now:
+            if bucket == now and kib < ring.floor:
+                ring.floor = self.low = kib
+            return []
+        floor = ring.floor
+        ring.close(bucket, SLOTS[0])
+        ring.bucket = bucket
+        ring.floor = self.low = kib
+        self.wake = at[2][0]
+        if buckets[1] == coarser.bucket:
+            coarser.floor = min(coarser.floor, floor)
+            return [0]
+        return self._feed(1, [0], floor, at, kib)
+
+    def _feed(self, index: int, closed: list[int], floor: int, at: Moment, kib: int) -> list[int]:
+        """Hand the floor that was closed below `index` to the coarser rings; all that closed."""
+        buckets = at[1]
+        for level in range(index, NO_RING):
+            ring = self.rings[level]
             if ring is None:
-                ring = self.rings[index] = Ring()
-                ring.bucket, ring.floor = bucket, kib
                 continue
-            if bucket == ring.bucket and not closed:
-                carried = kib
-            ring.floor = min(ring.floor, carried)
-            if bucket <= ring.bucket:
+            ring.floor = min(ring.floor, floor)
+            if buckets[level] <= ring.bucket:
                 break
-            carried = ring.floor
-            ring.close(bucket, SLOTS[index])
-            ring.bucket, ring.floor = bucket, kib
-            closed.append(index)
-        self.settle()
+            floor = ring.floor
+            ring.close(buckets[level], SLOTS[level])
+            ring.bucket, ring.floor = buckets[level], kib
+            closed.append(level)
+        if len(closed) > 2 or closed[-1] >= NO_RING - 2:
+            self.rest()
         return closed
 
-    def settle(self) -> None:
-        """Work out `low` and `wake` from the rings."""
-        ring = self.rings[0]
+    def _slowly(self, at: Moment, kib: int, before: float) -> list[int]:
+        """`move` where the finest rings are not kept."""
+        up, buckets, ends = at
+        fine = self.fine
+        if fine == NO_RING:
+            low, high = min(self.low, kib), max(self.high, kib)
+            if high - low <= self.still_kib:
+                self.low, self.high = low, high
+                if up < self.wake:
+                    return []
+                self.wake = up + _STILL_S
+                return list(_STILL_CLOSES)
+        elif kib <= self.high:
+            ring = self.rings[fine]
+            if ring is None or buckets[fine] <= ring.bucket:
+                if ring is not None and buckets[fine] == ring.bucket and kib < ring.floor:
+                    ring.floor = self.low = kib
+                return []
+            floor = ring.floor
+            ring.close(buckets[fine], SLOTS[fine])
+            ring.bucket, ring.floor = buckets[fine], kib
+            self.low, self.high = kib, max(kib, min(self.high, floor + self.still_kib))
+            self.wake = ends[fine]
+            return self._feed(fine + 1, [fine], floor, at, kib)
+        self.unfold(up, before)
+        return self.move(at, kib, before)
+
+    def unfold(self, up: float, before: float) -> None:
+        """It moves: have all rings again, those that were not kept filled with what it held.
+
+        It was seen `before`, and as often as it is seen now.
+        """
+        seen, since, floor = int(before), int(self.still_up), min(self.low, _LARGEST)
+        self.rings = list(self.rings)
+        if self.passes is _NO_PASSES:
+            self.passes = [0] * NO_RING
+        for level, bucket_s in enumerate(BUCKETS_S):
+            if self.rings[level] is None:
+                bucket = seen // bucket_s
+                count = max(0, min(SLOTS[level], bucket - since // bucket_s))
+                stride = max(1, round((up - before) / bucket_s))
+                self.rings[level] = Ring().filled(bucket, floor, count, stride)
+        self.fine = 0
+        self.still_kib = STILL_KIB
+        self.high = _LARGEST
+        self._settle()
+
+    def rest(self) -> None:
+        """Let go of the finest rings whose whole window it has held still."""
+        if self.stage != "none" or any(self.passes):
+            return
+        low = high = self.kib
+        fine = self.fine
+        while fine < NO_RING:
+            ring = self.rings[fine]
+            if ring is None:
+                fine += 1
+                continue
+            seen = [value for value in (*ring.values, ring.floor) if value != MISSING]
+            low, high = min(low, *seen), max(high, *seen)
+            if high - low > self.still_kib or len(seen) < _SEEN_LEAST:
+                break
+            since = float((ring.bucket - len(ring.values)) * BUCKETS_S[fine])
+            self.still_up = max(since, self.first_up)
+            fine += 1
+            self._keep(fine, low, high)
+
+    def _keep(self, fine: int, low: int, high: int) -> None:
+        """Keep only the rings from the level `fine` on; it was seen from `low` to `high`."""
+        self.fine = fine
+        if fine == NO_RING:
+            self.rings, self.passes = _NO_RINGS, _NO_PASSES
+            self.low, self.high, self.wake = low, high, self.last_up + _STILL_S
+        else:
+            self.rings = _NO_RINGS[:fine] + self.rings[fine:]
+            self.high = max(self.kib, low + self.still_kib)
+            self._settle()
+
+    def press(self) -> None:
+        """Too many move: keep the coarsest ring alone, until it moves by twice as much again."""
+        low = high = self.kib
+        for ring in self.rings:
+            seen = [kib for kib in ring.values if kib != MISSING] if ring is not None else ()
+            low, high = min(low, *seen, low), max(high, *seen, high)
+        self.still_kib = max(STILL_KIB, 2 * (high - low))
+        self.still_up = self.last_up
+        self._keep(NO_RING - 1, low, high)
+
+    def risen_kib(self) -> int:
+        """How far it stands above the lowest that its rings remember."""
+        return self.kib - min((r.floor_of_all() for r in self.rings if r is not None), default=0)
+
+    def full(self) -> "Trend":
+        """Itself where all rings are kept, else a copy that has them all, for who reads them."""
+        if not self.fine or self.low == MISSING:
+            return self
+        found = copy.copy(self)
+        found.unfold(self.last_up, self.last_up)
+        return found
+
+    def take(self, rings: list[Ring | None]) -> None:
+        """Go on with the rings of an earlier run. Raises ValueError where they are no set."""
+        kept = [level for level, ring in enumerate(rings) if ring is not None]
+        self.fine = kept[0] if kept else NO_RING
+        if len(rings) != NO_RING or (kept and kept != list(range(self.fine, NO_RING))):
+            raise ValueError("a ring is missing")
+        self.rings = rings if kept else _NO_RINGS
+        if not self.fine:
+            self.high = _LARGEST
+        self._settle()
+
+    def _settle(self) -> None:
+        """Work out `low` and `wake` from the finest ring."""
+        ring = self.rings[self.fine] if self.fine < NO_RING else None
         if ring is not None:
-            self.low, self.wake = ring.floor, float((ring.bucket + 1) * BUCKETS_S[0])
+            self.low, self.wake = ring.floor, float((ring.bucket + 1) * BUCKETS_S[self.fine])
+
+    def tells(self, level: int, least_kib: int) -> bool:
+        """Whether the bucket that closed at one level can matter: the cheapest of all gates."""
+        if self.stage != "none" or self.passes[level]:
+            return True
+        ring = self.rings[level]
+        return ring is not None and self.kib - least_kib >= ring.lowest
 
     def rises(self, closed: list[int], least_kib: int) -> bool:
         """Does it stand so far above the lowest bucket of one of these levels?"""
@@ -114,6 +274,8 @@ class Trend:
 
     def recent_rate(self) -> float | None:
         """Bytes a second over the finest ring (five minutes); None before there are two buckets."""
+        if self.fine:  # it holds still
+            return 0.0 if self.last_up - self.first_up >= 2 * BUCKETS_S[0] else None
         values = self.rings[0].values if self.rings[0] is not None else ()
         first, last = 0, len(values) - 1
         while first < last and values[first] == MISSING:
@@ -126,7 +288,7 @@ class Trend:
 
     def floor_ago(self, seconds: float) -> int | None:
         """Its size (bytes, a bucket's floor) about so long ago; None where nothing was seen."""
-        for level, ring in zip(LEVELS, self.rings, strict=True):
+        for level, ring in zip(LEVELS, self.full().rings, strict=True):
             back = int(seconds // level.bucket_s)
             if ring is not None and 0 < back <= len(ring.values):
                 kib = ring.values[-back]
@@ -135,7 +297,7 @@ class Trend:
 
     def first_floor(self) -> int:
         """The oldest size that is remembered, in bytes."""
-        for ring in reversed(self.rings):
+        for ring in reversed(self.full().rings):
             known = [kib for kib in ring.values if kib != MISSING] if ring is not None else []
             if known:
                 return known[0] * 1024
@@ -159,13 +321,15 @@ def _check(trend: Trend) -> None:
     """Raise ValueError where a field is not of its kind: the judges would stumble over it."""
     counts = (
         trend.kib, trend.episode, trend.base_kib, trend.peak_kib,
-        trend.proven_kib, *trend.passes,
+        trend.proven_kib, trend.low, trend.high, *trend.passes,
     )  # fmt: skip
     since = 0.0 if trend.since_t is None else trend.since_t
-    numbers = (trend.rate, trend.high_up, trend.quiet_s, since)
+    numbers = (trend.rate, trend.high_up, trend.quiet_s, since, trend.still_up, trend.wake)
     if not (
         trend.stage in ("none", "suspected", "confirmed")
         and len(trend.passes) == len(LEVELS)
+        and type(trend.still_kib) is int
+        and trend.still_kib >= STILL_KIB
         and all(type(one) is int and -1 <= one <= MISSING for one in counts)
         and all(type(one) in (int, float) and abs(one) < float("inf") for one in numbers)
         and isinstance(trend.event, str | None)
@@ -186,16 +350,17 @@ def load(record: EntityRecord) -> Trend | None:
             setattr(trend, field, head[field])
         _check(trend)
         at = 0
-        for index, (bucket, floor, length) in enumerate(head["rings"]):
+        rings: list[Ring | None] = []
+        for bucket, floor, length in head["rings"]:
             if not all(type(one) is int and one >= -1 for one in (bucket, floor, length)):
                 return None
             ring = Ring()
-            ring.bucket, ring.floor = bucket, floor
+            ring.bucket, ring.floor = bucket, min(floor, MISSING)
             ring.values = _words(rest[at : at + 4 * length])
             ring.floor_of_all()
             at += 4 * length
-            trend.rings[index] = ring if bucket >= 0 else None
-        trend.settle()
+            rings.append(ring if bucket >= 0 else None)
+        trend.take(rings)
     except (KeyError, ValueError, TypeError, IndexError):
         return None
     return trend
@@ -224,6 +389,7 @@ def sizes(record: EntityRecord) -> Sizes | None:
     trend = load(record)
     if trend is None:
         return None
+    trend = trend.full()
     head = json.loads(record.blob.partition(b"\n")[0])
     points: list[tuple[float, float, int]] = []
     finer = float("inf")

@@ -210,7 +210,7 @@ def points(trend: Trend, age_s: float) -> list[tuple[float, int]]:
     """(age in s, KiB) of a life so far, from the finest ring that reaches over it."""
     life = trend.last_up - trend.first_up
     best: list[tuple[float, int]] = []
-    for level, ring in zip(LEVELS, trend.rings, strict=True):
+    for level, ring in zip(LEVELS, trend.full().rings, strict=True):
         if ring is None:
             continue
         ages, floors = ring.known(level.slots)

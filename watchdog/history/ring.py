@@ -32,6 +32,18 @@ LEVELS = (
 
 BUCKETS_S = tuple(level.bucket_s for level in LEVELS)
 SLOTS = tuple(level.slots for level in LEVELS)
+# A moment, worked out once a sweep: CLOCK_BOOTTIME, the number of the open bucket at each level,
+# and when that bucket ends. All who are seen at that moment share these objects.
+Moment = tuple[float, tuple[int, ...], tuple[float, ...]]
+_GAP = array("I", [MISSING] * max(SLOTS))
+
+
+def moment(up: float) -> Moment:
+    """See Moment."""
+    whole = int(up)
+    buckets = tuple([whole // bucket_s for bucket_s in BUCKETS_S])
+    ends = [float((b + 1) * bucket_s) for b, bucket_s in zip(buckets, BUCKETS_S, strict=True)]
+    return up, buckets, tuple(ends)
 
 
 class Ring:
@@ -71,7 +83,7 @@ class Ring:
         self.lowest = min(self.lowest, floor)
         gap = bucket - self.bucket - 1
         if gap:
-            values.extend([MISSING] * min(gap, slots))
+            values.extend(_GAP[: min(gap, slots)])
         excess = len(values) - slots
         if excess > 0:
             del values[:excess]
@@ -81,6 +93,16 @@ class Ring:
         del self.values[:]
         self.bucket = -1
         self.floor = self.lowest = MISSING
+
+    def filled(self, bucket: int, floor: int, count: int, stride: int) -> "Ring":
+        """Open `bucket` after `count` others of `floor`, of which each `stride`-th was seen."""
+        self.bucket, self.floor = bucket, floor
+        if count:
+            self.lowest = floor
+            self.values.extend(_GAP[:count])
+            for i in range(count - stride, -1, -stride):
+                self.values[i] = floor
+        return self
 
     def floor_of_all(self) -> int:
         """The smallest closed bucket; MISSING where there is none."""

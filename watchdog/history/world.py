@@ -20,13 +20,16 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import lives, sums
 from watchdog.history.entities import Trend
-from watchdog.history.ring import MISSING
+from watchdog.history.ring import MISSING, moment
 
 # A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
 GONE_S = 120.0
 GONE_MAX = 128
 TICKS_PER_S = 100  # USER_HZ: what /proc counts start times in, the same on every Linux
 
+
+# So many have a history in full resolution, 3 KiB each; the rest the coarsest of it.
+MOVING_MAX = 2000
 
 # Who closed buckets, and at which levels.
 Closed = tuple[Ident, Trend, list[int]]
@@ -78,6 +81,9 @@ class World:
         self.by_pid: dict[int, Ident] = {}
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
+        self.moving: set[Ident] = set()  # whose trends have all rings; at most MOVING_MAX
+        # Of a single level that closed a bucket only who rose by so much is told.
+        self.least_kib = 0
         self.programs = lives.Programs()  # what their earlier lives did
         self.inherited = sums.Inherited()  # what children share with their parents
 
@@ -138,7 +144,7 @@ class World:
         now = _now(sweep)
         if self.since_t is None:
             self.since_t = sweep.t
-        t, closed = sweep.t, []
+        t, at, least, closed = sweep.t, moment(now), self.least_kib, []
         rows, trends, by_pid = self.rows, self.trends, self.by_pid
         for row in sweep.rows:  # the hottest lines of the house: a microsecond a sample in all
             pid, start, _, rss, shared, swap, _, _ = row
@@ -153,16 +159,42 @@ class World:
             elif kib + kib < trend.kib:
                 self._fallen(ident, row, kib, t, now)
             rows[ident] = row
-            if trend.low <= kib < MISSING and now < trend.wake:
+            if trend.low <= kib <= trend.high and now < trend.wake:
                 trend.last_t, trend.last_up, trend.kib = t, now, kib
                 continue
-            levels = trend.add(t, now, kib)
-            if levels:
+            kib = kib if kib < MISSING else MISSING - 1
+            before, still = trend.last_up, trend.fine
+            trend.last_t, trend.last_up, trend.kib = t, now, kib
+            levels = trend.move(at, kib, before)
+            if still and not trend.fine:
+                self._moves(ident)
+            if len(levels) > 1 or (levels and trend.tells(levels[0], least)):
                 closed.append((ident, trend, levels))
         gone: list[Ident] = []
         if sweep.census:
             gone = [ident for ident, trend in trends.items() if trend.last_up != now]
         return closed, gone
+
+    def resume(self, ident: Ident, trend: Trend) -> None:
+        """Go on with a trend of an earlier run."""
+        self.trends[ident] = trend
+        if not trend.fine:
+            self._moves(ident)
+
+    def _moves(self, ident: Ident) -> None:
+        """One more with all its rings. If these are too many, a tenth lets go of the finer ones."""
+        self.moving.add(ident)
+        if len(self.moving) <= MOVING_MAX:
+            return
+        trends = self.trends
+        self.moving = {one for one in self.moving if one in trends and not trends[one].fine}
+        if len(self.moving) <= MOVING_MAX:
+            return
+        calm = [one for one in self.moving if trends[one].stage == "none" and one != ident]
+        calm.sort(key=lambda one: (trends[one].risen_kib(), one))
+        for one in calm[: MOVING_MAX // 10]:
+            trends[one].press()
+            self.moving.discard(one)
 
     def _first_sight(self, ident: Ident, row: Row, t: float, now: float, kib: int) -> Trend:
         trend = self.trends[ident] = Trend(t, now)
@@ -244,6 +276,7 @@ class World:
         for table in (self.rows, self.who, self.trends):
             table.pop(ident, None)
         self.inherited.gone(ident)
+        self.moving.discard(ident)
         if self.by_pid.get(ident[0]) == ident:
             del self.by_pid[ident[0]]
 

@@ -92,7 +92,11 @@ NOTHING = Past()
 def growth_of(trend: Trend) -> Growth:
     """A trend, as the verdict needs it."""
     known = [
-        kib for ring in trend.rings if ring is not None for kib in ring.values if kib != MISSING
+        kib
+        for ring in trend.full().rings
+        if ring is not None
+        for kib in ring.values
+        if kib != MISSING
     ]
     return Growth(
         watched_s=max(0.0, trend.last_up - trend.first_up),
