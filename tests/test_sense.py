@@ -391,3 +391,54 @@ def test_under_a_low_limit_of_open_files_fewer_are_kept(tree, monkeypatch):
     for soft, kept in ((4096, 512), (150, 50), (20, 1), (resource.RLIM_INFINITY, 512)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
         assert Processes(str(tree.root)).hot_max == kept
+
+
+def test_who_holds_what_it_held_is_looked_at_closely_now_and_then(monkeypatch):
+    processes = Processes("/proc")
+    # A shell's builtins take no memory, so that nothing but its name changes.
+    script = "read x; printf renamed > /proc/$$/comm; echo done; read x"
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        for number in range(3):
+            sweep, _ = processes.census(1.0, 100.0 + 30 * number)
+        (before,) = (row for row in sweep.rows if row[0] == child.pid)
+        looked = []
+        look = Processes._look
+        monkeypatch.setattr(
+            Processes,
+            "_look",
+            lambda self, pid, *a, **k: looked.append(pid) or look(self, pid, *a, **k),
+        )
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"done\n"
+        names = []
+        for number in range(16):
+            sweep, _ = processes.census(1.0, 300.0 + 30 * number)
+            names += [row[2] for row in sweep.rows if row[0] == child.pid]
+        assert looked.count(child.pid) <= 3
+        assert names[-1] == "renamed" and before[2] == "sh"
+    finally:
+        child.kill()
+        child.communicate()
+        processes.close()
+
+
+def test_each_process_has_an_inode_of_its_own_that_stays():
+    """What lets a census pass over a process."""
+    children = [subprocess.Popen(["/bin/sleep", "100"]) for _ in range(2)]
+    try:
+        inodes = [os.stat(f"/proc/{child.pid}/statm").st_ino for child in children]
+        again = [os.stat(f"/proc/{child.pid}/statm").st_ino for child in children]
+        assert inodes == again and inodes[0] != inodes[1]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_outside_of_procfs_an_inode_proves_nothing(tmp_path):
+    assert Processes("/proc").real and not Processes(str(tmp_path)).real
+    assert not Processes(str(tmp_path / "none")).real

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from watchdog.clock import Clock
-from watchdog.facts import PID, START, CgroupKills, Fact, Group, Host, Who
+from watchdog.facts import CgroupKills, Fact, Group, Host
 from watchdog.sense import container
 from watchdog.sense.cgroups import Cgroups, is_near
 from watchdog.sense.host import HostFiles
@@ -27,7 +27,6 @@ class Senses:
         self.cgroups = Cgroups(proc)
         # There vmstat counts the kills of the whole machine, most of which are out of sight.
         self.container = container.inside(proc)
-        self.paths: dict[tuple[int, int], str] = {}
         self.near: set[str] = set()  # cgroups that are looked at between censuses
         self.shmem: dict[str, int] = {}  # of each cgroup at its last reading
         self.next_up = clock.boottime()
@@ -57,13 +56,9 @@ class Senses:
             sweep, told = self.processes.census(t, up)
         else:
             sweep, told = self.processes.sweep(t, up)
-        for who in told:
-            self._place(who)
-            yield who
+        yield from told
         if census:
-            alive = {(row[PID], row[START]) for row in sweep.rows}
-            self.paths = {ident: path for ident, path in self.paths.items() if ident in alive}
-            paths = set(self.paths.values())
+            paths = {seen.cgroup for seen in self.processes.seen.values() if seen.cgroup}
             self.near.clear()
             before, self.shmem = self.shmem, {}
         else:
@@ -96,17 +91,11 @@ class Senses:
         if (near or grows) and len(self.near) < NEAR_GROUPS_MAX:
             self.near.add(path)
 
-    def _place(self, who: Who) -> None:
-        if who.cgroup:
-            self.paths[who.pid, who.start] = who.cgroup
-
     def _hot_paths(self) -> set[str]:
         hot: dict[str, None] = {}
         for pid, seen in self.processes.seen.items():
-            if pid in self.processes.hot and seen.grown() > 0:
-                path = self.paths.get((pid, seen.start))
-                if path:
-                    hot[path] = None
+            if pid in self.processes.hot and seen.grown() > 0 and seen.cgroup:
+                hot[seen.cgroup] = None
             if len(hot) >= HOT_GROUPS_MAX:
                 break
         return set(hot)

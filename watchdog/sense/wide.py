@@ -6,6 +6,7 @@ then. cmdline is cut at 1,024 characters, and what looks like a secret in it is 
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -44,7 +45,7 @@ def who(
         t, up, pid, stat.start_ticks,
         ppid=stat.ppid,
         uid=uid,
-        exe=words.safe(exe) if exe else None,
+        exe=sys.intern(words.safe(exe)) if exe else None,
         cgroup=cgroup,
         inner=place.inner,
         container=place.container,
