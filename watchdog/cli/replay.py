@@ -189,6 +189,8 @@ def main(argv: list[str]) -> int:
     except StoreError as error:
         common.complain(str(error))
         return common.USAGE
+    except BrokenPipeError:
+        raise  # of our output, not of the trace
     except OSError as error:
         return common.unreadable(options.trace or options.state, error)
     return _sum_up(replay, lines, told, options.json)

@@ -1,0 +1,156 @@
+"""`replay` reads any trace: torn, foreign, of few columns, from a pipe; it says what it cannot."""
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from watchdog import trace
+from watchdog.cli import replay
+
+MIB = 1 << 20
+T0 = 1_700_000_000
+POLICIES = """
+[policies.a]
+match = { user = "0" }
+when = { leak = "suspected" }
+do = ["log"]
+[policies.b]
+match = { name = "p*" }
+when = { pressure = true }
+do = ["log"]
+"""
+
+
+def sweep(step, count=10, columns=8):
+    sizes = [20 + (30 * step if i == 7 else 0) for i in range(count)]
+    rows = [
+        [100 + i, 5000 + i, f"p{i}", mib * MIB, MIB, None, None, None]
+        for i, mib in enumerate(sizes)
+    ]
+    return json.dumps(
+        {"type": "procs", "t": T0 + 10 * step, "rows": [row[:columns] for row in rows]}
+    )
+
+
+def lines(**more):
+    return [sweep(step, **more) for step in range(40)]
+
+
+def packed(text: str) -> bytes:
+    return gzip.compress(text.encode())
+
+
+def run(path, capsys, *argv):
+    status = replay.main([*argv, str(path)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def kinds(out):
+    return [json.loads(line)["event"] for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("columns", [5, 6, 7, 8])
+def test_rows_alone_are_judged(columns, tmp_path, capsys):
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines(columns=columns)) + "\n")
+    status, out, _ = run(path, capsys, "--json")
+    assert status == 0 and kinds(out) == ["leak.suspected"]
+
+
+def test_gzip_is_known_by_its_bytes_and_a_pipe_by_its_name(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "no-ending"
+    text = "\n".join(lines())  # the last line is not ended
+    path.write_bytes(packed(text))
+    _, out, _ = run(path, capsys, "--json")
+    assert kinds(out) == ["leak.suspected"]
+    for raw in (packed(text), text.encode()):
+        buffer = io.BufferedReader(io.BytesIO(raw))  # type: ignore[arg-type]
+        monkeypatch.setattr(replay.sys, "stdin", types.SimpleNamespace(buffer=buffer))
+        assert run("-", capsys, "--json")[1] == out
+
+
+def test_a_bad_line_in_the_middle_of_many_is_told_by_its_number(tmp_path, capsys):
+    """The rest is read; a line without its end, an empty one, an unknown type are ordinary."""
+    path = tmp_path / "trace.gz"
+    many = [sweep(step, count=200) for step in range(100)]
+    many[50:50] = ['{"type":"procs","t":1,"rows":[[1,2', "", '{"type":"weather","t":5}', "  "]
+    path.write_bytes(packed("\n".join(many)))
+    status, out, err = run(path, capsys)
+    assert status == 0 and "leak suspected" in out
+    assert f"{path}: line 51: not JSON\n" in err and "20,000 rows" in err
+    assert err.count(": line ") == 1
+
+
+def test_what_a_policy_needs_and_the_trace_lacks_is_said(tmp_path, capsys):
+    path, config = tmp_path / "trace", tmp_path / "p.toml"
+    path.write_text("\n".join(lines()))
+    config.write_text(POLICIES)
+    _, out, err = run(path, capsys, "--config", str(config), "--json")
+    assert "policy a cannot be judged from this trace: uid missing" in err
+    assert "policy b cannot be judged from this trace: pressure missing" in err
+    assert kinds(out) == ["leak.suspected"]
+
+
+def test_a_torn_archive_is_read_to_where_it_ends(tmp_path, capsys):
+    path = tmp_path / "trace.gz"
+    whole = packed("\n".join(lines(count=300)))
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    status, out, err = run(path, capsys, "--json")
+    assert status == 0 and kinds(out) == ["leak.suspected"]
+    assert "the compressed data end in the middle" in err
+
+
+@pytest.mark.parametrize(("raw", "status"), [(b"", 1), (b"hello\n", 2), (b"\x00\xff\n" * 9, 2)])
+def test_what_is_no_trace_is_one_line(raw, status, tmp_path, capsys):
+    path = tmp_path / "trace"
+    path.write_bytes(raw)
+    found, out, err = run(path, capsys)
+    assert found == status and not out and "Traceback" not in err
+
+
+def test_a_closed_pipe_is_quiet(tmp_path):
+    path = tmp_path / "trace"
+    path.write_text("\n".join([*lines(), *(sweep(0) for _ in range(30)), *lines()]))
+    program = Path(sys.executable).with_name("oom-watchdog")
+    script = f"'{program}' replay --json '{path}' | :; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Broken" not in done.stderr and "broken" not in done.stderr
+
+
+# ---- the faster reader -------------------------------------------------------------------------
+
+
+def with_orjson(monkeypatch, loads):
+    module = types.ModuleType("orjson")
+    module.loads = loads
+    monkeypatch.setitem(sys.modules, "orjson", module)
+
+
+def test_orjson_reads_where_it_is_there(monkeypatch):
+    seen = []
+    with_orjson(monkeypatch, lambda text: seen.append(text) or json.loads(text))
+    assert trace.fact(sweep(1), replay.fast_loads()) == trace.fact(sweep(1))
+    assert seen == [sweep(1)]
+
+
+def test_what_orjson_refuses_is_read_by_the_other(monkeypatch):
+    def refuses(text):
+        raise ValueError
+
+    with_orjson(monkeypatch, refuses)
+    text = '{"type":"kmsg","t":1,"line":"\\ud800"}'
+    assert trace.fact(text, replay.fast_loads()) == trace.fact(text)
+    with pytest.raises(trace.TraceError, match="not JSON"):
+        trace.fact("{", replay.fast_loads())
+
+
+def test_it_works_without_orjson(monkeypatch):
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert replay.fast_loads() is json.loads
