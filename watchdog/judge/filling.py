@@ -6,7 +6,8 @@ is a cache that fills. It may be suspected; it is not confirmed.
 
 from watchdog.facts import UNIT, Ident, Who
 from watchdog.history.world import World
-from watchdog.judge import runtimes
+
+SERVERS = ("memcached", "redis-server", "valkey-server", "redis-check-rdb")
 
 
 class Filling:
@@ -18,7 +19,11 @@ class Filling:
 
     def take(self, who: Who) -> None:
         """Somebody new, or who runs another program now."""
-        size = runtimes.evicts_at(who, None)
+        size = None
+        if (who.exe or "").endswith(SERVERS):
+            from watchdog.judge import runtimes  # of no use where there is none of these
+
+            size = runtimes.evicts_at(who, None)
         if size is None:
             self.caches.pop((who.pid, who.start), None)
         else:

@@ -6,15 +6,16 @@ nobody: what is known by then is in it, and a difference that comes later is tol
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog.facts import Group, Ident, Look, Parts
 from watchdog.history.entities import Trend
 from watchdog.history.world import World
-from watchdog.judge import hints
-from watchdog.judge.hints import Hints
 from watchdog.judge.places import is_plain
 from watchdog.judge.telling import Telling
+
+if TYPE_CHECKING:  # 100 KiB, and of no use before somebody is suspected
+    from watchdog.judge.hints import Hints
 
 GROWN_KIB = 16 << 10
 GROWN_SHARE = 0.05
@@ -81,8 +82,10 @@ class Looking:
 
     def confirmed(
         self, ident: Ident | None, unit: str | None, trend: Trend, event_id: str
-    ) -> Hints | None:
+    ) -> "Hints | None":
         """What is known as it is confirmed, of a process or else of a unit."""
+        from watchdog.judge import hints
+
         if ident is None:
             known, group = self.units.get(unit or ""), self._group(unit)
             if known is None or group is None:
@@ -109,7 +112,9 @@ class Looking:
             one = self.suspects[ident] = _Suspect(trend)
         return one
 
-    def _process(self, ident: Ident, one: _Suspect) -> Hints | None:
+    def _process(self, ident: Ident, one: _Suspect) -> "Hints | None":
+        from watchdog.judge import hints
+
         world, who = self.world, self.world.who.get(ident)
         row = world.rows.get(ident)
         limits = [group.limit for group in world.chain(who.cgroup if who else None)]

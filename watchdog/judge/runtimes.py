@@ -18,7 +18,9 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _NAMES = {
     "java": "jvm", "node": "node", "nodejs": "node", "python": "cpython", "pypy": "pypy",
     "ruby": "ruby", "perl": "perl", "php": "php", "php-fpm": "php", "dotnet": "dotnet",
-    "beam.smp": "erlang", "redis-server": "redis", "valkey-server": "redis", "postgres": "postgres",
+    "beam.smp": "erlang", "redis-server": "redis", "valkey-server": "redis",
+    "redis-check-rdb": "redis",  # Debian's redis-server is a link to it
+    "postgres": "postgres",
     "mysqld": "mysql", "mariadbd": "mysql", "memcached": "memcached",
 }  # fmt: skip
 _LIBRARIES = {
