@@ -336,6 +336,23 @@ def test_answers_to_nobodys_question_are_passed_over():
     assert looking.confirmed(IDENT, None, trend, "e") is None
 
 
+def test_a_plateau_at_the_cap_is_explained_by_it():
+    world = World()
+    looking, trend = Looking(world), suspected(kib=400 << 10)
+    who = Who(1.0, 1.0, *IDENT, exe="/usr/bin/java", cmdline="java -Xmx400m -jar x")
+    world.take_who(who)
+    world.take_sweep(Sweep(1.0, 1.0, ((*IDENT, "java", 400 * MIB, 0, None, None, None),), True))
+    assert looking.plateau(IDENT, trend) == ()  # nobody suspects it
+    looking.step(IDENT, trend, 1.0, calm=True)
+    assert looking.plateau(IDENT, trend) == (
+        "its heap may hold 400 MiB (-Xmx400m), and it is full",
+    )
+    for kib in (100 << 10, 900 << 10):
+        trend.kib = kib
+        assert looking.plateau(IDENT, trend) == ()
+    assert looking.plateau(None, trend) == ()
+
+
 def test_suspects_are_bounded():
     looking, trend = Looking(World()), suspected()
     for pid in range(2000):

@@ -368,6 +368,8 @@ class Engine:
                 body=body | {"hints": hints.body if hints else None},
             )
         elif change.kind == "leak.cleared":
+            why = self.looking.plateau(ident, trend)
+            event = event._replace(because=change.because + why)
             self.looking.forget(ident, entity.unit)
         trend.event = None if change.kind == "leak.cleared" else event.id
         return [event]

@@ -74,6 +74,15 @@ def of_process(
     return Hints(body, tuple(because), grew)
 
 
+def plateau(last: Parts | None, who: Who, limit: int | None, held: int) -> tuple[str, ...]:
+    """Why it may have stopped to grow: it holds about what its heap may."""
+    kind = runtimes.runtime(who, None, last)
+    bound = runtimes.cap(kind, who.cmdline, limit, "mappings")
+    if bound is None or not 0.8 * bound.bytes <= held <= 1.5 * bound.bytes:
+        return ()
+    return (f"its heap may hold {words.size(bound.bytes)} ({bound.said_by}), and it is full",)
+
+
 def of_unit(first: Group, last: Group, unit_plain: str | None) -> Hints | None:
     """Which part of a unit's cgroup grew between two readings; the engine has them anyway."""
     more = {

@@ -8,7 +8,7 @@ nobody: what is known by then is in it, and a difference that comes later is tol
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from watchdog.facts import Group, Ident, Look, Parts
+from watchdog.facts import COMM, Group, Ident, Look, Parts, Who
 from watchdog.history.entities import Trend
 from watchdog.history.world import World
 from watchdog.judge.places import is_plain
@@ -97,6 +97,17 @@ class Looking:
             one.owed = event_id
         return found
 
+    def plateau(self, ident: Ident | None, trend: Trend) -> tuple[str, ...]:
+        """The suspicion of a process ends: the cap of its heap, if it has come up to that."""
+        who = self.world.who.get(ident) if ident is not None else None
+        one = self.suspects.get(ident) if ident is not None else None
+        if who is None or one is None or ident not in self.world.rows:
+            return ()
+        from watchdog.judge import hints
+
+        looks = one.looks[-1] if one.looks else None
+        return hints.plateau(looks, who, self._limit(who), trend.kib << 10)
+
     def forget(self, ident: Ident | None, unit: str | None) -> None:
         """The suspicion has ended."""
         if ident is not None:
@@ -117,11 +128,14 @@ class Looking:
 
         world, who = self.world, self.world.who.get(ident)
         row = world.rows.get(ident)
-        limits = [group.limit for group in world.chain(who.cgroup if who else None)]
-        known = [limit for limit in limits if limit is not None]
         total = world.host.mem_total if world.host else None
-        comm = row[2] if row else None
-        return hints.of_process(one.looks, who, comm, min(known, default=None), total)
+        comm = row[COMM] if row else None
+        return hints.of_process(one.looks, who, comm, self._limit(who), total)
+
+    def _limit(self, who: Who | None) -> int | None:
+        """The tightest limit above a process."""
+        chain = self.world.chain(who.cgroup if who else None)
+        return min((group.limit for group in chain if group.limit is not None), default=None)
 
     def _group(self, unit: str | None) -> Group | None:
         return next((g for g in self.world.groups.values() if unit and g.unit == unit), None)
