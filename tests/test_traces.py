@@ -33,7 +33,7 @@ def test_there_are_ten_leaks_and_ten_that_only_grow():
     assert all(told.name.startswith(names) for told in ROWS)
     ended = [told for told in leaks if told.end == "oom kill"]
     assert len(ended) >= 10
-    assert sum(bool(told.known_wrong) for told in ROWS) <= 5
+    assert sum(bool(told.known_wrong) for told in ROWS) <= len(ROWS) // 8
 
 
 def test_traces_are_small_and_about_their_own_unit():
