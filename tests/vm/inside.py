@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from machine import (
     MIB,
@@ -175,6 +176,17 @@ def test_leak_is_confirmed_as_one_trend() -> None:
     rate = float(str(confirmed["rate_bytes_per_s"]))
     assert abs(rate / RATE - 1) < 0.1, rate
     assert len(about("leak.suspected", "shop-leak.service")) == 1, "told again after a restart"
+
+
+def test_where_the_leak_lies() -> None:
+    """The look is a child of the sandboxed service: it must be able to read smaps."""
+    confirmed = seen["confirmed"]
+    hints: Any = confirmed["hints"]
+    if hints is None or hints["grew_bytes"] is None:
+        hints = one("leak.hints", "shop-leak.service", 60)["hints"]
+    print(json.dumps(hints, indent=2))
+    assert hints["part"] in ("heap", "mappings") and hints["runtime"] == "cpython", hints
+    assert hints["grew_bytes"] > 0 and hints["descriptors"] and hints["threads"] == 1
 
 
 def test_policy_only_says_what_it_would_do() -> None:

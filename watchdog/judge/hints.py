@@ -139,7 +139,7 @@ def _where(
     name = NAMES[part]
     own = runtimes.OWN_MAPPINGS.get(kind)
     if own and part == "mappings":
-        name += f", where {own} own heap lies,"
+        name = f"the anonymous mappings, where {own} own heap lies,"
     elif own and part in ("heap", "arenas") and runtimes.outside(kind, part):
         name += f", outside of {own} own heap,"
     if not grew:
