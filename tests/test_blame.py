@@ -88,7 +88,7 @@ def test_a_units_processes_are_judged_together_and_the_worst_of_them_goes() -> N
     assert found.chosen.candidate.pid == 31
     assert found.chosen.rank[0] == 2
     assert any("web.service holds" in text for text in found.chosen.because)
-    assert any("the largest of its 12 processes" in text for text in found.chosen.because)
+    assert any("the first of its 12 processes to go" in text for text in found.chosen.because)
 
 
 @pytest.mark.parametrize("unit", [None, "user@1000.service", "session-4.scope", "init.scope"])

@@ -248,7 +248,7 @@ def test_explain_a_unit(run: Run, shop: str, live: Path) -> None:
         "    when a leak is confirmed",
         "    when the kernel has not killed it for lack of memory: waits",
         "    now cooldown, 3 min to go",
-        "    then log, restart-unit (not in this version)",
+        "    then log, restart-unit",
         "  policy whose: no: it is not matched",
     ]
 

@@ -2,19 +2,31 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from watchdog.facts import Host
-from watchdog.guard.incident import Budget, Incident, Scene
+from watchdog.facts import DossierRow, Host
+from watchdog.guard.incident import Incident
+from watchdog.guard.scene import Scene, Spent
 from watchdog.policy.guard_when import GuardRules, Mark, Pressure
 from watchdog.sense.fast import Eyes
 
 MIB = 1 << 20
 TOTAL = 1024
+
+
+def row(pid: int, unit: str | None = None, proven: int = 0, leak: float = 0.0,
+        protected: str | None = None, *, start: int = 500, weight: int = 0,
+        entity: str | None = None, real: int = 1000) -> DossierRow:  # fmt: skip
+    """A line of the dossier; sizes in MiB."""
+    return (pid, start, f"p{pid}", unit, proven * MIB, 0, leak, protected, weight,
+            entity or unit or f"{pid}:{start}", proven * MIB, 0.0, real)  # fmt: skip
 
 
 class World:
@@ -101,10 +113,7 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.process(10, 480)
     made.process(11, 120)
-    made.scene.take_dossier(1000.0, [
-        (10, 500, "p10", "db.service", 480 * MIB, 0, 0.0, None, 0),
-        (11, 500, "p11", "shop.service", 20 * MIB, 100 * MIB, 0.8, None, 0),
-    ])  # fmt: skip
+    made.scene.take_dossier(1000.0, [row(10, "db.service", 480), row(11, "shop.service", 20, 0.8)])
     return made
 
 
@@ -214,7 +223,7 @@ def test_it_looks_again_right_before_the_signal(world: World) -> None:
     enforcing(world)
     world.answers = [("ask", "")]
     world.scene.before_signal = lambda: world.scene.take_dossier(
-        1001.0, [(11, 500, "p11", None, 0, 0, 0.8, "protected since a moment", 0)]
+        1001.0, [row(11, leak=0.8, protected="protected since a moment")]
     )
     squeeze(world)
     assert world.signals == []
@@ -275,14 +284,14 @@ def test_the_budget_ends_it(world: World) -> None:
     assert world.told.pop()[0] == "watchdog.degraded"
     assert world.outcomes() == [(11, "terminate", "done"), (10, "terminate", "budget")]
     assert len(world.signals) == 1
-    budget = Budget()
-    budget.spend(0.0)
+    budget = Spent(None, "b", 0.0, 0.0)
+    budget.spend((1, 10.0), 0.0, 1e9)
     assert not budget.left((1, 10.0), 9.9)
     assert budget.left((1, 10.0), 10.0)
 
 
 def test_nobody_to_take_is_said_once(world: World) -> None:
-    rows = [(pid, 500, "x", None, 0, 1, 0.0, "the configuration says so", 0) for pid in (10, 11)]
+    rows = [row(pid, protected="the configuration says so") for pid in (10, 11)]
     world.scene.take_dossier(1000.0, rows)
     squeeze(world)
     for _ in range(30):
@@ -412,3 +421,167 @@ def test_rules_that_only_observe_hold_back_the_second_signal_too(world: World) -
         world.tick()
     assert world.signals == [(11, signal.SIGTERM)]
     assert (11, "kill", "protected") in world.outcomes()
+
+
+# ---- the ladder, the budget, newcomers ---------------------------------------------------------
+
+
+def with_unit(world: World, refused: str | None = None) -> list[tuple[str, int]]:
+    """shop.service may be ended as a whole (or not); what was ended so."""
+    ended: list[tuple[str, int]] = []
+
+    def kill_unit(folder: str, inode: int, **_: Any) -> tuple[str, str]:
+        ended.append((folder, inode))
+        return "done", "sent SIGKILL to 2 processes of shop.service"
+
+    world.scene.kill_unit = kill_unit
+    world.scene.units = {"shop.service": ("/cg/shop.service", 7, refused)}
+    return ended
+
+
+def come_back(world: World, pid: int, proven: int = 20) -> None:
+    """The unit was started again under a new PID, and memory is short again at once."""
+    world.process(pid, 200, start=int(world.up * 100))
+    known = [row(10, "db.service", 480),
+             row(pid, "shop.service", proven, 0.8, start=int(world.up * 100))]  # fmt: skip
+    world.scene.take_dossier(world.up, known, world.scene.units)
+    for _ in range(45):
+        world.tick()
+
+
+def test_a_unit_that_comes_back_goes_up_the_ladder(world: World) -> None:
+    enforcing(world)
+    ended = with_unit(world)
+    asked: list[tuple[Any, ...]] = []
+    world.scene.ask = lambda message: bool(asked.append(message)) or True
+    squeeze(world)
+    assert world.signals == [(11, signal.SIGTERM)]
+    world.gone(11)
+    for pid in (21, 22, 23):
+        come_back(world, pid)
+        if (world.root / str(pid)).exists():
+            world.gone(pid)
+    done = [(do, outcome) for _, do, outcome in world.outcomes()]
+    assert done == [("terminate", "done"), ("kill-unit", "done"), ("stop-unit", "done"),
+                    ("hold", "failed")]  # fmt: skip
+    assert ended == [("/cg/shop.service", 7)] * 2
+    wishes = [message for message in asked if message[0] == "stop_unit"]
+    assert wishes == [("stop_unit", "shop.service", "/cg/shop.service", "host-1001.100")]
+    assert "came back within minutes" in world.told[-1][2][-1]
+
+
+def test_a_unit_with_a_protected_member_is_never_ended_as_a_whole(world: World) -> None:
+    enforcing(world)
+    ended = with_unit(world, "PID 12 is in it: it is protected")
+    squeeze(world)
+    world.gone(11)
+    come_back(world, 21)
+    assert ended == []
+    assert [do for _, do, _ in world.outcomes()][:2] == ["terminate", "terminate"]
+
+
+def test_an_excess_that_is_spread_takes_the_unit_at_once(world: World) -> None:
+    enforcing(world)
+    ended = with_unit(world)
+    for pid in range(30, 36):
+        world.process(pid, 20)
+    known = [row(10, "db.service", 480), row(11, "x.service", 120)]
+    known += [row(pid, "shop.service", 20) for pid in range(30, 36)]
+    world.scene.take_dossier(1000.0, known, world.scene.units)
+    world.tick(105)
+    for pid in range(30, 36):
+        world.process(pid, 34)
+    world.tick(80, 1.0)
+    assert ended == [("/cg/shop.service", 7)]
+    assert world.signals == []
+
+
+def test_the_same_first_decision_in_both_modes(tmp_path: Path) -> None:
+    told = []
+    for mode in ("observe", "enforce"):
+        root = tmp_path / mode
+        root.mkdir()
+        made = World(root, mode)
+        made.process(10, 480)
+        made.process(11, 120)
+        made.scene.take_dossier(1000.0, [row(10, "db.service", 480), row(11, "a.service", 20, 0.8)])
+        squeeze(made)
+        body = dict(made.told[0][3])
+        told.append((made.told[0][2][:-1], {k: body[k] for k in sorted(body)
+                     if k not in ("mode", "outcome")}))  # fmt: skip
+    assert told[0][1] == told[1][1]
+
+
+def test_what_a_decision_saw_is_handed_on_as_facts(world: World) -> None:
+    asked: list[tuple[Any, ...]] = []
+    world.scene.ask = lambda message: bool(asked.append(message)) or True
+    squeeze(world)
+    kind, host, rows = asked[0]
+    assert kind == "inputs"
+    assert Host(*host).mem_available == 80 * MIB
+    assert {(one[0], one[3]) for one in rows} == {(10, 480 * MIB), (11, 140 * MIB)}
+
+
+def test_a_fork_of_who_is_known_is_no_newcomer(world: World) -> None:
+    """A healthy database forks to write itself down just as memory ends."""
+    world.tick(105)
+    world.process(11, 140)
+    folder = world.root / "50"
+    world.process(50, 480, start=99_990)
+    stat = (folder / "stat").read_text().replace("50 (p50) S 1 ", "50 (p10) S 10 ")
+    (folder / "stat").write_text(stat)
+    world.tick(80, 1.0)
+    assert world.outcomes() == [(11, "terminate", "would")]
+    ranked = world.told[0][3]["candidates"]
+    assert [one["entity"]["unit"] for one in ranked] == ["shop.service", "db.service"]
+
+
+def test_the_budget_outlives_the_guard_and_a_reboot(tmp_path: Path) -> None:
+    path, rule = str(tmp_path / "spent"), (2, 3600.0)
+    first = Spent(path, "boot-1", 1000.0, 5e8)
+    first.spend(rule, 1000.0, 5e8)
+    first.spend(rule, 1100.0, 5e8 + 100)
+    again = Spent(path, "boot-1", 1101.0, 5e8 + 101)
+    assert not again.left(rule, 1101.0)
+    assert again.left(rule, 1000.0 + 3601)
+    # Another boot counts from zero, and half an hour has passed by the wall clock.
+    other = Spent(path, "boot-2", 30.0, 5e8 + 1900)
+    assert not other.left(rule, 30.0)
+    assert other.left(rule, 30.0 + 1801)
+    # What the store remembers of the same deeds is not counted twice.
+    other.recall([5e8, 5e8 + 100], 30.0, 5e8 + 1900)
+    assert len(other.purse.spent) == 2
+    for raw in (b"", b"\xff\n", b"boot-1\nx y\n1\n", b"boot-1\n" + b"9" * 9000):
+        (tmp_path / "spent").write_bytes(raw)
+        assert Spent(path, "boot-1", 1.0, 1.0).left(rule, 1.0)
+    assert Spent(str(tmp_path / "no" / "spent"), "b", 0.0, 0.0).left(rule, 0.0)
+
+
+SPENDING = st.lists(st.tuples(
+    st.floats(0.0, 4000.0), st.sampled_from(["", "restart", "reboot", "clock"]),
+    st.floats(-1e5, 1e5),
+), max_size=40)  # fmt: skip
+
+
+@given(SPENDING)
+@settings(max_examples=60, deadline=None)
+def test_no_sequence_of_restarts_and_clock_steps_spends_more_than_the_budget(
+    steps: list[tuple[float, str, float]],
+) -> None:
+    """In any hour of a boot at most three deeds, whatever happens to us and to the wall clock."""
+    rule = (3, 3600.0)
+    with tempfile.TemporaryDirectory() as folder:
+        path, boot, up, wall = f"{folder}/spent", 0, 100.0, 1e9
+        spent, deeds = Spent(path, "0", up, wall), []
+        for pause, what, jump in steps:
+            up, wall = up + pause, wall + pause
+            if what == "reboot":
+                boot, up, deeds = boot + 1, 1.0, []
+            if what == "clock":
+                wall += jump
+            if what in ("restart", "reboot"):
+                spent = Spent(path, str(boot), up, wall)
+            if spent.left(rule, up):
+                spent.spend(rule, up, wall)
+                deeds.append(up)
+            assert sum(up - at < rule[1] for at in deeds) <= rule[0]

@@ -148,8 +148,7 @@ BROKEN = [
      '(did you mean "enforce"?)'),
     ('[guard]\navailable_below = "95%"',
      'guard.available_below: expected a share above 0% and up to 50 %, found "95%"'),
-    ('[guard]\nmode = "enforce"\nkill = "unit"',
-     'guard.kill: "unit" is not available in this version; with mode = "observe" it is only said'),
+    ('[guard]\nrevive = "yes"', 'guard.revive: expected true or false, found "yes"'),
     ('[protect]\nunits = ["x"]', 'protect.units: unknown key (did you mean "unit"?)'),
     ('[protect]\nuser = ["rooot"]',
      'protect.user: no such user: "rooot" (did you mean "root"?)'),
@@ -171,9 +170,6 @@ BROKEN = [
     (POLICY.replace('["log"]', '["log", "notify:opps"]') + '[notify.ops]\nargv=["/bin/true"]',
      'policies.p.do: no notifier "opps": there is no [notify.opps] (did you mean "ops"?)'),
     (POLICY.replace("log", "run:x"), 'policies.p.do: no run hook "x": there is no [run.x]'),
-    (POLICY.replace("log", "restart-unit") + 'mode = "enforce"',
-     'policies.p.do: "restart-unit" is not available in this version; with mode = "observe" it is '
-     "only said"),
     (POLICY.replace('["log"]', '["kill", "terminate"]'),
      "policies.p.do: expected at most one of terminate, kill, kill-unit, restart-unit, found kill "
      "and terminate"),
@@ -269,9 +265,10 @@ def test_each_problem_names_the_file_that_has_it(tmp_path: Path) -> None:
     lines = refused(None, root=str(tmp_path))
     assert [line.partition(": ")[0] for line in lines] == [one, two]
     # what only both together make wrong: the file that said it last
-    write(tmp_path / "etc/oom-watchdog/config.toml", POLICY.replace("log", "throttle"))
+    write(tmp_path / "etc/oom-watchdog/config.toml", POLICY.replace("log", "run:x"))
     write(tmp_path / "etc/oom-watchdog/config.d/a.toml", '[policies.p]\nmode = "enforce"')
     assert refused(None, root=str(tmp_path))[0].startswith(f"{one}: policies.p.do: ")
+    write(tmp_path / "etc/oom-watchdog/config.toml", POLICY)
     write(tmp_path / "etc/oom-watchdog/config.d/a.toml", '[policies.q]\nmode = "enforce"')
     assert refused(None, root=str(tmp_path))[0].startswith(f"{two}: policies.q.match: ")
 

@@ -16,6 +16,7 @@ from watchdog.act import hook
 from watchdog.act.kill import kill
 from watchdog.child import Child, Children
 from watchdog.clock import Clock
+from watchdog.deeds import Deeds
 from watchdog.facts import Event, Notice, Order, Outcome
 from watchdog.policy.match import protected
 from watchdog.policy.rules import Rules
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ANSWER_S = 2.0
 # What a pipe that poll() calls writable takes without waiting; a longer write would wait.
 PIPE_BUF = select.PIPE_BUF
+DEEDS = ("kill-unit", "restart-unit", "throttle", "evidence")
 SIGNALS = {"terminate": 15, "kill": 9}
 
 
@@ -63,6 +65,7 @@ class Desk:
         self.as_json = as_json
         self.feed_back = feed_back
         self.post: Post | None = None  # only where somebody is to be notified
+        self.deeds: Deeds | None = None
         self.hooks: list[tuple[Order, Child]] = []
         self.waiting: deque[_Put] = deque()  # one for each answer that is to come
         self.unwritten = b""  # the rest of a line that standard output has not taken yet
@@ -174,43 +177,46 @@ class Desk:
         """Do what a policy ordered; the outcome comes back through `feed_back`."""
         verb, _, name = order.do.partition(":")
         if verb == "log":  # the policy.action event itself is the line
-            self._done(order, "done", "")
+            self.done(order, "done", "")
         elif verb in SIGNALS:
             self._signal(order, SIGNALS[verb])
         elif verb == "notify" and name in self.rules.notify and self.post is not None:
             self.post.order(order)  # the event and what is to be sent are stored together
-            self._done(order, "done", f"{name} will be told")
+            self.done(order, "done", f"{name} will be told")
         elif verb == "run" and name in self.rules.run:
             found = self.rules.run[name]
             self._hook(order, found.argv, found.user, found.timeout_s)
+        elif self.deeds is not None and verb in DEEDS:
+            self.deeds.carry_out(order, verb)
         else:
-            self._done(order, "failed", f"{words.safe(order.do)} is not available in this version")
+            self.done(order, "failed", f"{words.safe(order.do)} is not available in this version")
 
     def _signal(self, order: Order, number: int) -> None:
         entity = order.subject.entity
         if entity.pid is None or entity.start is None:
-            self._done(order, "failed", "a unit has no single process to signal")
+            self.done(order, "failed", "a unit has no single process to signal")
             return
         outcome, detail = kill(
             entity.pid, entity.start, number,
             still_protected=lambda: protected(self.rules, order.subject),
             still_needed=None,
         )  # fmt: skip
-        self._done(order, outcome, detail)
+        self.done(order, outcome, detail)
 
     def _hook(self, order: Order, argv: Sequence[str], user: str | None, timeout_s: float) -> None:
         facts = hook.facts(order)
         try:
             self.hooks.append((order, hook.start(self.children, argv, facts, user, timeout_s)))
         except hook.HookError as error:
-            self._done(order, "failed", str(error))
+            self.done(order, "failed", str(error))
 
     def hooks_over(self) -> None:
         """Tell how the hooks ended that are over."""
         over = [(order, child) for order, child in self.hooks if child.done]
         self.hooks = [(order, child) for order, child in self.hooks if not child.done]
         for order, child in over:
-            self._done(order, *hook.outcome(child))
+            self.done(order, *hook.outcome(child))
 
-    def _done(self, order: Order, outcome: str, detail: str) -> None:
+    def done(self, order: Order, outcome: str, detail: str) -> None:
+        """What became of an order."""
         self.feed_back(Outcome(self.clock.wall(), self.clock.boottime(), order.id, outcome, detail))

@@ -47,7 +47,7 @@ from watchdog.judge.filling import Filling
 from watchdog.judge.kills import Kills
 from watchdog.judge.leak import GATES
 from watchdog.judge.looking import Looking
-from watchdog.judge.proven import prove
+from watchdog.judge.proven import Levels, prove
 from watchdog.judge.series import KEY as PART
 from watchdog.judge.series import Series
 from watchdog.judge.telling import Telling
@@ -78,6 +78,7 @@ class Engine:
         self.host = host
         self.world = World()
         self.world.least_kib = LEAST_KIB
+        self.levels = Levels()
         self.kills = Kills(self.world)
         self.exhaustion = Exhaustion(self.world)
         self.looking = Looking(self.world)
@@ -228,7 +229,6 @@ class Engine:
         rates = self._rates()
         for unit, (group, closed) in sorted(self.units_due.items()):
             trend = world.unit_trends[unit]
-            prove(trend, closed, self.healthy)
             if trend.stage == "none" and (unit in named or self.series.named(unit)):
                 continue  # who is named already speaks for the unit
             ending = self._ending(group.cgroup, trend, rates)
@@ -302,6 +302,7 @@ class Engine:
                     self.units_due[group.unit] = (group, levels)
         self.series.machine(sweep.t, now)
         out += self._units()
+        self.levels.step(world, sweep, gone, self.suspects, self.healthy)
         if sweep.census:
             went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
             out += self._told(self.kills.census(went, sweep.t, sweep.up))
@@ -436,7 +437,7 @@ class Engine:
 
     def dossier(self) -> list[DossierRow]:
         """The guard's view, the largest first: see facts.DossierRow."""
-        return view.dossier(self.world, self.rules)
+        return view.dossier(self.world, self.rules, self.levels)
 
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""

@@ -417,9 +417,14 @@ class Order(NamedTuple):
 
 
 # One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
-# (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight)
-# protected is None or the reason in words; weight is -1 (avoid), 0 or 1 (prefer).
-DossierRow = tuple[int, int, str, str | None, int, int, float, str | None, int]
+# (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight,
+#  entity, entity_proven_bytes, entity_leak_confidence, real)
+# protected is None or the reason in words; weight is -1 (avoid), 0 or 1 (prefer). The entity is
+# whose processes are judged together; of the sum of their private memory `real` thousandths are
+# really theirs (forks share the rest).
+DossierRow = tuple[
+    int, int, str, str | None, int, int, float, str | None, int, str, int, float, int
+]
 DOSSIER_ROWS_MAX = 512
 
 

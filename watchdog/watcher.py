@@ -16,17 +16,20 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from watchdog import health, overview, trace, wire, words
+from watchdog import health, overview, targets, trace, wire, words
 from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
 from watchdog.crashes import Crashes
+from watchdog.deeds import KEPT as THROTTLED
+from watchdog.deeds import Deeds
 from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
 from watchdog.facts import (
     Earlier,
     Event,
     Fact,
+    Host,
     KernelLine,
     Order,
     Outcome,
@@ -40,9 +43,11 @@ from watchdog.history.machine import Machine
 from watchdog.kernel_pump import KernelPump
 from watchdog.kernel_source import KernelSource
 from watchdog.looks import Looks
+from watchdog.policy.guard_when import sentence
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
 from watchdog.recorder import Recorder
 from watchdog.requests import Requests
+from watchdog.sense import places
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
@@ -83,6 +88,7 @@ class Watcher:
         kept = self.kept = self.store.load_kept()
         self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
         self.engine.pressed = False  # until the guard says otherwise
+        self.engine.levels.take(_object(kept.get("proven")) or {})
         self.senses = Senses(clock, self.rules.watch.interval_s)
         self.machine = Machine()
         self.requests = Requests(opts.state)
@@ -98,6 +104,13 @@ class Watcher:
             clock, self.log, Crashes(kept, self._say), self.engine, self.senses, self.store,
             self._feed,
         )  # fmt: skip
+        self.deeds = self.desk.deeds = Deeds(
+            clock, self.children, self.senses.cgroups, self.engine, self.store, opts.state,
+            self.desk.done, self._feed, self._spent_one,
+        )  # fmt: skip
+        self.places: dict[str, Any] = {}
+        self.spent = _times(kept.get("guard_spent"))
+        self.throttled = _object(kept.get(THROTTLED)) or {}
         self.looks = Looks(clock, self.children, self.senses, self._feed)
         self.counted = trace.counted_of(_object(kept.get("kills")))
         started = clock.boottime()
@@ -123,10 +136,12 @@ class Watcher:
         if self.opts.record:
             self.recorder = Recorder(self.opts.record, self.host)
         self._recall()
+        self._send(("spent", self.spent))
         self._send(("rules", guard_settings(self.rules)))
         self._await_grant()
         self.log.prepare(self.clock)
         self._sense()
+        self.deeds.recall(self.throttled)
         self._say_started()
         self._checked()
         self.log.begin(self.clock)
@@ -152,6 +167,10 @@ class Watcher:
 
     def _say_started(self) -> None:
         because, body = overview.started(self.engine, self._guard_mode())
+        host = self.engine.world.host
+        if host is not None:
+            because.append(sentence(self.rules.guard, host))
+            because += places.sentences(self.places, host.swap_total)
         if self.senses.container:
             because.append(f"OOM kills are not counted: {self.senses.container}, and the "
                            "kernel's counter is that of the whole machine")  # fmt: skip
@@ -161,6 +180,7 @@ class Watcher:
         ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
         self._take(self.engine.settle(), {})
         self.kernel.settled()
+        self.deeds.stop()
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
         self.machine.end(self.senses.host.boot_id)
         self._persist(urgent=False)
@@ -184,7 +204,7 @@ class Watcher:
         due = [self.senses.next_up, self.next_beat, self.next_suspects]
         deadlines = (
             self.children.next_deadline(), self.desk.deadline(), self.kernel.due(up),
-            self.post.outbox.due() if self.post else None,
+            self.post.outbox.due() if self.post else None, self.deeds.deadline(),
         )  # fmt: skip
         due += [deadline for deadline in deadlines if deadline is not None]
         ready = self.clock.wait(fds, max(0.0, min(due) - up))
@@ -192,6 +212,7 @@ class Watcher:
             self._hear()
         self.children.turn(self.clock.boottime())
         self.desk.hooks_over()
+        self.deeds.turn()
         self.looks.over()
         if self.checkup is not None:
             self.checkup.over(self.health)
@@ -234,7 +255,10 @@ class Watcher:
         if swept:
             host = self.senses.host
             self.machine.take(self.clock.wall(), host.boot_id, host.told)
-            self._send(("dossier", self.clock.boottime(), self.engine.dossier()))
+            rows = self.engine.dossier()
+            places = targets.places(self.engine.world, self.rules, self.senses.cgroups, rows)
+            self._machine()
+            self._send(("dossier", self.clock.boottime(), rows, places))
             self._checked()
             self._write_now()
             status = self._status()
@@ -290,7 +314,42 @@ class Watcher:
                     self._hold_back(message[2] or "the lock for enforcing is not to be had")
             elif message[0] == "report":
                 _, t, up, kind, identity, because, body = message
+                if kind == "guard.action" and body.get("outcome") == "done":
+                    self._spent_one(t)
                 self._feed(Said(t, up, kind, identity, tuple(because), body))
+            else:
+                self._wish(message)
+
+    def _machine(self) -> None:
+        """Where memory hides that no process owns; told to the guard where it changed."""
+        found = places.read()
+        if found != self.places:
+            self.places = found
+            self._send(("machine", found))
+
+    def _wish(self, message: wire.Message) -> None:
+        """What the guard asks for beside its reports."""
+        kind = message[0]
+        if kind == "hurry":
+            self.senses.interval_s = message[1] or self.rules.watch.interval_s
+            if message[1]:
+                self.senses.next_up = self.clock.boottime()
+        elif kind == "inputs":
+            host = Host(*message[1])
+            rows = tuple(tuple(row) for row in message[2])
+            self._feed(host)
+            self._feed(Sweep(host.t, host.up, rows, census=False))
+        elif kind == "revive":
+            self.deeds.revive(*message[1:5])
+        elif kind == "stop_unit":
+            self.deeds.stop_unit(*message[1:4])
+
+    def _spent_one(self, t: float | None = None) -> None:
+        """The guard's budget, for the next boot; without `t` we have used up one for it."""
+        self.spent = [*self.spent, self.clock.wall() if t is None else t][-64:]
+        self.store.put_kept({"guard_spent": json.dumps(self.spent)})
+        if t is None:
+            self._send(("spent", self.spent[-1:]))
 
     def _await_grant(self) -> None:
         """Nothing is enforced before the guard has said that it holds the machine's lock."""
@@ -425,7 +484,10 @@ class Watcher:
         self.store.put_host(self.machine.take_closed() if not urgent else ())
         self.store.put_kept(self.log.cursors() | self._kept_count())
         if not urgent:
-            self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
+            self.store.put_kept({
+                "decider": json.dumps(self.engine.decider.kept()),
+                "proven": json.dumps(self.engine.levels.kept()),
+            })  # fmt: skip
 
     def _checked(self) -> None:
         recorder = self.recorder.problem if self.recorder else None
@@ -477,6 +539,14 @@ def _object(text: str | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _times(text: str | None) -> list[float]:
+    """Unix seconds, as `_spent_one` keeps them."""
+    try:
+        return [float(one) for one in json.loads(text or "[]")]
+    except (ValueError, TypeError):
+        return []
 
 
 def main(argv: list[str]) -> int:

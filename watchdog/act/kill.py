@@ -20,6 +20,9 @@ from watchdog import procfs, words
 SPARED_ADJ = -900
 _PROCESS_MRELEASE = 448  # the same number on every architecture but alpha
 _EAGAIN = 11
+# A unit that forks faster than this many rounds of killing is left to cgroup.kill, or lives.
+ROUNDS = 10
+MEMBERS_MAX = 20_000
 _libc: Any = None
 
 
@@ -63,6 +66,98 @@ def kill(
         return outcome, detail
     finally:
         os.close(pidfd)
+
+
+def kill_unit(
+    folder: str,
+    inode: int,
+    *,
+    still_protected: Callable[[int, int], str | None] | None = None,
+    still_needed: Callable[[], bool] | None = None,
+    ours: Collection[int] = (),
+    root: str = "/proc",
+) -> tuple[str, str]:
+    """SIGKILL to every process of a cgroup and of those below it; (outcome, one sentence).
+
+    Outcomes as in `kill`; "protected" if a single member is (`still_protected` gets PID and start
+    ticks). `inode` is that of the folder when it was chosen: one made anew under the same name is
+    another unit.
+    """
+    name = words.safe(folder.rpartition("/")[2])
+    try:
+        if os.stat(folder).st_ino != inode:
+            return "changed", f"{name} is another cgroup now"
+    except OSError:
+        return "gone", f"{name} has ended"
+    reason = _any_protected(members(folder), still_protected, ours, root)
+    if reason:
+        return "protected", reason
+    if still_needed is not None and not still_needed():
+        return "changed", "memory has recovered in the meantime"
+    if _write(f"{folder}/cgroup.kill", b"1"):
+        return "done", f"sent SIGKILL to all of {name} (cgroup.kill)"
+    struck: set[int] = set()
+    for _ in range(ROUNDS):
+        found = members(folder)
+        if not found:
+            break
+        reason = _any_protected(found - struck, still_protected, ours, root)
+        if reason:
+            return ("protected", reason) if not struck else ("failed", reason)
+        struck |= _strike(folder, found)
+        time.sleep(0.005)  # forks of theirs that were under way are in the next round
+    if not struck:
+        return "gone", f"nobody is left in {name}"
+    return "done", f"sent SIGKILL to {words.count(len(struck), 'process')} of {name}"
+
+
+def members(folder: str) -> set[int]:
+    """The PIDs in a cgroup and in those below it."""
+    found: set[int] = set()
+    todo = [folder]
+    while todo and len(found) < MEMBERS_MAX:
+        path = todo.pop()
+        raw = _read(f"{path}/cgroup.procs", 1 << 20) or b""
+        found.update(int(word) for word in raw.split() if word.isdigit())
+        try:
+            with os.scandir(path) as entries:
+                todo += [one.path for one in entries if one.is_dir(follow_symlinks=False)]
+        except OSError:  # it went meanwhile
+            continue
+    return found - {0}  # what another PID namespace hides
+
+
+def _any_protected(
+    pids: Collection[int], still_protected: Callable[[int, int], str | None] | None,
+    ours: Collection[int], root: str,
+) -> str | None:  # fmt: skip
+    for pid in sorted(pids):
+        reason = shielded(pid, root, ours)
+        if reason is None and still_protected is not None:
+            stat = _stat(pid, root)
+            reason = still_protected(pid, stat.start_ticks) if stat else None
+        if reason:
+            return f"PID {pid} is in it: {reason}"
+    return None
+
+
+def _strike(folder: str, pids: Collection[int]) -> set[int]:
+    """Those of `pids` that are in the cgroup while we hold a pidfd of each, and get SIGKILL."""
+    held: dict[int, int] = {}
+    try:
+        for pid in pids:
+            try:
+                held[pid] = os.pidfd_open(pid)
+            except OSError:
+                continue
+        there = members(folder)
+        return {
+            pid for pid, fd in held.items()
+            if pid in there and _send(fd, signal.SIGKILL)[0] == "done"
+        }  # fmt: skip
+    finally:
+        for fd in held.values():
+            os.close(fd)
 
 
 def shielded(pid: int, root: str = "/proc", ours: Collection[int] = ()) -> str | None:
@@ -189,14 +284,27 @@ def _name(sig: int) -> str:
     )
 
 
-def _read(path: str) -> bytes | None:
+def _write(path: str, text: bytes) -> bool:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.write(fd, text) == len(text)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _read(path: str, most: int = 4096) -> bytes | None:
     """None where it cannot be read, also because the process vanished between open and read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return os.read(fd, 4096)
+        return os.read(fd, most)
     except OSError:
         return None
     finally:

@@ -15,7 +15,7 @@ from watchdog.cli import args as common
 from watchdog.facts import Entity, Subject
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.match import look, protected, selects, weight
-from watchdog.policy.rules import NOT_YET, Policy, Rules, verb
+from watchdog.policy.rules import Policy, Rules
 
 SHOWN_MAX = 20
 _ABOUT = {"unit": "it is about units", "process": "it is about processes"}
@@ -259,6 +259,4 @@ def _policy_lines(one: dict[str, Any]) -> Iterable[str]:
         yield f"    for {words.duration(one['for_s'])}"
     for line in one["live"]:
         yield f"    now {words.safe(line)}"
-    unavailable = {do for do in one["do"] if verb(do) in NOT_YET}
-    does = [f"{do} (not in this version)" if do in unavailable else do for do in one["do"]]
-    yield f"    then {', '.join(does)}"
+    yield f"    then {', '.join(one['do'])}"

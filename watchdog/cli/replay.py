@@ -12,8 +12,9 @@ from typing import Any
 
 from watchdog import trace, words
 from watchdog.cli import args as common
+from watchdog.cli.replay_guard import ReplayGuard
 from watchdog.engine import Engine, Out
-from watchdog.facts import Event, Fact, Group, KernelLine, Order, Outcome, Row, Sweep
+from watchdog.facts import Event, Fact, Group, Host, KernelLine, Order, Outcome, Row, Said, Sweep
 from watchdog.history import entities
 from watchdog.policy.rules import Rules
 from watchdog.store.entities import read_entities
@@ -121,9 +122,14 @@ def kept(state: str, since: float | None) -> Iterator[Fact]:
 class Replay:
     """Feeds an engine; answers its orders where the recording holds no outcomes of its own."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, anew: bool = False) -> None:
+        """`anew`: under other rules than those of the recording, so what was done then is no part
+        of it.
+        """
         self.rules = rules
         self.engine = Engine(rules, None)
+        self.guard: ReplayGuard | None = ReplayGuard(self.engine, rules)
+        self.anew = anew
         self.acted = False
         self.rows = 0
         self.first_t: float | None = None
@@ -132,15 +138,24 @@ class Replay:
     def feed(self, fact: Fact | trace.Header) -> Iterator[Event]:
         """The events that follow from one fact."""
         if isinstance(fact, trace.Header):
-            self.engine.host, self.acted = fact.host, fact.acted
-            self.engine.pressed = False if fact.acted else None  # then the guard's word is in it
+            self.engine.host, self.acted = fact.host, fact.acted and not self.anew
+            if self.acted:
+                self.guard = None  # its word is in the recording
+            return
+        if self.anew and isinstance(fact, Outcome | Said):
             return
         if isinstance(fact, Sweep):
             self.rows += len(fact.rows)
         if not isinstance(fact, KernelLine):
             self.first_t = fact.t if self.first_t is None else self.first_t
             self.last_t = fact.t
+        if isinstance(fact, Host) and fact.mem_available is not None:
+            # Pressure can be judged from here on.
+            self.engine.pressed = bool(self.engine.pressed)
         yield from self._answer(self.engine.feed(fact), fact.t, fact.up)
+        if self.guard is not None and isinstance(fact, Host | Sweep):
+            for said in self.guard.take(fact):
+                yield from self._answer(self.engine.feed(said), said.t, said.up)
 
     def run(self, source: Iterable[Fact | trace.Header]) -> Iterator[Event]:
         """All events of a recording, the last report in it included."""
@@ -161,9 +176,10 @@ def main(argv: list[str]) -> int:
     """Run the command; its exit status."""
     parser = common.parser(
         "replay",
-        "Run the true judge and the true policies over a recording. Nothing is done; what would "
-        "have been done is told. A line that cannot be read is counted and told with its number, "
-        "and the rest is read.",
+        "Run the true judge, the true policies and the true guard over a recording. Nothing is "
+        "done; what would have been done is told, when and why. With --config under other rules: "
+        "what was done while it was recorded is left out. A line that cannot be read is counted "
+        "and told with its number, and the rest is read.",
         "oom-watchdog replay examples/leak.jsonl.gz",
     )
     parser.add_argument(
@@ -178,7 +194,7 @@ def main(argv: list[str]) -> int:
     rules = common.load_rules(options.config, shipped_defaults=True)
     # A recording makes a thousand lists a line and no cycles: a pass over all of them is dear.
     gc.set_threshold(100_000, 50, 50)
-    replay = Replay(rules)
+    replay = Replay(rules, anew=options.config is not None)
     lines = Lines(options.trace or "")
     told = 0
     try:

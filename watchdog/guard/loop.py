@@ -26,8 +26,9 @@ from watchdog.act.kill import rehearse
 from watchdog.child import ours
 from watchdog.clock import Clock, RealClock
 from watchdog.facts import Host
-from watchdog.guard.incident import Incident, Scene
+from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
+from watchdog.guard.scene import Scene, Spent
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
 from watchdog.sense.fast import Eyes
 from watchdog.tell.service import Service
@@ -36,6 +37,8 @@ from watchdog.wire import Message
 FILL_RATE = 6 << 30  # bytes a second
 SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
 GLANCE_S = 5.0
+# Near the mark the watcher looks this often, so that what it says of everybody is fresh.
+HURRY_S = 2.0
 STOP_S = 0.8
 READY_S = 20.0  # the guard is on watch long before; who waits for us need not wait for the watcher
 RELOAD_S = 15.0
@@ -56,6 +59,7 @@ class Options(NamedTuple):
     root: str = "/proc"
     enforce_lock: str = ENFORCE_LOCK
     answer_s: float = ANSWER_S
+    spent: str | None = None
     program: str | None = None
     tail: tuple[str, ...] = ()
 
@@ -89,10 +93,14 @@ class Guard:
         self.eyes = Eyes(opts.root)
         self.began = clock.boottime()
         self.pressure = Pressure(GuardRules())
-        self.scene = Scene(self.eyes, self.pressure, self._tell)
+        spent = Spent(
+            opts.spent or _spent_path(environ), _boot_id(opts.root), self.began, clock.wall()
+        )
+        self.scene = Scene(self.eyes, self.pressure, self._tell, spent)
         self.scene.before_signal = self._last_word
         self.scene.enforcing = lambda: self._mode() == "enforce"
         self.incident: Incident | None = None
+        self.hurried = False
         self.policies_enforce = False
         self.enforce_fd: int | None = None
         self.refused_lock: str | None = None
@@ -113,6 +121,7 @@ class Guard:
             resident=Eyes("/proc").resident if opts.root != "/proc" else self.eyes.resident,
             trouble=self._trouble,
         )
+        self.scene.ask = self.keeper.send
         if opts.settings >= 0:
             self._take_rules(marshal.loads(os.pread(opts.settings, 65536, 0)))  # noqa: S302  run's
             os.close(opts.settings)
@@ -151,6 +160,7 @@ class Guard:
 
     def _guard(self, up: float) -> Host:
         host, pswpout = self.eyes.host(self.clock.wall(), up)
+        host = self.scene.with_arc(host)
         change = self.pressure.step(host, up, pswpout)
         if change is not None:
             self._turned(change, host, up)
@@ -158,10 +168,13 @@ class Guard:
             if self.pressure.rules.mode != "off":
                 self.incident.step(host, up, self._mode())
         elif host.mem_total and host.mem_available is not None:
-            if host.mem_available < self.pressure.near_bytes(host.mem_total):
+            near = host.mem_available < self.pressure.near_bytes(host.mem_total)
+            if near:
                 self.scene.glance(up, host, GLANCE_S)
             else:
                 self.scene.forget_looks()
+            if near is not self.hurried and self.keeper.send(("hurry", HURRY_S if near else 0.0)):
+                self.hurried = near
         return host
 
     def _turned(self, change: Transition, host: Host, up: float) -> None:
@@ -175,9 +188,17 @@ class Guard:
             if self.incident:
                 body["lowest_bytes"] = self.incident.lowest
                 body["lasted_s"] = round(up - self.incident.begun_up, 3)
+                self._revive(self.incident, up)
             self.incident = None
             self.scene.forget_looks()
         self._tell(f"pressure.{change.kind}", identity, change.because, body)
+
+    def _revive(self, incident: Incident, up: float) -> None:
+        """Memory is well: who stays down because of our SIGTERM may come back."""
+        rules = self.pressure.rules
+        for unit, pid in incident.terminated if rules.revive else ():
+            may = self.scene.spent.left(rules.budget, up)
+            self.keeper.send(("revive", unit, pid, incident.id, may))
 
     def _mode(self) -> str:
         enforce = self.pressure.rules.mode == "enforce" and self.enforce_fd is not None
@@ -240,12 +261,6 @@ class Guard:
 
     def _take_rules(self, plain: dict[str, Any]) -> None:
         rules = guard_from_plain(plain)
-        if rules.kill == "unit" and self.pressure.rules.kill != "unit":
-            self._tell(
-                "watchdog.degraded", f"kill-unit-{self.clock.boottime():.3f}",
-                ('guard.kill = "unit" is not available yet: the process alone is ended',),
-                {"what": "kill"},
-            )  # fmt: skip
         self.pressure.rules = rules
         self.policies_enforce = bool(plain.get("enforces", self.policies_enforce))
         wanted = rules.mode == "enforce" or self.policies_enforce
@@ -276,7 +291,15 @@ class Guard:
         for message in messages:
             kind = message[0]
             if kind == "dossier":
-                self.scene.take_dossier(message[1], message[2])
+                units = message[3] if len(message) > 3 else None
+                self.scene.take_dossier(message[1], message[2], units)
+            elif kind == "machine":
+                self.scene.machine = message[1]
+                zram = message[1].get("zram")
+                self.pressure.zram = tuple(zram) if zram else None
+            elif kind == "spent":
+                # What the store remembers, and what the watcher has just used up for us.
+                self.scene.spent.recall(message[1], self.clock.boottime(), self.clock.wall())
             elif kind == "rules":
                 self._take_rules(message[1])
                 self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))
@@ -284,7 +307,7 @@ class Guard:
             elif kind == "refused":
                 self._reloaded()
             elif kind == "ready":
-                self.ready = True
+                self.ready, self.hurried = True, False
                 self.service.ready(str(message[1]))
                 if self.reload_wanted:
                     self.reload_wanted = not self.keeper.send(("reload",))
@@ -329,6 +352,20 @@ class Guard:
         self._tell("watchdog.degraded", f"watcher-{up:.3f}", (sentence,), {"what": "watcher"})
         if self.keeper.failures >= 3:
             say_alone(sentence)
+
+
+def _spent_path(environ: dict[str, str]) -> str | None:
+    """In the folder in memory that systemd makes for us; elsewhere a write waits for a disk."""
+    folder = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return f"{folder}/spent" if folder else None
+
+
+def _boot_id(root: str) -> str:
+    try:
+        with open(f"{root}/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return file.read(64).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
 
 
 # A child that knew the manager's socket could speak for us.

@@ -212,6 +212,7 @@ class World:
             renamed = row[COMM] != before[COMM]
             if kib * (2 if renamed else 10) < trend.kib:
                 trend.restart(t, now)
+                self.inherited.another(ident)
 
     def program(self, ident: Ident) -> lives.Program:
         """The program that runs there: its unit, and its executable or (unknown) its name."""

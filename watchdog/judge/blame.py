@@ -1,11 +1,14 @@
 """Pure: who is to blame for a machine that runs out of memory. Not the biggest, and not the last.
 
 Everybody has proven a level that the machine can carry (judge/proven.py). What somebody holds
-above it is his excess, and blame goes by the excess. A unit's processes are judged together, and
-inside it the one with the largest excess is chosen.
+above it is his excess, and blame goes by the excess. An entity's processes are judged together
+(a unit; in a login a program; else the process), and inside it the one with the largest excess of
+its own is chosen.
 
     gate    not protected, and its end frees 16 MiB and a quarter of what is needed
-    class   3  a confirmed leak that has a quarter of all excess, or all that is needed
+    class   3  a confirmed leak that has a quarter of all excess, or all that is needed; unless it
+               is outdone: it took less than a tenth of what the machine lost in the last seconds,
+               and somebody with more excess took half of that or more
             2  a quarter of all excess, and a tenth of what the machine lost in the last seconds
             1  15 % of all excess
             0  nothing to say against it
@@ -17,15 +20,17 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from watchdog import words
+from watchdog.facts import DossierRow
 
 MIB = 1 << 20
 FREES_LEAST = 16 * MIB
 STANDS_OUT, LARGE_SHARE, LARGE_RATE = 0.15, 0.25, 0.10
+LARGE_LOSS = 0.5
 # A loss smaller than this says nothing about who caused it.
 LOSS_LEAST = 32 * MIB
 ALLOWANCE = 1.05
 TOLD = 5
-# Many users' programs share these; they are no unit of one service, so each process counts alone.
+# Many users' programs share these units, so there each process that is not known counts alone.
 _SHARED_UNITS = ("user@", "session-", "init.scope")
 
 
@@ -33,7 +38,10 @@ class Candidate(NamedTuple):
     """One process as the guard has just read it. Sizes are bytes.
 
     ``grew`` is what it took since the earlier look, ``leak`` the confidence of a confirmed leak
-    (else 0), ``known`` False where the watcher has said nothing about it yet: then ``proven`` is 0.
+    (else 0), ``known`` False where the watcher has said nothing about it yet. ``entity`` names
+    whose processes are judged together, ``entity_proven`` and ``entity_leak`` are those of the
+    whole, of which ``real`` thousandths of the sum are really its own. ``seen`` is its size as it
+    was read, where ``use`` leaves out what a fork shares with its parent.
     """
 
     pid: int
@@ -49,11 +57,25 @@ class Candidate(NamedTuple):
     protected: str | None = None
     weight: int = 0
     known: bool = True
+    entity: str | None = None
+    entity_proven: int = 0
+    entity_leak: float = 0.0
+    real: int = 1000
+    seen: int = 0
 
     @property
     def excess(self) -> int:
         """What it holds above 1.05 times the level that it has proven."""
         return max(0, self.use - int(ALLOWANCE * self.proven))
+
+    def with_dossier(self, row: DossierRow | None) -> "Candidate":
+        """With what the watcher knows of it."""
+        if row is None:
+            return self._replace(known=False)
+        return self._replace(
+            unit=row[3], proven=row[4], leak=row[6], protected=self.protected or row[7],
+            weight=row[8], entity=row[9], entity_proven=row[10], entity_leak=row[11], real=row[12],
+        )  # fmt: skip
 
 
 class Loss(NamedTuple):
@@ -61,6 +83,14 @@ class Loss(NamedTuple):
 
     bytes: int = 0
     seconds: float = 0.0
+
+
+class Account(NamedTuple):
+    """What the machine lost since memory was last plentiful, and what all processes took of it."""
+
+    bytes: int
+    seconds: float
+    owned: int
 
 
 class Rank(NamedTuple):
@@ -101,6 +131,7 @@ class Ranked(NamedTuple):
     candidate: Candidate
     rank: Rank | Fallback | BySize
     because: tuple[str, ...]
+    spread: bool = False  # its own excess is less than half of its entity's
 
 
 class Blame(NamedTuple):
@@ -117,12 +148,14 @@ class Blame(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """The unprotected processes of one entity; the first is the one that would go."""
+    """One entity. ``members`` are those that may be taken; the first is the one that would go."""
 
     members: tuple[Candidate, ...]
+    many: int  # of all its processes
     excess: int
     frees: int
     use: int
+    proven: int
     grew: int
     leak: float
     preference: int
@@ -133,6 +166,7 @@ def rank(
     need: int,
     *,
     loss: Loss = Loss(),  # noqa: B008  immutable
+    account: Account | None = None,
     deep: bool = False,
     by: str = "blame",
 ) -> Blame:
@@ -141,15 +175,18 @@ def rank(
     The order in which the candidates come makes no difference.
     """
     everybody = list(candidates)
-    total = sum(one.excess for one in everybody)
-    groups = [group for group in _groups(everybody) if group.frees >= max(FREES_LEAST, need // 4)]
+    entities = _groups(everybody)
+    total = sum(group.excess for group in entities)
+    least = max(FREES_LEAST, need // 4)
+    groups = [group for group in entities if group.members and group.frees >= least]
     if not groups:
         return Blame(None, (), "nobody", (_nobody(everybody),))
     if by == "size":
         ranked = [_by_size(group) for group in groups]
         return _answer(ranked, "size", ("the largest is taken, as configured",))
-    history = any(one.proven for one in everybody)
-    unowned = _unowned(everybody, loss)
+    history = any(group.proven for group in entities)
+    owned = sum(max(0, one.grew) for one in everybody)
+    unowned = _unowned(Account(*loss, owned)) or (_unowned(account) if account else "")
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
     because: tuple[str, ...] = ()
@@ -157,7 +194,11 @@ def rank(
         because = ("nothing is known of the time before: low confidence",)
     if unowned:
         because += (unowned, "less than half of the mark is left: the choice is by size of excess")
-    ranked = [_by_blame(group, total, need, loss, history, bool(unowned)) for group in groups]
+    # The excess of whoever took most of the loss just now.
+    quick = max((g.excess for g in groups if _rate(g, loss) >= LARGE_LOSS), default=0)
+    ranked = [
+        _by_blame(group, total, need, loss, history, bool(unowned), quick) for group in groups
+    ]
     outstanding = any(total and group.excess / total >= STANDS_OUT for group in groups)
     if not outstanding and not any(one.rank[0] for one in ranked):
         ranked = [_fallback(group, need) for group in groups]
@@ -171,50 +212,58 @@ def _answer(ranked: list[Ranked], how: str, because: tuple[str, ...]) -> Blame:
 
 
 def _groups(candidates: list[Candidate]) -> list[_Group]:
-    """Processes of one service together, protected ones left out."""
+    """The processes of one entity together. Protected ones count, and are no members."""
     by_key: dict[tuple[str, int, int], list[Candidate]] = {}
     for one in candidates:
-        if one.protected is not None:
-            continue
-        alone = one.unit is None or one.unit.startswith(_SHARED_UNITS)
-        key = ("", one.pid, one.start) if alone else (one.unit or "", 0, 0)
+        name = one.entity
+        if name is None and one.unit is not None and not one.unit.startswith(_SHARED_UNITS):
+            name = one.unit
+        key = ("", one.pid, one.start) if name is None else (name, 0, 0)
         by_key.setdefault(key, []).append(one)
-    found = []
-    for members in by_key.values():
-        members.sort(key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True)
-        found.append(
-            _Group(
-                tuple(members),
-                sum(m.excess for m in members),
-                sum(m.frees for m in members),
-                sum(m.use for m in members),
-                max(0, sum(m.grew for m in members)),
-                members[0].leak,
-                max(-1, min(1, members[0].weight)),
-            )
-        )
-    return found
+    return [_group(everybody) for everybody in by_key.values()]
 
 
-def _unowned(candidates: list[Candidate], loss: Loss) -> str:
+def _group(everybody: list[Candidate]) -> _Group:
+    members = [one for one in everybody if one.protected is None]
+    members.sort(key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True)
+    real = min(one.real for one in everybody)
+    use = sum(one.use for one in everybody) * real // 1000
+    proven = max(one.entity_proven for one in everybody)
+    if all(one.entity is None for one in everybody):
+        proven = sum(one.proven for one in everybody)
+    return _Group(
+        tuple(members),
+        len(everybody),
+        max(0, use - int(ALLOWANCE * proven)),
+        sum(one.frees for one in members) * real // 1000,
+        use,
+        proven,
+        max(0, sum(one.grew for one in everybody)) * real // 1000,
+        max(max(one.leak, one.entity_leak) for one in everybody),
+        max(-1, min(1, members[0].weight)) if members else 0,
+    )
+
+
+def _unowned(account: Account) -> str:
     """A sentence where more than half of the loss belongs to no process, else ""."""
-    owned = sum(max(0, one.grew) for one in candidates)
-    if loss.bytes < LOSS_LEAST or owned * 2 >= loss.bytes:
+    if account.bytes < LOSS_LEAST or account.owned * 2 >= account.bytes:
         return ""
     return (
-        f"of {words.size(loss.bytes)} lost in {words.duration(loss.seconds)} the processes took "
-        f"only {words.size(owned)}: the rest is the kernel's, or lies in files in memory (tmpfs)"
+        f"of {words.size(account.bytes)} lost in {words.duration(account.seconds)} the processes "
+        f"took only {words.size(account.owned)}: the rest is the kernel's, or lies in files in "
+        "memory (tmpfs)"
     )
 
 
 def _by_blame(
-    group: _Group, total: int, need: int, loss: Loss, history: bool, unowned: bool
+    group: _Group, total: int, need: int, loss: Loss, history: bool, unowned: bool, quick: int
 ) -> Ranked:
     share = group.excess / total if total else 0.0
-    rate = min(1.0, group.grew / loss.bytes) if loss.bytes > 0 else 0.0
+    rate = _rate(group, loss)
+    outdone = rate < LARGE_RATE and quick > group.excess
     blame = 0
     if not unowned:
-        if group.leak > 0 and (share >= LARGE_SHARE or group.excess >= need):
+        if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
             blame = 3
         elif rate >= LARGE_RATE and (share >= LARGE_SHARE or not history):
             blame = 2
@@ -226,17 +275,21 @@ def _by_blame(
         blame, int(share * 10), quarters, group.preference, int(rate * 100), group.use,
         victim.start, victim.pid,
     )  # fmt: skip
-    return Ranked(victim, tuple_, tuple(_reasons(group, share, rate, need, loss)))
+    spread = group.many > 1 and victim.excess * 2 < group.excess
+    return Ranked(victim, tuple_, tuple(_reasons(group, share, rate, need, loss)), spread)
+
+
+def _rate(group: _Group, loss: Loss) -> float:
+    return min(1.0, group.grew / loss.bytes) if loss.bytes > 0 else 0.0
 
 
 def _reasons(group: _Group, share: float, rate: float, need: int, loss: Loss) -> list[str]:
     victim = group.members[0]
-    whose = f"{victim.unit} holds" if len(group.members) > 1 else "it holds"
+    whose = f"{victim.unit} holds" if victim.unit and group.many > 1 else "it holds"
     held = f"{whose} {words.size(group.use)}"
-    proven = sum(member.proven for member in group.members)
-    if proven:
+    if group.proven:
         above = f"{words.size(group.excess)} more than" if group.excess else "no more than"
-        held += f", {above} the {words.size(proven)} that it has proven to need"
+        held += f", {above} the {words.size(group.proven)} that it has proven to need"
     elif victim.known:
         held += ", and has not proven yet that it needs them"
     else:
@@ -251,9 +304,9 @@ def _reasons(group: _Group, share: float, rate: float, need: int, loss: Loss) ->
             f"it took {words.share(rate)} of what the machine lost in the last "
             f"{words.duration(loss.seconds)}"
         )
-    if len(group.members) > 1:
+    if group.many > 1:
         said.append(
-            f"{victim.comm} is the largest of its {len(group.members)} processes "
+            f"{victim.comm} is the first of its {group.many} processes to go "
             f"({words.size(victim.use)})"
         )
     said.append(f"its end frees about {words.size(victim.frees)}; {words.size(need)} are needed")
@@ -264,8 +317,7 @@ def _reasons(group: _Group, share: float, rate: float, need: int, loss: Loss) ->
 
 def _fallback(group: _Group, need: int) -> Ranked:
     victim = group.members[0]
-    proven = sum(member.proven for member in group.members)
-    unproven = max(0, group.use - proven) * 100 // max(1, group.use)
+    unproven = max(0, group.use - group.proven) * 100 // max(1, group.use)
     tuple_ = Fallback(
         int(group.frees >= need), group.preference, unproven, group.use, victim.start, victim.pid
     )

@@ -12,7 +12,6 @@ from watchdog.policy.conditions import OOM_RECENT_S
 from watchdog.policy.guard_when import GuardRules
 from watchdog.policy.rules import (
     DESTRUCTIVE,
-    NOT_YET,
     Hook,
     KernelLog,
     Match,
@@ -87,7 +86,7 @@ class _Composer:
                 self.refuse(f"{at}.{key}", f"missing; expected {what}")
         do: tuple[str, ...] = table.get("do") or ()
         mode = table.get("mode", "observe")
-        self.check_actions(f"{at}.do", do, mode, notify, run)
+        self.check_actions(f"{at}.do", do, notify, run)
         asked = set(match) - PASSING_KEYS
         per = table.get("per") or ("unit" if asked and asked <= UNIT_KEYS else "process")
         if per == "unit" and not asked <= UNIT_KEYS:
@@ -112,18 +111,13 @@ class _Composer:
                         cooldown="cooldown_s", **{"for": "for_s"}),
         )  # fmt: skip
 
-    def check_actions(
-        self, key: str, do: tuple[str, ...], mode: str, notify: Any, run: Any
-    ) -> None:
+    def check_actions(self, key: str, do: tuple[str, ...], notify: Any, run: Any) -> None:
         for one in do:
             kind, _, name = one.partition(":")
             for named, known, noun in (("notify", notify, "notifier"), ("run", run, "run hook")):
                 if kind == named and name not in known:
                     missing = f'no {noun} "{words.safe(name)}": there is no [{named}.{name}]'
                     self.refuse(key, missing + words.nearest(name, known))
-            if kind in NOT_YET and mode == "enforce":
-                self.refuse(key, f'"{kind}" is not available in this version; with '
-                            'mode = "observe" it is only said')  # fmt: skip
         strong = [one for one in do if verb(one) in DESTRUCTIVE]
         if len(strong) > 1:
             self.refuse(key, f"expected at most one of {', '.join(DESTRUCTIVE)}, found "
@@ -169,11 +163,7 @@ class _Composer:
         return MuteRule(name, found, table.get("until") or 0.0)
 
     def guard(self, table: Mapping[str, Any]) -> GuardRules:
-        guard = GuardRules(**table)
-        if guard.mode == "enforce" and guard.kill == "unit":
-            self.refuse("guard.kill", '"unit" is not available in this version; with '
-                        'mode = "observe" it is only said')  # fmt: skip
-        return guard
+        return GuardRules(**table)
 
 
 def compose(

@@ -31,7 +31,6 @@ from watchdog.policy.rules import (
     BARRED,
     BARRED_BY_WILDCARD,
     DESTRUCTIVE,
-    NOT_YET,
     PLAIN,
     Match,
     Policy,
@@ -251,7 +250,7 @@ class Decider:
             if not purse.left(*hook.at_most, now):
                 return "budget"
             self.ledger.purses[key] = purse.spend(*hook.at_most, now, t)
-        carried_out = policy.mode == "enforce" or (kind in PLAIN and kind not in NOT_YET)
+        carried_out = policy.mode == "enforce" or kind in PLAIN
         return None if carried_out else "would"
 
     def _target(

@@ -18,6 +18,8 @@ MARK_MOST = 0.5
 SWAP_IDLE_S = 2.0
 # Stall below this part of `stalled_above` has ended.
 STALL_END = 0.5
+# How well zram packs is told once it holds so much; until then what lz4 and zstd usually reach.
+ZRAM_TOLD, ZRAM_RATIO = 16 << 20, 3.0
 # Host-wide stall also adds up what cgroups suffer at their own limits: it counts only near the
 # mark, below the larger of these two.
 NEAR_FACTOR, NEAR_SHARE = 3.0, 0.20
@@ -49,6 +51,7 @@ class GuardRules(NamedTuple):
     victim: str = "blame"
     kill: str = "process"
     budget: tuple[int, float] = (6, 3600.0)  # times, per_s
+    revive: bool = True  # a service that a SIGTERM of ours ended for good is started again
 
 
 class HasGuard(Protocol):
@@ -99,6 +102,7 @@ class Pressure:
         self.by = ""
         self.begin_bytes = 0  # both 0 until a reading told the size of the memory
         self.end_bytes = 0
+        self.zram: tuple[int, int, int] | None = None  # swap in it, stored, packed (bytes)
         self._stalls: list[tuple[float, int]] = []  # (up, psi_full_us), the oldest first
         self._below_since: float | None = None
         self._swap_moved: float | None = None
@@ -177,12 +181,33 @@ class Pressure:
         mark = self.rules.swap_free_below.of(total)
         if free < mark:
             return f"{words.size(free)} of swap free, below the mark of {words.size(mark)}"
+        zram = self._zram(host)
+        if zram:
+            return zram
         if (host.mem_available or 0) < self.begin_bytes / 2:
             return "less than half of the mark: swap does not help fast enough"
         below, moved = self._below_since, self._swap_moved
         quiet_since = max(now if below is None else below, now if moved is None else moved)
         if now - quiet_since >= SWAP_IDLE_S:
             return f"swap has taken nothing for {words.duration(now - quiet_since)}"
+        return None
+
+    def _zram(self, host: Host) -> str | None:
+        """Why swap that lies in memory itself does not help any more, or None.
+
+        What is swapped out comes back packed: of `x` bytes x / ratio stay. So it can take no more
+        than is free in it, nor than what is available holds when packed, and gives less than that.
+        """
+        total, free = host.swap_total or 0, host.swap_free or 0
+        if self.zram is None or self.zram[0] * 2 < total:
+            return None
+        _, stored, packed = self.zram
+        ratio = stored / packed if packed > 0 and stored >= ZRAM_TOLD else ZRAM_RATIO
+        if ratio <= 1:
+            return "zram packs nothing"
+        gain = int(min(free, (host.mem_available or 0) * ratio) * (1 - 1 / ratio))
+        if gain < self.begin_bytes:
+            return f"swap lies in memory (zram): it can give {words.size(gain)} more"
         return None
 
     def _stall(self, host: Host, now: float) -> float | None:

@@ -69,6 +69,7 @@ class _Guard(_Table):
     victim: Annotated[Any, PlainValidator(quantity.one_of("blame", "size"))] = None
     kill: Annotated[Any, PlainValidator(quantity.one_of("process", "unit"))] = None
     budget: Budget = None
+    revive: Annotated[Any, PlainValidator(quantity.switch)] = None
 
 
 class _Protect(_Table):

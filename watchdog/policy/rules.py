@@ -20,7 +20,6 @@ DESTRUCTIVE = ("terminate", "kill", "kill-unit", "restart-unit")
 BARRED = ("terminate", "kill", "kill-unit")
 BARRED_BY_WILDCARD = ("restart-unit", "throttle")
 ACTIONS = (*PLAIN, "run", *DESTRUCTIVE, "throttle")
-NOT_YET = ("evidence", "kill-unit", "restart-unit", "throttle")
 
 MODES = ("observe", "enforce")
 SOURCES = ("auto", "kmsg", "journal", "off")
@@ -168,7 +167,7 @@ DEFAULTS: dict[str, Any] = {
     "guard": {
         "mode": "observe", "available_below": "5%", "swap_free_below": "10%",
         "stalled_above": "40% for 2s", "victim": "blame", "kill": "process",
-        "budget": "6 per 1h",
+        "budget": "6 per 1h", "revive": True,
     },
     "protect": {"unit": list(BUILT_IN_PROTECT.unit), "exe": list(BUILT_IN_PROTECT.exe)},
     "store": {"size": "64MiB"},

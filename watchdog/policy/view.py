@@ -18,7 +18,7 @@ from watchdog.history.entities import Trend
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
-from watchdog.judge.proven import excess_bytes
+from watchdog.judge.proven import Levels, excess_bytes, key_of
 from watchdog.judge.series import Series
 from watchdog.policy.match import protected, weight
 from watchdog.policy.reach import EVERYBODY, Reach
@@ -58,7 +58,7 @@ def subjects(
         cgroup = world.cgroup(ident)
         if cgroup not in shares:
             shares[cgroup] = _limit_share(world, cgroup)
-        yield _identified(world, ident)._replace(
+        yield identified(world, ident)._replace(
             age_s=world.age_s(ident, now),
             resident_bytes=row[RSS],
             growth_bytes_per_s=trend.recent_rate(),
@@ -101,7 +101,7 @@ def subjects(
         )
 
 
-def dossier(world: World, rules: Rules) -> list[DossierRow]:
+def dossier(world: World, rules: Rules, levels: Levels) -> list[DossierRow]:
     """The guard's view, the largest first: see facts.DossierRow."""
     large = [
         (private_bytes(row), ident, row)
@@ -110,7 +110,7 @@ def dossier(world: World, rules: Rules) -> list[DossierRow]:
     ]
     large.sort(reverse=True, key=lambda item: (item[0], item[1]))
     del large[DOSSIER_ROWS_MAX:]
-    return [_dossier_row(world, rules, ident, row, size) for size, ident, row in large]
+    return [_dossier_row(world, rules, levels, ident, row, size) for size, ident, row in large]
 
 
 def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
@@ -133,7 +133,8 @@ def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
     ]
 
 
-def _identified(world: World, ident: Ident) -> Subject:
+def identified(world: World, ident: Ident) -> Subject:
+    """One process with what does not change while it lives."""
     who = world.who.get(ident)
     return Subject(
         key=f"{ident[0]}:{ident[1]}",
@@ -146,16 +147,25 @@ def _identified(world: World, ident: Ident) -> Subject:
     )
 
 
-def _dossier_row(world: World, rules: Rules, ident: Ident, row: Row, size: int) -> DossierRow:
-    trend, subject = world.trends[ident], _identified(world, ident)
-    sure = 0.0
-    if trend.stage == "confirmed":
-        sure = trend.verdict.confidence if trend.verdict else KEPT_CONFIDENCE
+def _dossier_row(
+    world: World, rules: Rules, levels: Levels, ident: Ident, row: Row, size: int
+) -> DossierRow:
+    trend, subject = world.trends[ident], identified(world, ident)
+    key = key_of(world, ident)
+    whole = world.unit_trends.get(key)
     return (
         ident[0], ident[1], row[COMM], row[UNIT], trend.proven_kib << 10,
-        excess_bytes(trend.proven_kib, size >> 10), sure,
+        excess_bytes(trend.proven_kib, size >> 10), _sure(trend),
         protected(rules, subject), weight(rules, subject),
+        key, levels.proven_bytes(key), _sure(whole) if whole else 0.0, levels.real(key),
     )  # fmt: skip
+
+
+def _sure(trend: Trend) -> float:
+    """Confidence of a confirmed leak, else 0."""
+    if trend.stage != "confirmed":
+        return 0.0
+    return trend.verdict.confidence if trend.verdict else KEPT_CONFIDENCE
 
 
 def _limit_share(world: World, cgroup: str | None) -> float | None:

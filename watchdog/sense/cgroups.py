@@ -154,7 +154,7 @@ class Cgroups:
             swap=self._number(path, "memory.swap.current"),
             usage=usage,
             limit=limit,
-            low=self._number(path, "memory.low") or None,
+            low=max(self._number(path, f"memory.{key}") or 0 for key in ("low", "min")) or None,
             high=high,
             events=self._events(path),
             stall_us=self._stall(path) if near else None,

@@ -28,6 +28,7 @@ class Reading(NamedTuple):
     uid: int | None
     private: int
     frees: int
+    ppid: int = 0
 
 
 class Eyes:
@@ -86,7 +87,8 @@ class Eyes:
         swap = status.get("VmSwap", 0)
         private = max(0, pages[0] - pages[1]) * PAGE + swap
         frees = status.get("RssAnon", max(0, private - swap)) + swap
-        return Reading(pid, stat.start_ticks, words.name(stat.comm), _uid(raw), private, frees)
+        return Reading(pid, stat.start_ticks, words.name(stat.comm), _uid(raw), private, frees,
+                       stat.ppid)  # fmt: skip
 
     def start_of(self, pid: int) -> int | None:
         """Start ticks of whoever has this number and has not ended; None where nobody has."""

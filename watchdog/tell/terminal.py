@@ -85,11 +85,11 @@ _COLOURS = {
 def line(event: Mapping[str, Any], color: bool, date: bool = False) -> str:
     """The whole line, without a newline; `date` puts the day before the time of day."""
     head, rest = _say(event)
-    stamp, more = _stamp(event, date), command(event)
+    at, more = stamp(event, date), command(event)
     if not color:
-        return f"{stamp} {head}{rest} · {more}"
+        return f"{at} {head}{rest} · {more}"
     hue = _COLOURS.get(str(event.get("event")), _BOLD)
-    return f"\x1b[2m{stamp}\x1b[0m \x1b[{hue}m{head}\x1b[0m{rest} \x1b[2m· {more}\x1b[0m"
+    return f"\x1b[2m{at}\x1b[0m \x1b[{hue}m{head}\x1b[0m{rest} \x1b[2m· {more}\x1b[0m"
 
 
 def message(event: Mapping[str, Any]) -> str:
@@ -234,7 +234,8 @@ def _because(event: Mapping[str, Any]) -> list[str]:
     return [_cut(sentence) for sentence in found[:4] if isinstance(sentence, str) and sentence]
 
 
-def _stamp(event: Mapping[str, Any], date: bool) -> str:
+def stamp(event: Mapping[str, Any], date: bool) -> str:
+    """Its local time of day, with `date` behind its day."""
     at = _number(event, "t")
     try:
         local = time.localtime(at if at is not None else math.nan)

@@ -1,0 +1,46 @@
+"""The guard's rungs: one member, the unit, the unit stopped, and then only words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchdog.policy.ladder import LONGEST_S, Ladder
+
+
+@pytest.mark.parametrize(("before", "age", "then"), [
+    ("process", 59, "unit"), ("process", 61, "process"), ("unit", 299, "stop"),
+    ("unit", 301, "process"), ("stop", 299, "none"), ("stop", 301, "process"),
+])  # fmt: skip
+def test_the_table(before: str, age: float, then: str) -> None:
+    ladder = Ladder()
+    ladder.strike("a.service", before, 1000.0)
+    assert ladder.rung("a.service", 1000.0 + age, whole=False, possible=True) == then
+    assert ladder.rung("b.service", 1000.0 + age, whole=False, possible=True) == "process"
+
+
+def test_the_whole_unit_at_once_where_it_is_asked_for_and_may_be() -> None:
+    ladder = Ladder()
+    assert ladder.rung("a", 0.0, whole=True, possible=True) == "unit"
+    assert ladder.rung("a", 0.0, whole=True, possible=False) == "process"
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 400.0), st.booleans(), st.booleans()), max_size=40))
+def test_no_sequence_ends_a_unit_that_may_not_be(steps: list[tuple[float, bool, bool]]) -> None:
+    ladder, up = Ladder(), 0.0
+    order = ("process", "unit", "stop", "none")
+    last = ""
+    for pause, whole, possible in steps:
+        up += pause
+        rung = ladder.rung("a", up, whole=whole, possible=possible)
+        assert rung in order
+        assert possible or rung in ("process", "none")
+        if rung != "none":
+            # within the longest time it never steps back to where it already was, but for
+            # what may not be ended as a whole
+            if possible and last in ("unit", "stop") and pause <= LONGEST_S:
+                assert order.index(rung) > order.index(last)
+            ladder.strike("a", rung, up)
+            last = rung
+        else:
+            last = ""
+    assert len(ladder.struck) <= 1

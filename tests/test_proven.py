@@ -1,0 +1,203 @@
+"""What is proven: plateaus, saws and jobs are; a straight line from nothing never is."""
+
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchdog.engine import Engine
+from watchdog.facts import Group, Host, Row, Sweep, Who
+from watchdog.judge.proven import Level, Levels
+from watchdog.policy.rules import default_rules
+
+MIB = 1 << 10  # KiB
+Curve = Callable[[float], float]  # seconds -> MiB
+
+
+def prove(curve: Curve, seconds: float, every: float = 10.0, level: Level | None = None,
+          fit: Callable[[float], bool] = lambda _: True) -> Level:  # fmt: skip
+    level = level or Level()
+    t = 0.0
+    while t < seconds:
+        level.step(t, int(curve(t) * MIB), fit(t))
+        t += every
+    return level
+
+
+@given(st.floats(0.001, 500.0), st.sampled_from([1.0, 5.0, 10.0, 60.0]), st.integers(10, 2000))
+@settings(max_examples=60, deadline=None)
+def test_a_straight_line_from_nothing_never_proves_itself(
+    rate: float, every: float, steps: int
+) -> None:
+    level = prove(lambda t: rate * t, steps * every, every)
+    # below what counts as a rise at all it may be called level
+    assert level.kib <= 2 * MIB
+
+
+@given(st.floats(0.5, 60.0), st.integers(50, 4000))
+@settings(max_examples=40, deadline=None)
+def test_a_line_after_a_plateau_proves_nothing_more(rate: float, size: int) -> None:
+    level = prove(lambda t: size + max(0.0, t - 3600) * rate, 7200)
+    assert size * MIB * 0.99 <= level.kib <= size * MIB * 1.03 + 2 * MIB
+
+
+@given(st.integers(2, 100_000), st.floats(0.0, 0.02))
+@settings(max_examples=40, deadline=None)
+def test_a_plateau_proves_itself_within_three_minutes(size: int, noise: float) -> None:
+    level = prove(lambda t: size * (1 + noise * math.sin(t * 7.7)), 180)
+    assert level.kib >= size * MIB * (0.97 - noise) - MIB
+
+
+@pytest.mark.parametrize(("curve", "peak"), [
+    (lambda t: 100 + 250 * ((t / 300) % 1), 350),  # a collected heap
+    (lambda t: 300.0 if t % 3600 < 600 else 0.0, 300),  # a job that comes again
+    (lambda t: 300.0 if t < 3000 else min(300.0, 10 + (t - 3000)), 300),  # a database, restarted
+    (lambda t: 400 * (1 - math.exp(-t / 600)), 390),  # a warm-up that has ended
+    (lambda t: 200 + 100 * (t >= 2000), 300),  # a step to another plateau
+], ids=["saw", "job", "restart", "warm-up", "step"])  # fmt: skip
+def test_what_the_healthy_do_is_proven(curve: Curve, peak: int) -> None:
+    level = prove(curve, 4 * 3600)
+    assert 0.93 * peak * MIB <= level.kib <= 1.03 * peak * MIB
+
+
+def test_of_a_saw_on_a_rising_floor_only_the_teeth_count() -> None:
+    level = prove(lambda t: 100 + 0.05 * t + 250 * ((t / 300) % 1), 4 * 3600)
+    # it holds 820 to 1070 MiB at the end
+    assert level.kib < 480 * MIB
+
+
+def test_under_pressure_or_suspicion_nothing_is_proven() -> None:
+    level = prove(lambda _: 500.0, 3600, fit=lambda _: False)
+    assert level.kib == 0
+    level = prove(lambda t: 100.0 if t < 600 else 500.0, 3600, fit=lambda t: t < 600)
+    assert level.kib == 100 * MIB
+
+
+def test_each_rise_that_was_proven_makes_the_next_one_harder() -> None:
+    level = prove(lambda t: 100.0 * (1 + t // 240), 3600)
+    assert level.rises < 6
+    assert level.kib < 800 * MIB  # it holds 1500
+
+
+# ---- in the engine -----------------------------------------------------------------------------
+
+T0, UP0, SIZE = 1e9, 10_000.0, 1 << 20
+
+
+def row(pid: int, mib: int, unit: str | None, start: int = 0) -> Row:
+    return (pid, start or int(UP0 * 100) - 90_000, f"p{pid}", mib * SIZE, 0, None, unit, None)
+
+
+def host(second: float, available: int = 3000) -> Host:
+    return Host(T0 + second, UP0 + second, "boot", T0 - UP0, 4096 * SIZE, available * SIZE, 0, 0,
+                0, 0, 0)  # fmt: skip
+
+
+def show(engine: Engine, second: float, rows: list[Row], **more: int) -> None:
+    engine.feed(host(second, **more))
+    engine.feed(Sweep(T0 + second, UP0 + second, tuple(rows), True))
+
+
+def test_what_lived_before_our_history_has_carried_its_size() -> None:
+    engine = Engine(default_rules(), None)
+    fresh = int(UP0 * 100) - 100
+    show(engine, 0, [row(5, 500, "old.service"), row(6, 200, "new.service", fresh)])
+    lines = {line[0]: line for line in engine.dossier()}
+    assert lines[5][9:11] == ("old.service", 500 * SIZE)
+    assert lines[6][9:11] == ("new.service", 0)
+
+
+def test_a_level_outlives_the_process_the_daemon_and_the_boot() -> None:
+    engine = Engine(default_rules(), None)
+    for second in range(0, 900, 10):
+        show(engine, second, [row(5, 300, "db.service"), row(9, 50, None)])
+    show(engine, 900, [row(9, 50, None)])
+    kept = json.loads(json.dumps(engine.levels.kept()))
+    assert set(kept) == {"db.service"}  # a process alone is not known again
+    other = Engine(default_rules(), None)
+    other.levels.take(kept)
+    newborn = int((UP0 + 1000) * 100)
+    show(other, 1001, [row(77, 40, "db.service", newborn)])
+    show(other, 1011, [row(77, 290, "db.service", newborn)])
+    (line,) = other.dossier()
+    assert line[10] == 300 * SIZE
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_leak_has_proven_nothing_because_we_were_started_again(kept: bool) -> None:
+    """Nor where only its trend was stored, and not yet what its unit has proven."""
+    born = int((UP0 - 10) * 100)
+    before = Engine(default_rules(), None)
+    for second in range(0, 900, 10):
+        show(before, second, [row(5, 20 + second, "leak.service", born)])
+    after = Engine(default_rules(), None)
+    after.load(before.dump())
+    if kept:
+        after.levels.take(before.levels.kept())
+    show(after, 910, [row(5, 930, "leak.service", born)])
+    (line,) = after.dossier()
+    assert line[10] <= 30 * SIZE
+
+
+@pytest.mark.parametrize("kept", [
+    {"a.service": 7}, {"a.service": [1, 2, 0, 0]}, {"a.service": ["x", 0, 0, 0]},
+    {"a.service": [-5, -9, 0, 0]}, {"a.service": None}, {"a.service": [1 << 60, 0, 0, 0]},
+])  # fmt: skip
+def test_what_was_not_written_by_us_counts_as_nothing(kept: dict[str, object]) -> None:
+    levels = Levels()
+    levels.take(kept)
+    assert levels.of == {}
+
+
+def test_memory_low_is_a_promise() -> None:
+    engine = Engine(default_rules(), None)
+    fresh = int(UP0 * 100)
+    path = "/system.slice/db.service"
+    for second in (0, 10):
+        engine.feed(host(second))
+        engine.feed(Group(T0 + second, UP0 + second, "db.service", path, anon=200 * SIZE,
+                          low=256 * SIZE))  # fmt: skip
+        engine.feed(Sweep(T0 + second, UP0 + second, (row(5, 200, "db.service", fresh),), True))
+    assert engine.dossier()[0][10] == 256 * SIZE
+
+
+@pytest.mark.parametrize("controller", [True, False])
+def test_what_forks_share_is_not_counted_twice(controller: bool) -> None:
+    """A database forks to write itself down: the child looks as large as its parent."""
+    engine = Engine(default_rules(), None)
+    parent = row(5, 400, "redis.service")
+    child = row(6, 400, "redis.service", int((UP0 + 300) * 100))
+    for pid, start, ppid in ((5, parent[1], 1), (6, child[1], 5)):
+        engine.feed(Who(T0, UP0, pid, start, ppid=ppid, exe="/usr/bin/redis-server"))
+    for second in range(0, 400, 10):
+        rows = [parent] if second < 310 else [parent, child]
+        engine.feed(host(second))
+        if controller:
+            engine.feed(Group(T0 + second, UP0 + second, "redis.service",
+                              "/system.slice/redis.service", anon=404 * SIZE))  # fmt: skip
+        engine.feed(Sweep(T0 + second, UP0 + second, tuple(rows), True))
+    uses, sums = engine.levels.uses["redis.service"], engine.levels.sums["redis.service"]
+    assert uses == (404 if controller else 400) << 10
+    assert sums == 400 << 10  # the child's part is its parent's
+    assert engine.levels.real("redis.service") == 1000
+
+
+def test_the_entity_in_a_login_is_the_unit_below_or_the_program() -> None:
+    engine = Engine(default_rules(), None)
+    user = "user@1000.service"
+    known = [
+        Who(T0, UP0, 5, 1, uid=1000, exe="/usr/bin/firefox", inner="app-firefox.scope"),
+        Who(T0, UP0, 6, 1, uid=1000, exe="/usr/bin/make", inner="shells"),
+        Who(T0, UP0, 7, 1, uid=1000, exe="/usr/bin/make"),
+    ]
+    for who in known:
+        engine.feed(who)
+    show(engine, 0, [row(pid, 50, user, 1) for pid in (5, 6, 7, 8)] + [row(9, 50, None, 1)])
+    entities = {line[0]: line[9] for line in engine.dossier()}
+    assert entities == {
+        5: "user@1000.service/app-firefox.scope", 6: "user@1000.service:1000:/usr/bin/make",
+        7: "user@1000.service:1000:/usr/bin/make", 8: "8:1", 9: "9:1",
+    }  # fmt: skip

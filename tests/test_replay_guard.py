@@ -1,0 +1,208 @@
+"""The guard over a recording, and `review` of what it would have done."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watchdog import trace
+from watchdog.cli import replay as command
+from watchdog.cli import review as reviewing
+from watchdog.cli.replay import Replay
+from watchdog.facts import Event, Group, Host, Outcome, Row, Said, Sweep, Who
+from watchdog.policy.guard_when import GuardRules
+from watchdog.policy.rules import Rules, Selector
+
+MIB, TOTAL = 1 << 20, 1024
+T0, UP0 = 1e9, 50_000.0
+LEAK_FROM, RATE = 600, 6
+
+
+def leak(second: int) -> int:
+    return 20 + max(0, second - LEAK_FROM) * RATE
+
+
+def machine(end: int = 680, step: int = 2) -> list[Any]:
+    """A database of 480 MiB that has proven itself, and a leak of 6 MiB/s until memory ends."""
+    facts: list[Any] = [trace.Header("box", acted=False)]
+    for pid, unit in ((10, "db.service"), (11, "shop.service")):
+        facts.append(Who(T0, UP0, pid, 4_000_000, ppid=1, uid=1000, exe=f"/usr/bin/p{pid}",
+                         cgroup=f"/system.slice/{unit}", oom_score_adj=0))  # fmt: skip
+    for second in range(0, end, step):
+        t, up = T0 + second, UP0 + second
+        available = max(4, TOTAL - 60 - 480 - leak(second))
+        facts.append(Host(t, up, "boot", T0 - UP0, TOTAL * MIB, available * MIB, 0, 0, 0, 0, 0))
+        rows: tuple[Row, ...] = (
+            (10, 4_000_000, "postgres", 480 * MIB, 0, None, "db.service", None),
+            (11, 4_000_000, "shop", leak(second) * MIB, 0, None, "shop.service", None),
+        )
+        facts.append(Sweep(t, up, rows, census=second % 10 == 0))
+    return facts
+
+
+def judged(facts: list[Any], **guard: Any) -> list[Event]:
+    rules = Rules(guard=GuardRules(**guard), protect=Selector())
+    return list(Replay(rules).run(iter(facts)))
+
+
+def actions(events: list[Event]) -> list[Event]:
+    return [event for event in events if event.kind == "guard.action"]
+
+
+def test_the_leak_is_named_not_the_database() -> None:
+    events = judged(machine())
+    begun = [event for event in events if event.kind == "pressure.begun"]
+    assert len(begun) == 1
+    (first,) = actions(events)
+    assert first.body["victim"]["pid"] == 11
+    assert first.body["victim"]["unit"] == "shop.service"
+    assert (first.body["mode"], first.body["outcome"]) == ("observe", "would")
+    assert first.t - begun[0].t <= 4
+    assert first.body["candidates"][0]["rank"]["blame"] >= 1
+
+
+def test_observe_and_enforce_decide_the_same_but_for_the_mode() -> None:
+    said = [
+        [(e.t, e.kind, e.id, e.because, {k: v for k, v in e.body.items() if k != "mode"})
+         for e in judged(machine(), mode=mode)]
+        for mode in ("observe", "enforce")
+    ]  # fmt: skip
+    assert said[0] == said[1]
+    assert {e.body["mode"] for e in actions(judged(machine(), mode="enforce"))} == {"enforce"}
+
+
+def test_a_guard_that_is_off_says_nothing_and_by_size_it_takes_the_database() -> None:
+    kinds = {event.kind for event in judged(machine(), mode="off")}
+    assert not kinds & {"guard.action", "pressure.begun"}
+    (first,) = actions(judged(machine(), victim="size"))
+    assert first.body["victim"]["pid"] == 10
+
+
+def test_memory_of_no_process_kills_nobody_and_the_account_is_told() -> None:
+    """The kernel's own memory grows: nobody is taken while half of the mark is left."""
+    facts = []
+    for fact in machine(end=600):
+        if isinstance(fact, Host):
+            second = fact.t - T0
+            left = max(30, 424 - max(0, second - 200) * 1.2)
+            fact = fact._replace(mem_available=int(left) * MIB)
+        facts.append(fact)
+    (held,) = actions(judged(facts))
+    assert held.body["do"] == "hold"
+    assert held.body["victim"] is None
+    assert any("tmpfs" in sentence for sentence in held.because)
+
+
+def test_thirty_growers_are_a_fallback_and_it_is_said() -> None:
+    facts: list[Any] = [trace.Header("box", acted=False)]
+    for second in range(0, 900, 2):
+        t, up = T0 + second, UP0 + second
+        each = 20 + max(0, second - 600) * 0.06
+        available = TOTAL - 60 - 34 * each
+        facts.append(
+            Host(t, up, "boot", T0 - UP0, TOTAL * MIB, int(available * MIB), 0, 0, 0, 0, 0)
+        )
+        rows: tuple[Row, ...] = tuple(
+            (pid, 4_000_000, f"w{pid}", int(each * MIB), 0, None, f"w{pid}.service", None)
+            for pid in range(100, 134)
+        )
+        facts.append(Sweep(t, up, rows, census=second % 10 == 0))
+    found = actions(judged(facts))
+    assert found[0].body["how"] == "fallback"
+    assert any("too small for its work" in sentence for sentence in found[0].because)
+
+
+def test_nobody_is_taken_while_memory_is_well() -> None:
+    assert actions(judged(machine(end=660))) == []
+
+
+def test_what_was_done_while_it_was_recorded_counts_only_under_its_own_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = machine()
+    facts[0] = trace.Header("box", acted=True)
+    facts.append(Said(facts[-1].t, facts[-1].up, "guard.action", "host-1-1", ("as it was",), {
+        "policy": "guard", "do": "kill", "mode": "enforce", "outcome": "done", "victim": None,
+        "target": None, "incident": "host-1", "candidates": [],
+    }))  # fmt: skip
+    facts.append(Outcome(facts[-1].t, facts[-1].up, "none", "done", ""))
+    path = tmp_path / "t.jsonl"
+    lines = [trace.header_line("box", acted=True), *(trace.line(fact) for fact in facts[1:])]
+    path.write_text("\n".join(lines) + "\n")
+    config = tmp_path / "new.toml"
+    config.write_text('[guard]\nmode = "enforce"\n')
+
+    def told(*argv: str) -> list[dict[str, Any]]:
+        assert command.main([str(path), "--json", *argv]) == 0
+        found = map(json.loads, capsys.readouterr().out.splitlines())
+        return [event for event in found if event["event"] == "guard.action"]
+
+    (kept,) = told()
+    assert kept["because"] == ["as it was"]
+    (anew,) = told("--config", str(config))
+    assert anew["victim"]["comm"] == "shop"
+    assert (anew["mode"], anew["outcome"]) == ("enforce", "would")
+
+
+def test_a_unit_with_a_spread_excess_would_be_ended_as_a_whole() -> None:
+    facts: list[Any] = [trace.Header("box", acted=False)]
+    for second in range(0, 760, 2):
+        t, up = T0 + second, UP0 + second
+        each = 10 + max(0, second - LEAK_FROM) * 0.25
+        available = max(8, TOTAL - 60 - 480 - 12 * each)
+        facts.append(
+            Host(t, up, "boot", T0 - UP0, TOTAL * MIB, int(available * MIB), 0, 0, 0, 0, 0)
+        )
+        rows: list[Row] = [(10, 4_000_000, "postgres", 480 * MIB, 0, None, "db.service", None)]
+        rows += [(pid, 4_000_000, "worker", int(each * MIB), 0, None, "web.service", None)
+                 for pid in range(20, 32)]  # fmt: skip
+        facts.append(Group(t, up, "web.service", "/system.slice/web.service",
+                           anon=int(12 * each * MIB)))  # fmt: skip
+        facts.append(Sweep(t, up, tuple(rows), census=second % 10 == 0))
+    (first,) = actions(judged(facts))
+    assert first.body["victim"]["unit"] == "web.service"
+    assert first.body["do"] == "kill-unit"
+
+
+# ---- review ------------------------------------------------------------------------------------
+
+
+def would(t: float, policy: str, do: str, pid: int | None = 7, **more: Any) -> dict[str, Any]:
+    kind = "guard.action" if policy == "guard" else "policy.action"
+    entity = {"pid": pid, "start": 5, "comm": "shop", "unit": "shop.service"}
+    return {"event": kind, "id": f"{policy}-{t}-{do}", "t": t, "policy": policy, "do": do,
+            "mode": "observe", "outcome": "would", "target": entity, "because": ["a leak"],
+            **entity, **more}  # fmt: skip
+
+
+def other(t: float, kind: str, pid: int | None = 7, start: int = 5) -> dict[str, Any]:
+    return {"event": kind, "id": f"{kind}-{t}", "t": t, "pid": pid, "start": start,
+            "unit": "shop.service", "because": ["it is so"]}  # fmt: skip
+
+
+def test_each_action_with_what_came_of_it() -> None:
+    told = [
+        would(100.0, "shop", "log", outcome="done"), would(100.0, "shop", "restart-unit"),
+        other(160.0, "oom.kill"), would(1000.0, "shop", "restart-unit", 8),
+        other(1100.0, "oom.kill", 9), other(1200.0, "leak.cleared", 8),
+        would(9000.0, "shop", "restart-unit", 10), other(9000.0 + 4000, "oom.kill", 10),
+        would(20_000.0, "guard", "terminate"), other(20_020.0, "oom.kill", 99),
+        would(30_000.0, "guard", "terminate"), other(30_020.0, "pressure.ended", None),
+        would(40_000.0, "guard", "hold", None),
+        would(41_000.0, "other", "kill", mode="enforce", outcome="done"),
+    ]  # fmt: skip
+    guard, shop = reviewing.review(told)
+    assert [one["then"]["how"] for one in shop["actions"]] == ["killed", "recovered", "nothing"]
+    assert [one["then"]["how"] for one in guard["actions"]] == ["other killed", "recovered"]
+    assert shop["lines"] == ["[policies.shop]", 'mode = "enforce"']
+    assert guard["lines"] == ["[guard]", 'mode = "enforce"']
+    text = "\n".join(line for one in (guard, shop) for line in reviewing._lines(one))
+    assert "policy shop would have acted 3 times" in text
+    assert "1 min later: it was killed all the same: it is so" in text
+    assert "config.d/shop.toml" in text
+
+
+def test_nothing_to_review_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reviewing.main(["--state", str(tmp_path)]) == 1
+    assert "no history" in capsys.readouterr().err

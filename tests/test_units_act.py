@@ -1,0 +1,298 @@
+"""Units: ended as a whole on cgroups of our own, and asked for at a PID 1 that a script plays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from watchdog.act import evidence
+from watchdog.act.kill import kill_unit, members
+from watchdog.act.unit import Unit, Units, never
+from watchdog.child import Children
+
+# ---- a cgroup in a folder: what the kernel would tell, about children of ours -------------------
+
+
+@pytest.fixture
+def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
+    found = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    yield found
+    for one in found:
+        one.kill()
+        one.wait()
+
+
+def cgroup(folder: Path, pids: list[int], below: list[int]) -> Path:
+    unit = folder / "shop.service"
+    (unit / "worker").mkdir(parents=True)
+    (unit / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+    (unit / "worker" / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in below))
+    return unit
+
+
+def test_every_member_goes_also_in_the_cgroups_below(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    a, b, c = (one.pid for one in sleepers)
+    unit = cgroup(tmp_path, [a], [b, c])
+    assert members(str(unit)) == {a, b, c}
+    outcome, said = kill_unit(str(unit), unit.stat().st_ino)
+    assert outcome == "done"
+    assert "3 processes of shop.service" in said
+    assert [one.wait(5) for one in sleepers] == [-signal.SIGKILL] * 3
+
+
+def test_one_protected_member_saves_all(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    a, b, c = (one.pid for one in sleepers)
+    unit = cgroup(tmp_path, [a, b], [c])
+    outcome, said = kill_unit(
+        str(unit), unit.stat().st_ino,
+        still_protected=lambda pid, _: "the configuration says so" if pid == c else None,
+    )  # fmt: skip
+    assert (outcome, said) == ("protected", f"PID {c} is in it: the configuration says so")
+    (unit / "worker" / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert kill_unit(str(unit), unit.stat().st_ino)[0] == "protected"
+    assert all(one.poll() is None for one in sleepers)
+
+
+def test_a_folder_made_anew_is_another_unit(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    unit = cgroup(tmp_path, [sleepers[0].pid], [])
+    assert kill_unit(str(unit), unit.stat().st_ino + 1)[0] == "changed"
+    assert kill_unit(str(tmp_path / "none"), 1)[0] == "gone"
+    assert kill_unit(str(unit), unit.stat().st_ino, still_needed=lambda: False)[0] == "changed"
+    assert sleepers[0].poll() is None
+
+
+def own_cgroup() -> Path | None:
+    """A cgroup of our own under the hierarchy that is there, or None."""
+    for base in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
+        path = Path(base) / f"oomw-test-{os.getpid()}"
+        if Path(base, "cgroup.procs").exists():
+            try:
+                path.mkdir()
+            except OSError:
+                continue
+            return path
+    return None
+
+
+def test_a_unit_that_forks_is_ended_in_a_real_cgroup() -> None:
+    path = own_cgroup()
+    if path is None:
+        pytest.skip("no right to make a cgroup")
+    code = ("import os, time\n"
+            "os.setsid()\n"
+            "for _ in range(4): os.fork()\n"
+            "time.sleep(60)")  # fmt: skip
+    enter = f"open({str(path / 'cgroup.procs')!r}, 'w').write('0')\n"
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", enter + code])
+    try:
+        until = time.monotonic() + 10
+        while len(members(str(path))) < 16 and time.monotonic() < until:
+            time.sleep(0.02)
+        assert len(members(str(path))) == 16
+        outcome, _ = kill_unit(str(path), path.stat().st_ino)
+        assert outcome == "done"
+        child.wait(5)
+        while members(str(path)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert members(str(path)) == set()
+    finally:
+        child.kill()
+        child.wait()
+        path.rmdir()
+
+
+# ---- PID 1, played by a script -----------------------------------------------------------------
+
+
+class Pid1:
+    """A `systemctl` that answers what `shown` says, and notes what it is asked to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shown = {"Id": "postgresql.service", "LoadState": "loaded", "ActiveState": "active",
+                      "ControlGroup": "/system.slice/postgresql.service", "InvocationID": "f00",
+                      "ExecMainPID": "7", "MemoryHigh": "infinity"}  # fmt: skip
+        self.program = folder / "systemctl"
+        self.program.write_text(
+            f'#!/bin/sh\n[ "$1" = show ] && exec cat {folder}/shown\necho "$@" >>{folder}/asked\n'
+            f"exit $(cat {folder}/status 2>/dev/null || echo 0)\n"
+        )
+        self.program.chmod(0o755)
+        self.children = Children()
+        self.units = Units(self.children, str(folder / "proc"), str(self.program))
+        self.answers: list[tuple[str, str]] = []
+
+    def process(self, pid: int, start: int, cgroup: str) -> None:
+        base = self.folder / "proc" / str(pid)
+        base.mkdir(parents=True)
+        fields = ["1", "1", "1", "0", "-1", "0", *["0"] * 10, "1", "0", str(start)]
+        (base / "stat").write_text(f"{pid} (p) S {' '.join(fields)} 0 0\n")
+        (base / "cgroup").write_text(f"0::{cgroup}\n")
+
+    def done(self, outcome: str, said: str) -> None:
+        self.answers.append((outcome, said))
+
+    def settle(self) -> tuple[str, str]:
+        (self.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in self.shown.items()))
+        until = time.monotonic() + 20
+        while not self.answers and time.monotonic() < until:
+            self.children.turn()
+            self.units.turn()
+            time.sleep(0.005)
+        return self.answers.pop()
+
+    def asked(self) -> list[str]:
+        path = self.folder / "asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def pid1(tmp_path: Path) -> Pid1:
+    made = Pid1(tmp_path)
+    (tmp_path / "shown").write_text("".join(f"{k}={v}\n" for k, v in made.shown.items()))
+    return made
+
+
+UNIT = Unit("postgresql.service", ((7, 500), (8, 600)))
+
+
+def test_a_restart_is_asked_for_where_pid_1_runs_the_process_that_was_seen(pid1: Pid1) -> None:
+    pid1.process(8, 600, "/system.slice/postgresql.service/worker")
+    pid1.units.restart(UNIT, pid1.done)
+    assert pid1.settle()[0] == "done"
+    assert pid1.asked() == ["try-restart -- postgresql.service"]
+
+
+# The four names that somebody who owns a subtree can make (he cannot choose what is above it).
+FORGED = (
+    "/user.slice/user-1000.slice/user@1000.service/postgresql.service",
+    "/user.slice/user-1000.slice/user@1000.service/system.slice/postgresql.service",
+    "/system.slice/docker-0123.scope/system.slice/postgresql.service",
+    "/system.slice/x.service/a,task_memcg=/system.slice/postgresql.service",
+)
+
+
+@pytest.mark.parametrize("path", FORGED)
+def test_a_forged_name_touches_nothing_of_the_real_unit(pid1: Pid1, path: str) -> None:
+    pid1.process(7, 500, path)
+    for act in (pid1.units.restart,):
+        act(UNIT, pid1.done)
+        outcome, said = pid1.settle()
+        assert outcome == "protected"
+        assert "forged" in said
+    pid1.units.limit(UNIT, 1 << 30, lambda _: True, pid1.done)
+    assert pid1.settle()[0] == "protected"
+    pid1.units.stop(UNIT._replace(path=path), pid1.done)
+    assert pid1.settle()[0] == "protected"
+    assert pid1.asked() == []
+
+
+def test_a_pid_that_is_somebody_elses_now_proves_nothing(pid1: Pid1) -> None:
+    pid1.process(7, 501, "/system.slice/postgresql.service")
+    pid1.units.restart(UNIT, pid1.done)
+    assert pid1.settle()[0] == "gone"
+    assert pid1.asked() == []
+
+
+@pytest.mark.parametrize(("key", "value", "outcome"), [
+    ("LoadState", "not-found", "failed"), ("Id", "other.service", "failed"),
+    ("ControlGroup", "", "gone"), ("InvocationID", "", "gone"),
+])  # fmt: skip
+def test_what_pid_1_does_not_run_is_left_alone(
+    pid1: Pid1, key: str, value: str, outcome: str
+) -> None:
+    pid1.process(7, 500, "/system.slice/postgresql.service")
+    pid1.shown[key] = value
+    (pid1.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in pid1.shown.items()))
+    pid1.units.restart(UNIT, pid1.done)
+    assert pid1.settle()[0] == outcome
+    assert pid1.asked() == []
+
+
+def test_a_failure_is_told_in_one_sentence(pid1: Pid1) -> None:
+    pid1.process(7, 500, "/system.slice/postgresql.service")
+    (pid1.folder / "status").write_text("5")
+    pid1.units.restart(UNIT, pid1.done)
+    assert pid1.settle() == ("failed", "systemctl ended with status 5")
+    Units(pid1.children, systemctl="/nowhere/systemctl").restart(UNIT, pid1.done)
+    assert pid1.answers == [("failed", "there is no systemd here")]
+
+
+@pytest.mark.parametrize("name", ["user@1000.service", "session-4.scope", "init.scope",
+                                  "system.slice", "user-runtime-dir@0.service"])  # fmt: skip
+def test_a_login_or_a_slice_is_never_meant(pid1: Pid1, name: str) -> None:
+    assert never(name)
+    pid1.units.restart(Unit(name, UNIT.members), pid1.done)
+    assert pid1.answers[0][0] == "failed"
+
+
+@pytest.mark.parametrize(("state", "main", "outcome"), [
+    ("inactive", "7", "done"), ("failed", "7", "done"), ("active", "7", "changed"),
+    ("activating", "7", "changed"), ("inactive", "9", "changed"),
+])  # fmt: skip
+def test_who_stays_down_because_of_us_is_started_again(
+    pid1: Pid1, state: str, main: str, outcome: str
+) -> None:
+    pid1.shown |= {"ActiveState": state, "ExecMainPID": main, "ControlGroup": ""}
+    (pid1.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in pid1.shown.items()))
+    pid1.units.revive(UNIT, 7, pid1.done)
+    assert pid1.settle()[0] == outcome
+    started = ["start --no-block -- postgresql.service"]
+    assert pid1.asked() == (started if outcome == "done" else [])
+
+
+def test_a_throttle_keeps_what_was_before_it_changes_anything(pid1: Pid1) -> None:
+    pid1.process(7, 500, "/system.slice/postgresql.service")
+    pid1.shown["MemoryHigh"] = "123456789"
+    (pid1.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in pid1.shown.items()))
+    seen: list[str] = []
+    pid1.units.limit(UNIT, 99 << 20, lambda text: bool(seen.append(text)), pid1.done)
+    assert pid1.settle()[0] == "failed"  # it could not be kept
+    assert (seen, pid1.asked()) == (["123456789"], [])
+    pid1.units.limit(UNIT, 99 << 20, lambda _: True, pid1.done)
+    assert pid1.settle()[0] == "done"
+    pid1.units.limit(UNIT, None, None, pid1.done)
+    assert pid1.settle()[0] == "done"
+    assert pid1.asked() == [
+        f"set-property --runtime -- postgresql.service MemoryHigh={99 << 20}",
+        "set-property --runtime -- postgresql.service MemoryHigh=infinity",
+    ]
+
+
+# ---- evidence ----------------------------------------------------------------------------------
+
+
+def test_evidence_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
+    for number in range(evidence.FILES_MAX + 5):
+        outcome, _ = evidence.write(str(tmp_path), f"../p/{number}", {"n": number})
+        assert outcome == "done"
+    folder = tmp_path / "evidence"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == evidence.FILES_MAX
+    assert f".._p_{evidence.FILES_MAX + 4}.json" in names
+    evidence.write(str(tmp_path), "large", {"text": "x" * (1 << 20)})
+    assert (folder / "large.json").stat().st_size <= evidence.FILE_MAX
+
+
+def test_evidence_of_a_process_holds_no_environment(tmp_path: Path) -> None:
+    found = evidence.of_process(os.getpid())
+    assert "VmRSS" in found["status"]
+    assert not set(found) & {"environ", "mem", "maps"}
+    assert evidence.of_process(1 << 30) == {}
+    outcome, said = evidence.write(str(tmp_path), "a", found)
+    assert outcome == "done"
+    assert json.loads((tmp_path / "evidence" / "a.json").read_text())["statm"]
+    assert "evidence in " in said

@@ -1,0 +1,219 @@
+"""Units, through `systemctl`, by what PID 1 says of them and never by a name alone.
+
+A unit's name can be forged: whoever owns a delegated subtree may make a folder of any name in it.
+So before PID 1 is asked for anything, it tells the unit's ControlGroup, and that must be the
+cgroup in which the kernel says, at this moment, that one of the processes is which we mean.
+
+    systemctl show -> is it loaded, is that its cgroup -> one more program -> what became of it
+
+Nothing here waits: `turn` goes on with what is under way.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from watchdog import procfs, words
+from watchdog.child import Child, Children
+
+SYSTEMCTL = "/usr/bin/systemctl"
+SHOW_S = 10.0
+# A service that ignores SIGTERM has TimeoutStopSec=, 90 s unless it says otherwise.
+DEED_S = 150.0
+AT_ONCE = 8
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,ControlGroup,InvocationID,MainPID,ExecMainPID,MemoryHigh"
+)
+# What has no life of its own: a login, a slice, everybody's scope.
+_NEVER = (".slice", "init.scope")
+_NEVER_STARTS = ("session-", "user@", "user-runtime-dir@")
+
+Ident = tuple[int, int]
+Done = Callable[[str, str], None]  # outcome, one sentence
+
+
+class Unit(NamedTuple):
+    """A system unit as our own census saw it: its name and (PID, start) of its members.
+
+    ``path`` is the cgroup in which they were; it serves where all of them have just been ended.
+    """
+
+    name: str
+    members: tuple[Ident, ...] = ()
+    path: str | None = None
+
+
+class _Job:
+    """One request: `plan` makes the second program of what `show` said, or says why there is none.
+
+    A plan answers (argv,), or (outcome, sentence).
+    """
+
+    def __init__(self, unit: Unit, child: Child, plan: "Plan", said: str, done: Done) -> None:
+        self.unit, self.child, self.plan, self.said, self.done = unit, child, plan, said, done
+        self.deed = False
+
+
+Plan = Callable[[dict[str, str]], tuple[Sequence[str]] | tuple[str, str]]
+
+
+class Units:
+    """Asks PID 1; `root` is a /proc tree."""
+
+    def __init__(self, children: Children, root: str = "/proc", systemctl: str = SYSTEMCTL) -> None:
+        self.children = children
+        self.root = root
+        self.systemctl = systemctl
+        self.jobs: list[_Job] = []
+
+    def restart(self, unit: Unit, done: Done) -> None:
+        """`try-restart`: a unit that is not running stays down."""
+        self._ask(unit, self._on_itself(unit, "try-restart"), "PID 1 restarted it", done)
+
+    def stop(self, unit: Unit, done: Done) -> None:
+        """`stop`: it stays down although Restart= would bring it back."""
+
+        def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
+            group = shown.get("ControlGroup", "")
+            if shown.get("Id") != unit.name or (group and group != unit.path):
+                return "protected", f"what PID 1 calls {words.safe(unit.name)} is elsewhere"
+            return ([self.systemctl, "stop", "--", unit.name],)
+
+        self._ask(unit, plan, "PID 1 stopped it", done)
+
+    def revive(self, unit: Unit, pid: int, done: Done) -> None:
+        """Start it again if it is down since the end of its main process `pid`."""
+
+        def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
+            if shown.get("ExecMainPID") != str(pid):
+                return "changed", "the victim was not its main process, or it has another one now"
+            if shown.get("ActiveState") not in ("inactive", "failed"):
+                return "changed", f"it is {words.safe(shown.get('ActiveState', '?'))}"
+            return ([self.systemctl, "start", "--no-block", "--", unit.name],)
+
+        self._ask(unit, plan, "it would have stayed down, and is started again", done)
+
+    def limit(
+        self, unit: Unit, high: int | None, seen: Callable[[str], bool] | None, done: Done
+    ) -> None:
+        """Set MemoryHigh (bytes, None: no limit) until the next boot.
+
+        `seen` gets the former value, as systemd writes it, before anything is changed; if it
+        answers False nothing is. None puts back what was: that harms nobody, so nobody is asked.
+        """
+
+        def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
+            if seen is not None:
+                flaw = self._flaw(unit, shown)
+                if flaw:
+                    return flaw
+                if not seen(shown.get("MemoryHigh", "infinity")):
+                    return "failed", "what it was before cannot be kept, so it is left alone"
+            value = "infinity" if high is None else str(high)
+            return ([self.systemctl, "set-property", "--runtime", "--", unit.name,
+                     f"MemoryHigh={value}"],)  # fmt: skip
+
+        said = (
+            "MemoryHigh is what it was" if seen is None else f"MemoryHigh={words.size(high or 0)}"
+        )
+        self._ask(unit, plan, said, done)
+
+    def turn(self) -> None:
+        """Go on with what has ended."""
+        for job in [job for job in self.jobs if job.child.done]:
+            self.jobs.remove(job)
+            failure = job.child.failure()
+            if failure is not None:
+                errors = bytes(job.child.errors).strip().split(b"\n", 1)[0]
+                said = words.name(errors[:200])
+                job.done("failed", f"systemctl {failure}{': ' if said else ''}{said}")
+            elif job.deed:
+                job.done("done", job.said)
+            else:
+                answer = job.plan(_shown(bytes(job.child.output)))
+                if len(answer) == 2:
+                    job.done(*answer)
+                else:
+                    self._start(job, answer[0])
+
+    # ---- small ones --------------------------------------------------------------------------
+
+    def _on_itself(self, unit: Unit, verb: str) -> Plan:
+        def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
+            return self._flaw(unit, shown) or ([self.systemctl, verb, "--", unit.name],)
+
+        return plan
+
+    def _ask(self, unit: Unit, plan: Plan, said: str, done: Done) -> None:
+        reason = never(unit.name)
+        if reason is None and not os.access(self.systemctl, os.X_OK):
+            reason = "there is no systemd here"
+        if reason is None and len(self.jobs) >= AT_ONCE:
+            reason = f"{AT_ONCE} units are under way already"
+        if reason is not None:
+            done("failed", reason)
+            return
+        argv = [self.systemctl, "show", "-p", PROPERTIES, "--", unit.name]
+        try:
+            child = self.children.start(argv, b"", SHOW_S)
+        except OSError as error:
+            done("failed", f"systemctl: {error.strerror}")
+            return
+        self.jobs.append(_Job(unit, child, plan, said, done))
+
+    def _start(self, job: _Job, argv: Sequence[str]) -> None:
+        try:
+            job.child = self.children.start(argv, b"", DEED_S)
+        except OSError as error:
+            job.done("failed", f"systemctl: {error.strerror}")
+            return
+        job.deed = True
+        self.jobs.append(job)
+
+    def _flaw(self, unit: Unit, shown: dict[str, str]) -> tuple[str, str] | None:
+        """Why what PID 1 calls by this name is not what we mean, as (outcome, sentence)."""
+        if shown.get("Id") != unit.name or shown.get("LoadState") != "loaded":
+            return "failed", f"PID 1 knows no unit {words.safe(unit.name)}"
+        group = shown.get("ControlGroup", "")
+        if not group or not shown.get("InvocationID"):
+            return "gone", "it is not running"
+        alive = False
+        for pid, start in unit.members:
+            stat = procfs.parse_stat(_read(f"{self.root}/{pid}/stat"))
+            if stat is None or stat.start_ticks != start:
+                continue
+            alive = True
+            path = procfs.parse_cgroup(_read(f"{self.root}/{pid}/cgroup")).systemd or ""
+            if path == group or path.startswith(group + "/"):
+                return None
+        if not alive:
+            return "gone", "none of the processes that were seen in it is left"
+        return "protected", (
+            f"PID 1 runs {words.safe(unit.name)} in {words.safe(group)}, and that is not where "
+            "the processes are: the name is forged"
+        )
+
+
+def never(name: str) -> str | None:
+    """Why a unit of this name is never restarted, stopped, throttled or ended as a whole."""
+    if name.endswith(_NEVER) or name.startswith(_NEVER_STARTS):
+        return f"{words.safe(name)} is a login or a slice, and holds what is not meant"
+    return None
+
+
+def _shown(raw: bytes) -> dict[str, str]:
+    pairs = (line.partition(b"=") for line in raw.split(b"\n") if b"=" in line)
+    return {words.name(key): words.name(value) for key, _, value in pairs}
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 16384)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

@@ -1,0 +1,125 @@
+"""The guard over a recording: the same conditions, the same choice, and nobody is signalled.
+
+It is guard/incident.py itself, with eyes that see the recording instead of /proc. What it reads
+fresh is the latest sweep of the recording; the dossier is the engine's at that moment.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from watchdog import targets
+from watchdog.engine import Engine
+from watchdog.facts import COMM, Host, Said, Sweep
+from watchdog.guard.incident import Incident
+from watchdog.guard.scene import Place, Scene
+from watchdog.history.world import private_bytes
+from watchdog.policy.guard_when import Pressure
+from watchdog.policy.rules import Rules
+from watchdog.sense.fast import Reading
+
+GLANCE_S = 5.0
+
+
+class _Eyes:
+    """guard.scene's view of a recorded machine."""
+
+    root = ""
+
+    def __init__(self, engine: Engine) -> None:
+        self.world = engine.world
+        self.latest = Host(0.0)
+
+    def host(self, _t: float, _up: float) -> tuple[Host, int | None]:
+        return self.latest, None
+
+    def sizes(self) -> dict[int, int]:
+        return {ident[0]: private_bytes(row) for ident, row in self.world.rows.items()}
+
+    def look(self, pid: int) -> Reading | None:
+        ident = self.world.by_pid.get(pid)
+        row = self.world.rows.get(ident) if ident else None
+        if ident is None or row is None:
+            return None
+        who, size = self.world.who.get(ident), private_bytes(row)
+        return Reading(pid, ident[1], row[COMM], who.uid if who else None, size, size,
+                       (who.ppid if who else None) or 0)  # fmt: skip
+
+    def start_of(self, pid: int) -> int | None:
+        ident = self.world.by_pid.get(pid)
+        return ident[1] if ident else None
+
+
+class ReplayGuard:
+    """`take` each fact after the engine has; what the guard would say, as facts for the engine."""
+
+    def __init__(self, engine: Engine, rules: Rules) -> None:
+        self.engine = engine
+        self.rules = rules
+        self.said: list[Said] = []
+        self.eyes = _Eyes(engine)
+        self.pressure = Pressure(rules.guard)
+        self.scene = Scene(self.eyes, self.pressure, self._tell)  # type: ignore[arg-type]
+        self.scene.shield = lambda pid: f"PID {pid} is never signalled" if pid <= 2 else None
+        self.incident: Incident | None = None
+        self.t = 0.0
+        self.up: float | None = None
+
+    def take(self, fact: Host | Sweep) -> Iterator[Said]:
+        """Judge a reading of the machine, and look at everybody after each sweep."""
+        self.t, self.up = fact.t, fact.up
+        now = fact.t if fact.up is None else fact.up
+        if self.rules.guard.mode != "off":
+            if isinstance(fact, Host):
+                self._host(fact, now)
+            elif self.eyes.latest.mem_available is not None:
+                self._sweep(now)
+        found, self.said = self.said, []
+        yield from found
+
+    def _host(self, host: Host, now: float) -> None:
+        self.eyes.latest = host
+        change = self.pressure.step(host, now)
+        if change is None:
+            return
+        body: dict[str, Any] = {"scope": "host", "by": change.by,
+                                "available_bytes": host.mem_available}  # fmt: skip
+        identity = self.incident.id if self.incident else f"host-{now:.3f}"
+        if change.kind == "ended" and self.incident is not None:
+            body["lowest_bytes"] = self.incident.lowest
+            body["lasted_s"] = round(now - self.incident.begun_up, 3)
+        self.incident = None
+        if change.kind == "begun":
+            self.incident = Incident(self.scene, now, host, change.because)
+        self._tell(f"pressure.{change.kind}", identity, change.because, body)
+
+    def _sweep(self, now: float) -> None:
+        host = self.eyes.latest
+        if host.mem_available is None or not host.mem_total:
+            return
+        if self.incident is not None:
+            self.scene.take_dossier(now, self.engine.dossier(), self._places())
+            self.incident.step(host, now, "observe")
+        if host.mem_available < self.pressure.near_bytes(host.mem_total):
+            self.scene.glance(now, host, GLANCE_S)
+        else:
+            self.scene.forget_looks()
+
+    def _places(self) -> dict[str, Place]:
+        """Which units may be ended as a whole; there are no folders in a recording."""
+        world = self.engine.world
+        members: dict[str, list[tuple[int, int]]] = {}
+        for ident, (entity, _) in self.engine.levels.own.items():
+            members.setdefault(entity, []).append(ident)
+        found: dict[str, Place] = {}
+        for entity, idents in members.items():
+            name = targets.leaf(world, entity, idents)
+            if name is not None:
+                found[entity] = ("", 0, targets.refusal(world, self.rules, name, idents))
+        return found
+
+    def _tell(
+        self, kind: str, identity: str, because: tuple[str, ...], body: dict[str, Any]
+    ) -> None:
+        if kind == "guard.action" and self.rules.guard.mode == "enforce":
+            body = {**body, "mode": "enforce"}
+        self.said.append(Said(self.t, self.up, kind, identity, because, body))

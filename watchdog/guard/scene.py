@@ -1,0 +1,230 @@
+"""What outlives a time of shortage: the watcher's word, earlier looks, what was spent and struck.
+
+What was spent is written to a file in memory before the action that it was spent for, so that a
+guard that is killed and started again goes on with the same budget.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from watchdog import words
+from watchdog.act.kill import kill, kill_unit, shielded
+from watchdog.facts import DossierRow, Host
+from watchdog.judge.blame import Account, Candidate
+from watchdog.policy.budget import Purse
+from watchdog.policy.guard_when import Pressure
+from watchdog.policy.ladder import Ladder
+from watchdog.sense.fast import TICKS, Eyes, Reading
+
+LOOKS_MAX = 64  # this many of the largest are read closely, and as many from the dossier
+STALE_S = 60.0
+SPENT_MAX = 64
+ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells better
+
+Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
+# Of a unit: its cgroup's folder, the folder's inode, and why it is never ended as a whole.
+Place = tuple[str, int, str | None]
+
+
+class Look(NamedTuple):
+    """An earlier look at everybody: private bytes by pid, and what was available."""
+
+    up: float
+    available: int
+    sizes: dict[int, int]
+
+
+class Spent:
+    """The budget: what was spent, kept in a file that a restart of the guard outlives.
+
+    The file should lie in memory (/run): then writing it waits for nobody. A new boot keeps what
+    was spent, by the wall clock.
+    """
+
+    def __init__(self, path: str | None, boot_id: str, up: float, t: float) -> None:
+        self.boot_id = boot_id
+        self.purse = Purse()
+        self._fd: int | None = None
+        if path is None:
+            return
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            raw = os.pread(self._fd, 8192, 0)
+        except OSError:
+            return  # it is kept in this process alone
+        boot, _, rest = raw.partition(b"\n")
+        moments = []
+        for line in rest.split(b"\n"):
+            fields = line.split()
+            try:
+                moments.append((float(fields[0]), float(fields[1])))
+            except (ValueError, IndexError):
+                continue
+        purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
+        self.purse = purse if boot.decode("ascii", "replace") == boot_id else purse.moved(up, t)
+
+    def left(self, rule: tuple[int, float], up: float) -> bool:
+        """May there be one more?"""
+        return self.purse.left(*rule, up) > 0
+
+    def spend(self, rule: tuple[int, float], up: float, t: float) -> None:
+        """One is going to be taken."""
+        self.purse = self.purse.spend(*rule, up, t)
+        self._write()
+
+    def restore(self, purse: Purse) -> None:
+        """The deed was not done."""
+        self.purse = purse
+        self._write()
+
+    def recall(self, times: Sequence[float], up: float, t: float) -> None:
+        """What the store remembers of earlier boots and lives (Unix seconds)."""
+        known = [at_t for _, at_t in self.purse.spent]
+        new = [one for one in times if all(abs(one - at_t) > 1.0 for at_t in known)]
+        moments = [*self.purse.spent, *((up - max(0.0, t - one), one) for one in new)]
+        self.purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
+
+    def _write(self) -> None:
+        if self._fd is None:
+            return
+        lines = [self.boot_id, *(f"{at:.3f} {at_t:.3f}" for at, at_t in self.purse.spent)]
+        raw = "\n".join(lines).encode() + b"\n"
+        try:
+            os.pwrite(self._fd, raw, 0)
+            os.ftruncate(self._fd, len(raw))
+        except OSError:
+            return  # a full /run: this process remembers it
+
+
+class Scene:
+    """What outlives an incident: the dossier, the earlier looks, the budget, who is ours.
+
+    `ask` sends the watcher a wish, for when all is over: a program to be started.
+    """
+
+    def __init__(
+        self, eyes: Eyes, pressure: Pressure, told: Told, spent: Spent | None = None
+    ) -> None:
+        self.eyes = eyes
+        self.pressure = pressure
+        self.told = told
+        self.kill: Callable[..., tuple[str, str]] = kill
+        self.kill_unit: Callable[..., tuple[str, str]] = kill_unit
+        self.ask: Callable[[tuple[Any, ...]], bool] = lambda _: False
+        self.dossier: dict[tuple[int, int], DossierRow] = {}
+        self.machine: Mapping[str, Any] = {}  # see sense/places.py
+        self.by_pid: dict[int, DossierRow] = {}
+        self.dossier_up: float | None = None
+        self.ours: Collection[int] = ()
+        self.units: Mapping[str, Place] = {}
+        self.spent = spent or Spent(None, "", 0.0, 0.0)
+        self.ladder = Ladder()
+        self.earlier: Look | None = None
+        self.recent: Look | None = None
+        self.first: Look | None = None  # since memory is near the mark
+        self.first_swap = 0
+        self.shield: Callable[[int], str | None] = lambda pid: shielded(pid, eyes.root, self.ours)
+        self.before_signal: Callable[[], None] = lambda: None
+        self.enforcing: Callable[[], bool] = lambda: True
+
+    def take_dossier(
+        self, up: float, rows: Sequence[DossierRow], units: Mapping[str, Place] | None = None
+    ) -> None:
+        """The watcher's latest word on everybody who matters."""
+        self.dossier = {(row[0], row[1]): row for row in rows}
+        self.by_pid = {row[0]: row for row in rows}
+        self.units = units or {}
+        self.dossier_up = up
+
+    def with_arc(self, host: Host) -> Host:
+        """What the ARC of ZFS gives back under pressure is available, and not in MemAvailable."""
+        size, least = self.machine.get("arc", (0, 0))
+        if size <= least or host.mem_available is None:
+            return host
+        return host._replace(mem_available=host.mem_available + size - least)
+
+    def unowned(self) -> list[str]:
+        """Where memory lies that no process owns, as far as it is known."""
+        return [
+            f"tmpfs {mount} holds {words.size(used)}: its files go with nobody's end"
+            for mount, used, _ in self.machine.get("tmpfs", ())
+        ]
+
+    def glance(self, up: float, host: Host, every_s: float) -> None:
+        """Near the mark: remember how large everybody is, for the growth since."""
+        if self.recent is None or up - self.recent.up >= every_s:
+            self.earlier = self.recent
+            self.recent = Look(up, host.mem_available or 0, self.eyes.sizes())
+            if self.first is None:
+                self.first, self.first_swap = self.recent, host.swap_free or 0
+
+    def forget_looks(self) -> None:
+        """Memory is plentiful: what was seen is of no use any more."""
+        self.earlier = self.recent = self.first = None
+
+    def account(self, now: Look, host: Host) -> Account | None:
+        """Who took what the machine lost since it came near the mark; None: just now.
+
+        None too where it has swapped since: what a process has in swap is not in its resident size.
+        """
+        first = self.first
+        if first is None or now.up - first.up < ACCOUNT_LEAST_S:
+            return None
+        if (host.swap_free or 0) < self.first_swap:
+            return None
+        owned = sum(max(0, size - first.sizes.get(pid, 0)) for pid, size in now.sizes.items())
+        return Account(first.available - now.available, now.up - first.up, owned)
+
+    def reference(self, up: float) -> Look | None:
+        """The look to measure growth against."""
+        looks = [look for look in (self.earlier, self.recent) if look]
+        return next((look for look in looks if up - look.up <= 15.0), None)
+
+    def candidates(self, now: Look, before: Look | None) -> list[Candidate]:
+        """The largest, and whom the dossier blames, each read afresh."""
+        largest = sorted(now.sizes, key=lambda pid: now.sizes[pid], reverse=True)[:LOOKS_MAX]
+        blamed = sorted(
+            (row for row in self.dossier.values() if row[5] or row[6]),
+            key=lambda row: (row[6], row[5]), reverse=True,
+        )[:LOOKS_MAX]  # fmt: skip
+        found = []
+        for pid in dict.fromkeys([*largest, *(row[0] for row in blamed)]):
+            seen = self.eyes.look(pid)
+            if seen is None:
+                continue
+            row = self.dossier.get((pid, seen.start))
+            # A number that was somebody else's at the earlier look is a newcomer.
+            newer = before is not None and seen.start / TICKS > before.up
+            past = 0 if before is None or newer else before.sizes.get(pid, 0)
+            one = Candidate(
+                pid, seen.start, seen.comm, seen.uid, None, seen.private, seen.frees,
+                grew=now.sizes.get(pid, 0) - past if before is not None else 0,
+                protected=self.shield(pid), seen=seen.private,
+            ).with_dossier(row)  # fmt: skip
+            parent = None if row else self._kin(seen)
+            found.append(one if parent is None else self._joined(one, parent))
+        return found
+
+    def _kin(self, seen: Reading) -> DossierRow | None:
+        """The row of a newcomer's parent, where both run the same program: a fork of it."""
+        row = self.by_pid.get(seen.ppid)
+        if row is None or row[2] != seen.comm or self.eyes.start_of(seen.ppid) != row[1]:
+            return None
+        return row
+
+    def _joined(self, one: Candidate, parent: DossierRow) -> Candidate:
+        """A fork belongs to its parent's entity, and what it began with is its parent's."""
+        whole = self.eyes.look(parent[0])
+        own = one.use if whole is None else max(0, one.use - whole.private)
+        return one._replace(
+            unit=parent[3], use=own, grew=min(one.grew, own), protected=one.protected or parent[7],
+            entity=parent[9], entity_proven=parent[10], entity_leak=parent[11], real=parent[12],
+        )  # fmt: skip
+
+    def dossier_age(self, up: float) -> str:
+        """A sentence where the watcher's word is missing or old, else ""."""
+        if self.dossier_up is None:
+            return "the watcher has not been heard yet: judged by what is seen now"
+        age = up - self.dossier_up
+        return f"the watcher's last word is {words.duration(age)} old" if age > STALE_S else ""
