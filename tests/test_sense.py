@@ -290,6 +290,17 @@ def test_a_cgroup_of_v2(tree):
     assert found.stall_us == 7
 
 
+def test_a_file_of_the_hierarchy_that_systemd_binds_over_itself_is_not_taken_for_it(tree):
+    """From 254 on, where a unit's control groups are protected, as mountinfo tells it there."""
+    of_ours = "/oomwatchdog.slice/oom-watchdog.service/memory.pressure"
+    mounts(tree, "157 155 0:27 / /cg ro shared:104 - cgroup2 cgroup2 rw",
+           f"154 157 0:27 {of_ours} /cg{of_ours} rw - cgroup2 cgroup2 rw")  # fmt: skip
+    tree.write("cg/cgroup.controllers", "memory\n")
+    tree.write(f"cg{of_ours}", "some avg10=0 total=9\nfull avg10=0 total=7\n")
+    groups = Cgroups(str(tree.root), str(tree.root))
+    assert (groups.base, groups.v2) == (f"{tree.root}/cg", True)
+
+
 def test_a_v2_kernel_before_5_18_tells_the_parts_of_kernel_memory(tree):
     mounts(tree, "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw")
     tree.write("cg/cgroup.controllers", "memory\n")

@@ -42,9 +42,10 @@ class Cgroups:
             point = sys_root + fields[4].decode("utf-8", "surrogateescape")
             if kind[0] == b"cgroup" and b"memory" in kind[2].split(b","):
                 self.base = point
-            elif kind[0] == b"cgroup2":
+            elif kind[0] == b"cgroup2" and unified is None and self._has_memory(point):
+                # The first that is a hierarchy: a protected unit has single files of it bound over.
                 unified = point
-        if self.base is None and unified is not None and self._has_memory(unified):
+        if self.base is None and unified is not None:
             self.base, self.v2 = unified, True
 
     def read(self, t: float, up: float, paths: Iterable[str]) -> list[Group]:
