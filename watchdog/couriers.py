@@ -126,7 +126,7 @@ class Post:
         if self.runtime and up - self.began < SENDER_S:
             return None
         within = words.duration(SENDER_S)
-        return f"no answer within {within} (systemctl status oom-watchdog-notify.path)"
+        return f"no answer within {within} (systemctl status oom-watchdog-notify.service)"
 
     # ---- files -------------------------------------------------------------------------------
 
