@@ -82,8 +82,8 @@ def kernel_log() -> Row:
     except OSError as error:
         return Row("kernel log", FAIL, f"/dev/kmsg: {reason(error)}",
                    "OOM kills are only read from the journal, and later",
-                   "DeviceAllow=/dev/kmsg r, no PrivateDevices=, no ProtectKernelLogs=, "
-                   "CAP_SYSLOG")  # fmt: skip
+                   "in the unit DeviceAllow=/dev/kmsg r and the file itself, CAP_SYSLOG, no "
+                   "ProtectKernelLogs=")  # fmt: skip
     try:
         os.read(fd, 8192)
     except BlockingIOError:
@@ -237,13 +237,15 @@ def memory_lock(guard: int | None) -> Row:
                 if line.split()[1] != "0":
                     return Row(what, OK, f"the memory of the guard (pid {guard}) is locked")
                 return Row(what, FAIL, f"the guard (pid {guard}) has nothing locked", means,
-                           "CAP_IPC_LOCK in the unit, LimitMEMLOCK=64M")  # fmt: skip
+                           "LimitMEMLOCK=infinity in the unit, or CAP_IPC_LOCK")  # fmt: skip
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(1 | 4) == 0:  # MCL_CURRENT | MCL_ONFAULT: what is there, when it is touched
         libc.munlockall()
         return Row(what, OK, "mlockall is granted")
     why = os.strerror(ctypes.get_errno()).lower()
-    return Row(what, WEAK, f"mlockall: {why}", means, "CAP_IPC_LOCK, LimitMEMLOCK=64M")
+    return Row(
+        what, WEAK, f"mlockall: {why}", means, "LimitMEMLOCK=infinity in the unit, or CAP_IPC_LOCK"
+    )
 
 
 def spared(guard: int | None) -> Row:
