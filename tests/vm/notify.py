@@ -33,6 +33,7 @@ interval = "1s"
 [policies.hog]
 match = {{ unit = "shop-*.service" }}
 when = {{ resident_above = "50MiB" }}
+per = "process"
 do = ["log", "notify:mail", "notify:hook"]
 [notify.mail]
 url = "mailto://127.0.0.1:{SMTP}?from=watchdog@example.org&to=ops@example.org"
