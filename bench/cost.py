@@ -22,9 +22,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.footprint import CONFIG, children
+from bench.footprint import CONFIG, children, kilobytes
 
 SHARE_OF_PIDSTAT = 0.3
+# As our own reader of /proc hands them out: one object for each name.
+PROGRAMS = [f"program{i}" for i in range(200)]
+UNITS = [f"unit{i}.service" for i in range(100)]
+EXES = [f"/usr/bin/{name}" for name in PROGRAMS]
+CGROUPS = [f"/system.slice/{unit}" for unit in UNITS]
 MIB = 1 << 20
 ALL_MIB, FIRST_MIB, FURTHER_MIB = 32.0, 3.0, 1.5
 DAY_S = 86400
@@ -79,6 +84,7 @@ def beside_pidstat(processes: int, seconds: int) -> bool:
             other.returncode = 0
             split = {pid: cpu_ns([pid]) for pid in pids}
             used = (sum(split.values()) - start) / 1e9
+            held = {pid: kilobytes(pid, "status", "VmRSS") / MIB for pid in pids}
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.wait(20)
@@ -90,6 +96,7 @@ def beside_pidstat(processes: int, seconds: int) -> bool:
           f"(mark {SHARE_OF_PIDSTAT}), {100 * used / seconds:.2f} % of a core")  # fmt: skip
     print(f"  the first 20 s of both: {start / 1e9:.2f} s more")
     print("  guard, watcher so far:  " + ", ".join(f"{ns / 1e9:.2f} s" for ns in split.values()))
+    print("  resident:               " + ", ".join(f"{mib:.1f} MiB" for mib in held.values()))
     return share <= SHARE_OF_PIDSTAT
 
 
@@ -104,31 +111,31 @@ def hold(count: int, moving: int) -> float:
     from watchdog.policy.rules import default_rules
 
     engine = Engine(default_rules(), "bench")
-    at = 0
+    # Who is as before has the same row, the same objects, as our own reader of /proc does it.
+    still = [row(i, 0) for i in range(moving, count)]
     for step in range(DAY_S // 30 if count else 1):
         at = step * 30
         t, up = 1.7e9 + at, 90_000.0 + at
         engine.feed(Host(t, up, "boot", 1.0, 64 << 30, 50 << 30, 0, 0, 0, 0, 0))
         if not step:
-            for i in range(count):
+            for i, (pid, start, *_) in enumerate(still, moving):
                 engine.feed(Who(
-                    t, up, 10_000 + i, 8_000_000 + i, 1, 1000, "/usr/bin/" + f"program{i % 200}",
-                    f"/system.slice/unit{i % 100}.service", None, None, 0,
+                    t, up, pid, start, 1, 1000, EXES[i % 200], CGROUPS[i % 100],
+                    None, None, 0,
                     f"/usr/bin/program{i % 200} --id {i} --config /etc/program.conf", False,
                 ))  # fmt: skip
         if step % 20 and count > 1000 and moving < count:
             rows = tuple(row(i, step) for i in range(moving))  # the rest is seen in censuses
             engine.feed(Sweep(t, up, rows, False))
         else:
-            engine.feed(Sweep(t, up, tuple(row(i, step if i < moving else 0)
-                                           for i in range(count)), True))  # fmt: skip
+            engine.feed(Sweep(t, up, (*(row(i, step) for i in range(moving)), *still), True))
     return resident_mib()
 
 
 def row(i: int, step: int) -> tuple[int, int, str, int, int, None, str, None]:
     moved = (i * 7919 + step * 104_729) % 997 * 16_384 if step else 0
-    return (10_000 + i, 8_000_000 + i, f"program{i % 200}", 50 * MIB + i * 4096 + moved, 3 * MIB,
-            None, f"unit{i % 100}.service", None)  # fmt: skip
+    return (10_000 + i, 8_000_000 + i, PROGRAMS[i % 200], 50 * MIB + i * 4096 + moved, 3 * MIB,
+            None, UNITS[i % 100], None)  # fmt: skip
 
 
 def memory() -> bool:

@@ -81,6 +81,7 @@ class World:
         self.by_pid: dict[int, Ident] = {}
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
+        self._told: dict[int, Ident] = {}  # who was described and not yet seen: the same object
         self.moving: set[Ident] = set()  # whose trends have all rings; at most MOVING_MAX
         # Of a single level that closed a bucket only who rose by so much is told.
         self.least_kib = 0
@@ -98,6 +99,8 @@ class World:
             self.inherited.another(ident)
             if trend.stage == "none":
                 trend.restart(who.t, _now(who))
+        if trend is None:
+            self._told[who.pid] = ident
         self.who[ident] = who
 
     def take_group(self, group: Group) -> list[int]:
@@ -152,7 +155,9 @@ class World:
             kib = (kib + swap if swap else kib) >> 10
             ident = by_pid.get(pid)
             if ident is None or ident[1] != start:
-                ident = (pid, start)
+                ident = self._told.pop(pid, None) or (pid, start)
+                if ident[1] != start:
+                    ident = (pid, start)
             trend = trends.get(ident)
             if trend is None:
                 trend = self._first_sight(ident, row, t, now, kib)
@@ -160,7 +165,9 @@ class World:
                 self._fallen(ident, row, kib, t, now)
             rows[ident] = row
             if trend.low <= kib <= trend.high and now < trend.wake:
-                trend.last_t, trend.last_up, trend.kib = t, now, kib
+                trend.last_t, trend.last_up = t, now
+                if kib != trend.kib:  # else it keeps the number that it has: 32 bytes
+                    trend.kib = kib
                 continue
             kib = kib if kib < MISSING else MISSING - 1
             before, still = trend.last_up, trend.fine
@@ -173,6 +180,7 @@ class World:
         gone: list[Ident] = []
         if sweep.census:
             gone = [ident for ident, trend in trends.items() if trend.last_up != now]
+            self._told.clear()
         return closed, gone
 
     def resume(self, ident: Ident, trend: Trend) -> None:
@@ -354,17 +362,17 @@ class World:
 
     def limit_left(self, cgroup: str | None) -> Headroom | None:
         """What the tightest limit above a cgroup leaves; None where none limits it."""
-        best: Headroom | None = None
+        best: tuple[int, Group] | None = None
         for group in self.chain(cgroup):
-            if group.limit is None:
-                continue
-            left = max(0, group.limit - used_bytes(group))
-            if best is None or left < best.bytes:
-                place = procfs.place(group.cgroup)
-                best = Headroom(
-                    left, f"below the limit of {group.unit or place.unit or group.cgroup}"
-                )
-        return best
+            if group.limit is not None:
+                left = max(0, group.limit - used_bytes(group))
+                if best is None or left < best[0]:
+                    best = left, group
+        if best is None:
+            return None
+        group = best[1]
+        of = group.unit or procfs.place(group.cgroup).unit or group.cgroup
+        return Headroom(best[0], f"below the limit of {of}")
 
     def host_left(self) -> int | None:
         """What the machine can still hand out: available memory and free swap."""

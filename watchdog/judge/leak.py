@@ -12,6 +12,7 @@ Sources: H. B. Mann 1945 and M. G. Kendall 1955 (tau, variance); P. K. Sen 1968 
 
 import itertools
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -279,15 +280,12 @@ def _drawdown(values: Sequence[int]) -> int:
 
 def _pairs(ages: Sequence[int], values: Sequence[int]) -> tuple[float, list[float]]:
     """(Kendall's tau, all pairwise slopes in order) in KiB a bucket; O(n^2), n <= 96."""
-    slopes = []
-    score = 0
+    slopes: list[float] = []
     for i, (age, value) in enumerate(zip(ages, values, strict=True)):
-        for j in range(i):
-            rise = value - values[j]
-            score += (rise > 0) - (rise < 0)
-            slopes.append(rise / (ages[j] - age))
+        slopes += [(value - v) / (a - age) for a, v in zip(ages[:i], values[:i], strict=True)]
     slopes.sort()
-    return score / max(1, len(slopes)), slopes
+    rises, falls = len(slopes) - bisect_right(slopes, 0.0), bisect_left(slopes, 0.0)
+    return (rises - falls) / max(1, len(slopes)), slopes
 
 
 def _sen_spread(n: int) -> float:

@@ -50,7 +50,7 @@ def who(
         inner=place.inner,
         container=place.container,
         oom_score_adj=_number(f"{root}/{pid}/oom_score_adj"),
-        cmdline=masked(" ".join(cmdline)) if cmdline else None,
+        cmdline=sys.intern(masked(" ".join(cmdline))) if cmdline else None,
         trusted=_trusted(file, exe, uid),
         build=f"{file.st_dev}-{file.st_ino}-{file.st_mtime_ns}" if file else None,
     )  # fmt: skip
