@@ -354,6 +354,15 @@ def test_a_plateau_at_the_cap_is_explained_by_it():
     assert looking.plateau(None, trend) == ()
 
 
+def test_of_many_suspects_a_few_are_looked_at_and_whoever_is_confirmed():
+    looking, trend = Looking(World()), suspected()
+    asked = [looking.step((pid, 1), trend, 1.0 + pid, calm=True) for pid in range(20)]
+    assert sum(map(len, asked)) == 8
+    assert len(looking.step((19, 1), suspected(stage="confirmed"), 30.0, calm=True)) == 1
+    assert looking.step((18, 1), trend, 200.0, calm=True) == []
+    assert len(looking.step((18, 1), trend, 300.0, calm=True)) == 1
+
+
 def test_suspects_are_bounded():
     looking, trend = Looking(World()), suspected()
     for pid in range(2000):
