@@ -14,6 +14,7 @@ from watchdog.history import lives
 from watchdog.history.lives import Programs
 from watchdog.judge import hidden
 from watchdog.policy.rules import default_rules
+from watchdog.tell import terminal
 
 MIB = 1 << 20
 T0, UP0 = 1_700_000_000.0, 7200.0 * 3
@@ -233,6 +234,10 @@ def test_a_pool_recycled_by_max_requests_is_an_advisory_once():
     assert body["rate_bytes_per_s"] * HOUR / MIB == pytest.approx(120, rel=0.1)
     assert body["per_life_bytes"] / MIB == pytest.approx(120 * body["life_s"] / HOUR * 0.8, rel=0.1)
     assert out[0].because[0].startswith("each of its last ")
+    said = terminal.message(out[0].flat())
+    assert said.startswith("slow growth: worker (shop.service, uid 33) gains ") or (
+        "worker (shop.service) gains " in said and " in each life of " in said
+    )
 
 
 def test_a_pool_that_does_not_leak_is_no_word():

@@ -202,16 +202,18 @@ class Engine:
         self.series.group(group)
         if group.unit is None:
             return out
-        self._resume_unit(group.unit)
+        closed = self._resume_unit(group.unit, closed)
         if closed:
             self.units_due[group.unit] = (group, closed)
         return out
 
-    def _resume_unit(self, unit: str) -> None:
+    def _resume_unit(self, unit: str, closed: list[int]) -> list[int]:
         record = self.waiting_units.pop(unit, None)
-        if record:
-            fresh = self.world.unit_trends[unit]
-            self.world.unit_trends[unit] = self._resume(record, fresh)
+        if record is None:
+            return closed
+        trend, closed = self._resume(record, self.world.unit_trends[unit])
+        self.world.unit_trends[unit] = trend
+        return closed
 
     def _units(self) -> list[Out]:
         """Judge the units that closed a bucket; after their processes, which are named first.
@@ -258,7 +260,8 @@ class Engine:
         out = self._told(self.kills.tick(sweep.t, sweep.up))
         closed, gone = world.take_sweep(sweep)
         if self.waiting:
-            self._resume_all(sweep, now)
+            closed, ended = self._resume_all(sweep, now, closed)
+            out += ended
         rates = self._rates()
         for ident, trend, levels in sorted(self._worth_a_look(closed, sweep.t), key=_by_ident):
             before = trend.rate
@@ -296,10 +299,9 @@ class Engine:
                 out += self._leak(change, trend, key, entity, None, sweep.t)
         if sweep.census:
             for group, levels in world.add_up(sweep.t, sweep.up):
-                self._resume_unit(group.unit or "")
                 self.series.group(group)
-                if levels and group.unit:
-                    self.units_due[group.unit] = (group, levels)
+                if group.unit and (found := self._resume_unit(group.unit, levels)):
+                    self.units_due[group.unit] = (group, found)
         self.series.machine(sweep.t, now)
         out += self._units()
         self.levels.step(world, sweep, gone, self.suspects, self.healthy)
@@ -485,22 +487,33 @@ class Engine:
         if isinstance(kept, dict):
             self.exhaustion.take(kept)
 
-    def _resume_all(self, sweep: Sweep, now: float) -> None:
-        """Hand the kept trends to who is still there; after a census the rest are gone."""
+    def _resume_all(
+        self, sweep: Sweep, now: float, closed: list[Closed]
+    ) -> tuple[list[Closed], list[Out]]:
+        """Hand the kept trends to who is still there; after a census the rest are gone.
+
+        (Who closed buckets now, with those that a kept trend left open; whose suspicion has ended.)
+        """
+        out: list[Out] = []
+        resumed: dict[Ident, Closed] = {}
         for row in sweep.rows:
             ident = (row[0], row[1])
             record = self.waiting.pop(ident, None)
             if record:
-                trend = self._resume(record, self.world.trends[ident])
+                trend, levels = self._resume(record, self.world.trends[ident])
                 self.world.resume(ident, trend)
+                resumed[ident] = (ident, trend, levels)
                 if trend.stage != "none":
                     self.suspects.add(ident)
         if sweep.census:
-            self._remember_dead(sweep.t, now)
+            out = self._remember_dead(sweep.t, now)
             self.waiting.clear()
+        fresh = [one for one in closed if one[0] not in resumed]
+        return fresh + [one for one in resumed.values() if one[2]], out
 
-    def _remember_dead(self, t: float, now: float) -> None:
+    def _remember_dead(self, t: float, now: float) -> list[Out]:
         """Who went while nobody looked: lines about their end may be read just now."""
+        out: list[Out] = []
         dead = sorted(self.waiting.items(), key=lambda item: -item[1].size_bytes)
         for ident, record in dead[:GONE_MAX]:
             trend = entities.load(record)
@@ -508,14 +521,21 @@ class Engine:
                 comm, unit = entities.names(record)
                 entity, seen = Entity(*ident, comm, unit=unit), (trend.last_t, trend.last_up)
                 self.world.remember(Gone(entity, record.size_bytes, None, trend, t, now, *seen))
+                if trend.stage != "none":
+                    key = f"{ident[0]}-{ident[1]}"
+                    trend = copy.copy(trend)
+                    change = stage.clear(trend, "the process is gone")
+                    out += self._leak(change, trend, key, entity, None, t)
+        return out
 
-    def _resume(self, record: EntityRecord, fresh: Trend) -> Trend:
+    def _resume(self, record: EntityRecord, fresh: Trend) -> tuple[Trend, list[int]]:
+        """The kept trend with what was just seen, and the levels that closed a bucket by it."""
         kept = entities.load(record)
         if kept is None:
-            return fresh
-        kept.add(fresh.last_t, fresh.last_up, fresh.kib)
+            return fresh, []
+        closed = kept.add(fresh.last_t, fresh.last_up, fresh.kib)
         self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
-        return kept
+        return kept, closed
 
     def _forget(self, t: float, up: float | None, now: float) -> list[Out]:
         out: list[Out] = []

@@ -177,6 +177,10 @@ def _leak(event: Mapping[str, Any], entity: str) -> str:
     rate, resident = _number(event, "rate_bytes_per_s"), _number(event, "resident_bytes")
     ends, sure = _number(event, "exhausts_in_s"), _number(event, "confidence")
     text = entity or "somebody"
+    gain, life = _number(event, "per_life_bytes"), _number(event, "life_s")
+    if gain is not None and life is not None:
+        each = f"{words.size(gain)} in each life of {words.duration(max(1, life))}"
+        return f"{text} gains {each}" + (f" ({words.rate(rate)})" if rate is not None else "")
     text += f" grows {words.rate(rate)}" if rate is not None else " grows"
     if resident is not None:
         text += f", {words.size(resident)} now"
