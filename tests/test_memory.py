@@ -68,8 +68,7 @@ def test_what_no_process_owns_is_what_the_account_gives_the_kernel(kernel: str) 
     found = memory.unowned(info, whole.zspages or 0)
     assert account is not None
     assert found is not None
-    tables = info.get("PageTables", 0) + info.get("SecPageTables", 0)
-    kernel_own = account.kernel + account.unaccounted - tables
+    kernel_own = account.kernel + account.unaccounted
     # per-CPU lists of free pages are free there, and not told by meminfo
     assert abs(found - (whole.free_pcp or 0) - kernel_own) <= 1 << 20
 

@@ -126,9 +126,19 @@ def test_the_kernels_own_memory_has_a_verdict_and_says_what_grows(of_slab):
     assert [one.kind for one in out] == ["leak.suspected", "leak.confirmed"]
     assert out[1].body["scope"] == "host" and out[1].body["part"] == "kernel"
     assert ("slabtop" in " ".join(out[1].because)) is of_slab
-    assert "no process owns it" in " ".join(out[1].because)
+    assert "no process and no unit owns it" in " ".join(out[1].because)
     (leak,) = view.leaks(engine.world, engine.series)
     assert leak["part"] == "kernel" and terminal.leaker(leak) == "memory of the kernel"
+
+
+def test_kernel_memory_that_a_unit_is_charged_is_not_the_machines():
+    def machine(at):
+        kernel = 100 + at / 4
+        held = [group(anon=50, shmem=0, kernel=kernel - 60, limit=350)]
+        return {"kernel": int(kernel * MIB), "slab": 10 * MIB}, held, [row(7, 50)]
+
+    out = told(facts(900, machine))
+    assert {(one.body["scope"], one.body["part"]) for one in out} == {("unit", "kernel")}
 
 
 def test_a_unit_that_is_gone_takes_its_series_with_it():

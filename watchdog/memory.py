@@ -79,17 +79,17 @@ class Group(NamedTuple):
 # hold all anonymous and file pages once, tmpfs and the swap cache with them.
 _OWNED = (
     "MemFree", "Active(anon)", "Inactive(anon)", "Active(file)", "Inactive(file)", "Unevictable",
-    "PageTables", "SecPageTables", "Hugetlb", "HardwareCorrupted", "Balloon", "GPUActive",
-    "GPUReclaim",
+    "Hugetlb", "HardwareCorrupted", "Balloon", "GPUActive", "GPUReclaim",
 )  # fmt: skip
 
 
 def unowned(meminfo: Mapping[str, int], compressed: int = 0, arc: int = 0) -> int | None:
     """What no process and no cache holds: the kernel's own memory, and what no counter names.
 
-    In bytes: unreclaimable slab, stacks, per-CPU and vmalloc memory, drivers. `compressed` is what
-    zram and zswap hold (vmstat's nr_zspages), `arc` the cache of ZFS. None where meminfo does not
-    tell the lists (before 2.6.28) or is made by others.
+    In bytes: unreclaimable slab, page tables, stacks, per-CPU and vmalloc memory, drivers; what
+    cgroups are charged of it is in it. `compressed` is what zram and zswap hold (vmstat's
+    nr_zspages), `arc` the cache of ZFS. None where meminfo does not tell the lists (before 2.6.28)
+    or is made by others.
     """
     total = meminfo.get("MemTotal")
     if total is None or any(key not in meminfo for key in _OWNED[:6]):

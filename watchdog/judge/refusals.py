@@ -4,14 +4,15 @@ calm --a refusal, and two seconds for those that follow--> begun --none for a mi
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog import words
 from watchdog.facts import Entity, Host, KernelLine
 from watchdog.history.world import World
 from watchdog.judge.telling import Telling
-from watchdog.oom_report import failure
-from watchdog.oom_report.failure import Failure
+
+if TYPE_CHECKING:
+    from watchdog.oom_report.failure import Failure
 
 COLLECT_S = 2.0
 OVER_S = 60.0
@@ -26,14 +27,14 @@ class _Failed:
 
     __slots__ = ("count", "event", "first", "first_up", "last_up", "pid", "said", "t", "up")
 
-    def __init__(self, first: Failure, t: float, up: float | None) -> None:
+    def __init__(self, first: "Failure", t: float, up: float | None) -> None:
         self.first, self.t, self.up = first, t, up
         self.first_up = self.last_up = t if up is None else up
         self.count = self.said = 0
         self.pid: int | None = None
         self.event: str | None = None
 
-    def take(self, found: Failure, now: float) -> None:
+    def take(self, found: "Failure", now: float) -> None:
         same = found.what == "slab" and self.count and now - self.last_up < SAME_S
         self.count += 0 if same else found.stands_for
         self.last_up = max(self.last_up, now)
@@ -55,7 +56,12 @@ class Refusals:
     def line(self, line: KernelLine) -> list[Telling]:
         """A record of the kernel log."""
         told = self.tick(line.t, line.up) if self.now is not None else []
-        if self.now is not None and self.now.pid is None and " PID: " in line.line:
+        named = self.now is not None and self.now.pid is None and " PID: " in line.line
+        if not named and "lloc" not in line.line:
+            return told
+        from watchdog.oom_report import failure  # most machines never need it
+
+        if self.now is not None and self.now.pid is None:
             self.now.pid = failure.task(line.line)
         if line.boot_id is not None or not failure.interesting(line.line):
             return told
@@ -140,6 +146,8 @@ class Refusals:
         try:
             first, t, up, last_up, count, said, pid, event = kept["refusing"]
             what, comm, order, mode, size, stands_for = first
+            from watchdog.oom_report.failure import Failure
+
             found = Failure(
                 str(what), None if comm is None else str(comm),
                 None if order is None else min(63, max(0, int(order))),
@@ -155,7 +163,7 @@ class Refusals:
         self.now, self.last_up = one, one.last_up
 
 
-def _refused(found: Failure, count: int, host: Host | None) -> tuple[str, ...]:
+def _refused(found: "Failure", count: int, host: Host | None) -> tuple[str, ...]:
     who = f" to {words.safe(found.comm)}" if found.comm else ""
     if found.what == "vmalloc":
         size = f" of {words.size(found.size_bytes)}" if found.size_bytes is not None else ""
@@ -172,7 +180,7 @@ def _refused(found: Failure, count: int, host: Host | None) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _why(found: Failure, host: Host | None) -> str:
+def _why(found: "Failure", host: Host | None) -> str:
     if "GFP_ATOMIC" in (found.mode or ""):
         return (
             "it could not wait for memory to be reclaimed (GFP_ATOMIC), as network drivers cannot"

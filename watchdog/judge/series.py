@@ -1,7 +1,7 @@
 """Pure: the series of memory that no process owns.
 
 Of a unit its shared memory (tmpfs files with it) and its kernel memory, apart from what it holds in
-all; of the machine the shared memory that no unit holds, and the kernel's own. Each is a trend, and
+all; of the machine the shared memory and the kernel's own that no unit holds. Each is a trend, and
 the same judge looks at it. A unit speaks once: where the growth of all that it holds is told, the
 part that grows is named in it, and its shared memory is judged alone only where that is not told.
 """
@@ -30,7 +30,7 @@ _SAID = {
     "objects",
     ("host", "shmem"): "no unit that runs holds it: files in a tmpfs or shared memory that stayed; "
     "df -t tmpfs and ipcs -m show them",
-    ("host", "kernel"): "no process owns it",
+    ("host", "kernel"): "no process and no unit owns it",
 }
 
 
@@ -78,12 +78,15 @@ class Series:
         host = self.world.host
         if host is None:
             return
+        units = [group for group in self.world.groups.values() if group.unit]
         if host.shmem is not None:
-            held = sum(one.shmem or 0 for one in self.world.groups.values() if one.unit)
+            held = sum(one.shmem or 0 for one in units)
             self._add(Name(HOST, "shmem"), t, now, max(0, host.shmem - held) >> 10)
-        for part, size in (("kernel", host.kernel), ("slab", host.slab)):
-            if size is not None:
-                self._add(Name(HOST, part), t, now, size >> 10)
+        if host.kernel is not None:
+            held = sum(one.kernel or 0 for one in units)
+            self._add(Name(HOST, "kernel"), t, now, max(0, host.kernel - held) >> 10)
+        if host.slab is not None:
+            self._add(Name(HOST, "slab"), t, now, host.slab >> 10)
 
     def _add(self, name: Name, t: float, now: float, kib: int) -> None:
         trend = self.trends.get(name)
