@@ -326,7 +326,16 @@ def test_a_restart_anywhere_tells_the_same(cut):
     assert [(one.id, one.cause) for one in out] == whole
 
 
-KEYS = ["pinned", "episodes", "commit_event", "commit_episode", "refusals", "refusing"]
+KEYS = [
+    "pinned",
+    "episodes",
+    "commit_event",
+    "commit_episode",
+    "commit_low",
+    "commit_well_up",
+    "refusals",
+    "refusing",
+]
 ODD = st.none() | st.integers() | st.text() | st.lists(st.none() | st.integers() | st.text())
 
 

@@ -5,11 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchdog import memory, trace
+from watchdog.cli import replay
 from watchdog.engine import Engine
 from watchdog.facts import Event, Group, Host, Sweep, Who
 from watchdog.history import sums
 from watchdog.policy import view
 from watchdog.policy.rules import default_rules
+from watchdog.store import file
+from watchdog.store.entities import load as load_entities
+from watchdog.store.entities import upsert
+from watchdog.store.place import DATABASE
 from watchdog.tell import terminal
 
 MIB = 1 << 20
@@ -287,3 +292,18 @@ def test_unowned_memory_needs_the_lists():
     assert memory.unowned(told_ | {"MemTotal": 100, "Hugetlb": 5, "HugePages_Total": 9}, 7, 8) == 20
     assert memory.unowned(told_ | {"MemTotal": 100, "HugePages_Total": 2, "Hugepagesize": 4}) == 32
     assert memory.unowned(told_ | {"MemTotal": 50}) == 0
+
+
+def test_a_store_with_such_series_can_be_replayed(tmp_path):
+    engine = Engine(default_rules(), None)
+    told(facts(300, lambda at: (
+        {"kernel": (200 + at) * MIB, "slab": 20 * MIB, "shmem": 90 * MIB},
+        [group(anon=50, shmem=40)], [row(7, 50)],
+    )), engine)  # fmt: skip
+    db = file.open_database(str(tmp_path / DATABASE), 8 << 20)
+    upsert(db, engine.dump())
+    db.close()
+    found = list(replay.kept(str(tmp_path), None))
+    assert {type(one) for one in found} == {Group, Sweep}
+    again = load_entities(file.open_database(str(tmp_path / DATABASE), 8 << 20), "b0000000")
+    assert {one.key for one in again} >= {"part:host:kernel:", "part:unit:shmem:shop.service"}

@@ -379,15 +379,21 @@ class Engine:
 
     def _life_over(self, ident: Ident, trend: Trend, entity: Entity, sweep: Sweep) -> list[Out]:
         """A process is gone: what its program's last lives have in common."""
-        world, program = self.world, self.world.program(ident)
-        if not world.life_over(ident):
+        program = self.world.program(ident)
+        if not self.world.life_over(ident):
             return []
-        unit = world.unit_trends.get(program[0])
+        return self._lived(program, trend, entity, sweep.t, sweep.up)
+
+    def _lived(
+        self, program: lives.Program, trend: Trend, entity: Entity, t: float, up: float | None
+    ) -> list[Out]:
+        unit = self.world.unit_trends.get(program[0])
         named = trend.stage != "none" or (unit is not None and unit.stage != "none")
+        programs = self.world.programs
         out: list[Out] = []
-        for one in hidden.life_over(world.programs, program, entity, named, sweep.t, sweep.up):
+        for one in hidden.life_over(programs, program, entity, named, t, up):
             event = self._event(*one)
-            hidden.told(world.programs, program, event.kind, event.id)
+            hidden.told(programs, program, event.kind, event.id)
             out.append(event)
         return out
 
@@ -444,16 +450,25 @@ class Engine:
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""
         boot = self.boot_id or ""
-        keyed: list[tuple[str, str | None, str | None, Trend]] = [
-            (f"{ident[0]}:{ident[1]}", row[COMM], row[UNIT], self.world.trends[ident])
-            for ident, row in self.world.rows.items()
+        world = self.world
+
+        def kept(trend: Trend) -> bool:
+            return trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
+
+        found = [
+            trend.dump(
+                f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT],
+                world.program(ident)[1] if world.serves(ident) else None,
+            )
+            for ident, row in world.rows.items()
+            if kept(trend := world.trends[ident])
+        ]  # fmt: skip
+        found += [
+            trend.dump(f"unit:{unit}", boot, None, unit)
+            for unit, trend in world.unit_trends.items()
+            if kept(trend)
         ]
-        keyed += [(f"unit:{u}", None, u, trend) for u, trend in self.world.unit_trends.items()]
-        return [
-            trend.dump(key, boot, comm, unit)
-            for key, comm, unit, trend in keyed
-            if trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
-        ] + self._dump_rest(urgent)
+        return found + self._dump_rest(urgent)
 
     def _dump_rest(self, urgent: bool) -> list[EntityRecord]:
         found = [] if urgent else self.world.programs.dump()
@@ -506,21 +521,25 @@ class Engine:
                 if trend.stage != "none":
                     self.suspects.add(ident)
         if sweep.census:
-            out = self._remember_dead(sweep.t, now)
+            out = self._remember_dead(sweep, now)
             self.waiting.clear()
         fresh = [one for one in closed if one[0] not in resumed]
         return fresh + [one for one in resumed.values() if one[2]], out
 
-    def _remember_dead(self, t: float, now: float) -> list[Out]:
+    def _remember_dead(self, sweep: Sweep, now: float) -> list[Out]:
         """Who went while nobody looked: lines about their end may be read just now."""
         out: list[Out] = []
-        dead = sorted(self.waiting.items(), key=lambda item: -item[1].size_bytes)
+        t = sweep.t
+        dead = sorted(self.waiting.items(), key=lambda item: (-item[1].size_bytes, item[0][1]))
         for ident, record in dead[:GONE_MAX]:
             trend = entities.load(record)
             if trend is not None:
                 comm, unit = entities.names(record)
                 entity, seen = Entity(*ident, comm, unit=unit), (trend.last_t, trend.last_up)
                 self.world.remember(Gone(entity, record.size_bytes, None, trend, t, now, *seen))
+                ran = entities.program(record)
+                if ran is not None and self.world.lived((unit or "", ran), None, ident, trend):
+                    out += self._lived((unit or "", ran), trend, entity, t, sweep.up)
                 if trend.stage != "none":
                     key = f"{ident[0]}-{ident[1]}"
                     trend = copy.copy(trend)

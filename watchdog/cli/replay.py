@@ -103,6 +103,8 @@ def kept(state: str, since: float | None) -> Iterator[Fact]:
         for record in read_entities(db):
             found = entities.sizes(record)
             pid, _, start = record.key.partition(":")
+            if pid != "unit" and not pid.isdigit():
+                continue  # what no process owns: a recording tells it with the machine
             for t, up, kib in found.points if found else ():
                 if found is None or (since is not None and t < since):
                     continue

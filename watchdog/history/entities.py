@@ -304,13 +304,18 @@ class Trend:
         return self.kib * 1024
 
     def dump(
-        self, key: str, boot_id: str, comm: str | None = None, unit: str | None = None
-    ) -> EntityRecord:
-        """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words."""
+        self, key: str, boot_id: str, comm: str | None = None, unit: str | None = None,
+        program: str | None = None,
+    ) -> EntityRecord:  # fmt: skip
+        """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words.
+
+        `program` is what it runs, if its life is one of a service (see `lives`).
+        """
         rings = [ring or Ring() for ring in self.rings]
         head = {field: getattr(self, field) for field in KEPT} | {
             "format": FORMAT, "first_up": self.first_up, "last_up": self.last_up, "comm": comm,
-            "unit": unit, "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
+            "unit": unit, "program": program,
+            "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
         }  # fmt: skip
         blob = json.dumps(head, separators=(",", ":")).encode() + b"\n"
         blob += b"".join(_little_endian(ring.values) for ring in rings)
@@ -374,6 +379,15 @@ def names(record: EntityRecord) -> tuple[str | None, str | None]:
     except (ValueError, AttributeError):
         return None, None
     return comm if isinstance(comm, str) else None, unit if isinstance(unit, str) else None
+
+
+def program(record: EntityRecord) -> str | None:
+    """What it ran, if its life is to be remembered; None where that is not known."""
+    try:
+        found = json.loads(record.blob.partition(b"\n")[0]).get("program")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 class Sizes(NamedTuple):

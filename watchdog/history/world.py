@@ -20,6 +20,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import lives, sums
 from watchdog.history.entities import Trend
+from watchdog.history.lives import Program
 from watchdog.history.ring import MISSING, moment
 
 # A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
@@ -248,23 +249,25 @@ class World:
     def life_over(self, ident: Ident) -> bool:
         """A process is gone (call before `forget`): keep what its life was, if it is to be kept."""
         trend, who = self.trends.get(ident), self.who.get(ident)
-        if trend is None:
+        if trend is None or not self.serves(ident):
             return False
-        age_s = self.age_s(ident, trend.last_up)
-        if age_s < lives.LEAST_LIFE_S or not self._serves(ident, who):
-            return False
-        return self.programs.ended(
-            self.program(ident), who.build if who else None, lives.points(trend, age_s),
-            trend.last_t - age_s, trend.last_t,
-        )  # fmt: skip
+        return self.lived(self.program(ident), who.build if who else None, ident, trend)
 
-    def _serves(self, ident: Ident, who: Who | None) -> bool:
+    def lived(self, program: Program, build: str | None, ident: Ident, trend: Trend) -> bool:
+        """Keep a life of that program; whether it is remembered."""
+        age_s = self.age_s(ident, trend.last_up)
+        if age_s < lives.LEAST_LIFE_S:
+            return False
+        birth_t, points = trend.last_t - age_s, lives.points(trend, age_s)
+        return self.programs.ended(program, build, points, birth_t, trend.last_t)
+
+    def serves(self, ident: Ident) -> bool:
         """A worker of its parent's program, or the first process of its service; not a job.
 
         Jobs, such as the parts of a build, follow each other as well, and each grows until it is
         done. Whose child they are tells them apart; where that is not known, being in a unit.
         """
-        row = self.rows.get(ident)
+        row, who = self.rows.get(ident), self.who.get(ident)
         if who is None or who.ppid is None:
             return row is not None and row[UNIT] is not None
         if who.ppid <= 1:

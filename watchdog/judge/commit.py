@@ -97,13 +97,19 @@ class Commit:
 
     def kept(self) -> dict[str, Any]:
         """What a restart on the same boot needs, as JSON takes it."""
-        return {"commit_event": self.event, "commit_episode": self.episode}
+        return {
+            "commit_event": self.event, "commit_episode": self.episode,
+            "commit_low": self.low, "commit_well_up": self.well_up,
+        }  # fmt: skip
 
     def take(self, kept: Mapping[str, Any]) -> None:
         """The inverse of `kept`; what is not of its kind is passed over."""
         event, episode = kept.get("commit_event"), kept.get("commit_episode")
         self.event = event if isinstance(event, str) else None
         self.episode = episode if type(episode) is int else 0
+        low, well_up = kept.get("commit_low"), kept.get("commit_well_up")
+        self.low = low if type(low) is int else 0
+        self.well_up = well_up if type(well_up) in (int, float) else None
 
 
 def _short(host: Host) -> tuple[str, ...]:
