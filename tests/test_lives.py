@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from watchdog import trace
 from watchdog.engine import Engine
-from watchdog.facts import Event, Host, Sweep, Who
+from watchdog.facts import Event, Group, Host, Sweep, Who
 from watchdog.history import lives
 from watchdog.history.lives import Programs
 from watchdog.judge import hidden
@@ -266,3 +266,13 @@ def test_jobs_of_a_build_are_no_workers():
         for fact in pool(3, 120)
     ]  # fmt: skip
     assert feed(Engine(default_rules(), None), facts) == []
+
+
+def test_a_unit_as_a_whole_has_a_ceiling_too():
+    engine = Engine(default_rules(), None)
+    for at in range(0, 30 * 3600, 150):
+        group = Group(T0 + at, UP0 + at, "shop.service", "/shop.service", anon=200 * MIB)
+        engine.feed(group)
+        engine.feed(Sweep(T0 + at, UP0 + at, (), census=True))
+    found = engine.world.programs.of("shop.service", None)
+    assert found.ceiling_kib / 1024 == pytest.approx(230, rel=0.06)

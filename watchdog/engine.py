@@ -231,6 +231,9 @@ class Engine:
         rates = self._rates()
         for unit, (group, closed) in sorted(self.units_due.items()):
             trend = world.unit_trends[unit]
+            if lives.OBSERVED in closed:
+                suspected = unit in named or trend.stage != "none"
+                world.programs.observe((unit, ""), group.t, trend.kib, suspected)
             if trend.stage == "none" and (unit in named or self.series.named(unit)):
                 continue  # who is named already speaks for the unit
             ending = self._ending(group.cgroup, trend, rates)
@@ -262,9 +265,8 @@ class Engine:
         if self.waiting:
             closed, ended = self._resume_all(sweep, now, closed)
             out += ended
-        rates = self._rates()
+        rates = self._rates()  # for all of this sweep, so that their order does not matter
         for ident, trend, levels in sorted(self._worth_a_look(closed, sweep.t), key=_by_ident):
-            before = trend.rate
             ending = self._ending(world.cgroup(ident), trend, rates)
             if self.filling.below(ident, trend.kib):
                 ending = stage.Ending(None, "")
@@ -275,8 +277,6 @@ class Engine:
                 self.suspects.discard(ident)
             if lives.OBSERVED in levels:
                 self._observe(ident, trend, sweep.t)
-            if trend.rate != before:
-                rates = self._rates()
             if change:
                 row = world.rows[ident]
                 out += self._leak(
