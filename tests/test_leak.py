@@ -99,6 +99,27 @@ def test_a_leak_that_begins_late_is_found():
     assert all(at > 1800 for at, _ in changes)
 
 
+def test_slow_growth_is_advised_once_and_ended_when_it_stops():
+    """3 MiB an hour below 60 GiB: no end in sight, and nothing that would ever page."""
+
+    def shape(s):
+        return 100 * MIB + 3 * MIB * min(s, 4 * 86400) / 3600
+
+    trend, changes = watch(shape, 9 * 86400, 60.0, limit_mib=60000)
+    assert kinds(changes) == ["leak.advisory", "leak.cleared"]
+    (at, change), (ended, over) = changes
+    assert 86400 <= at < 3 * 86400 and ended > 4 * 86400
+    assert change.found.growth.rate == pytest.approx(3 * 1024 * 1024 / 3600, rel=0.1)
+    assert change.found.exhausts_in_s > 10**6
+    assert over.because == ("it does not grow any more",)
+    assert trend.stage == "none" and not trend.advised
+
+
+def test_slow_growth_that_meets_its_end_is_suspected_after_all():
+    trend, changes = watch(lambda s: 100 * MIB + 3 * MIB * s / 3600, 8 * 86400, 60.0, limit_mib=900)
+    assert kinds(changes)[-1] == "leak.confirmed" and not trend.advised
+
+
 def test_giving_half_of_it_back_clears_and_a_new_rise_is_a_new_episode():
     def shape(s):
         return 12 * MIB + 2 * MIB * (s if s < 150 else 0 if s < 600 else s - 600)

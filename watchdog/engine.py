@@ -291,7 +291,7 @@ class Engine:
             world.forget(ident, sweep.t, now)
             self.suspects.discard(ident)
             self.filling.forget(ident)
-            if trend.stage != "none":
+            if trend.open:
                 # What was known of it stays as it was: a line about its end may still come.
                 trend = copy.copy(trend)
                 key = f"{ident[0]}-{ident[1]}"
@@ -338,7 +338,7 @@ class Engine:
             ident, trend, levels = one
             if trend.kib > trend.proven_kib:
                 prove(trend, levels, healthy)
-            if trend.stage != "none" or any(trend.passes) or trend.rises(levels, LEAST_KIB):
+            if trend.open or any(trend.passes) or trend.rises(levels, LEAST_KIB):
                 yield one
             elif lives.OBSERVED in levels:
                 self._observe(ident, trend, t)
@@ -560,7 +560,7 @@ class Engine:
         out: list[Out] = []
         before = now - GROUP_UNSEEN_S
         for unit, trend in self.world.forget_groups(before):
-            if trend.stage != "none":
+            if trend.open:
                 change = stage.clear(trend, "the unit is gone")
                 out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
         for found in self.series.forget(before):

@@ -26,8 +26,8 @@ _SEEN_LEAST = 3  # buckets; after a long gap nothing says that it held still
 # The fields of a trend that are written down as they are.
 KEPT = (
     "kib", "stage", "since_t", "episode", "base_kib", "peak_kib", "passes",
-    "high_up", "quiet_s", "rate", "proven_kib", "event", "low", "high", "still_kib", "still_up",
-    "wake",
+    "high_up", "quiet_s", "rate", "proven_kib", "event", "advised", "low", "high", "still_kib",
+    "still_up", "wake",
 )  # fmt: skip
 
 
@@ -40,7 +40,8 @@ class Trend:
     """The history of one entity's private memory (anonymous + swap), in KiB.
 
     ``stage`` is none, suspected or confirmed; ``since_t`` is when the rise began that is suspected
-    (Unix seconds), ``episode`` counts suspicions, ``passes`` counts, by level, the
+    (Unix seconds), ``advised`` whether slow growth is
+    told of; ``episode`` counts what was told, ``passes`` counts, by level, the
     windows in a row that rose. ``high_up`` is when it last reached a new height, and ``quiet_s``
     how long it may go without one before the suspicion ends. ``proven_kib`` is the level that the
     entity has shown the machine can carry.
@@ -54,7 +55,8 @@ class Trend:
     """
 
     __slots__ = (
-        "base_kib", "episode", "event", "fine", "first_t", "first_up", "high", "high_up", "kib",
+        "advised", "base_kib", "episode", "event", "fine", "first_t", "first_up", "high",
+        "high_up", "kib",
         "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
         "rings", "since_t", "stage", "still_kib", "still_up", "verdict", "verdict_up", "wake",
     )  # fmt: skip
@@ -65,6 +67,7 @@ class Trend:
         self.first_up = self.last_up = up
         self.kib = 0
         self.stage = "none"
+        self.advised = False
         self.since_t: float | None = None
         self.episode = 0
         self.base_kib = 0
@@ -266,6 +269,11 @@ class Trend:
                 return True
         return False
 
+    @property
+    def open(self) -> bool:
+        """Whether something is told of it that is not over: a suspicion, or slow growth."""
+        return self.stage != "none" or self.advised
+
     def restart(self, t: float, up: float) -> None:
         """Another program runs under this identity now: what was seen says nothing of it."""
         episode = self.episode
@@ -338,6 +346,7 @@ def _check(trend: Trend) -> None:
         and all(type(one) is int and -1 <= one <= MISSING for one in counts)
         and all(type(one) in (int, float) and abs(one) < float("inf") for one in numbers)
         and isinstance(trend.event, str | None)
+        and type(trend.advised) is bool
     ):
         raise ValueError("a field is not of its kind")
 
@@ -352,7 +361,7 @@ def load(record: EntityRecord) -> Trend | None:
         trend = Trend(record.first_t, float(head["first_up"]))
         trend.last_t, trend.last_up = record.last_t, float(head["last_up"])
         for field in KEPT:
-            setattr(trend, field, head[field])
+            setattr(trend, field, head.get(field, False) if field == "advised" else head[field])
         _check(trend)
         at = 0
         rings: list[Ring | None] = []

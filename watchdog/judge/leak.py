@@ -52,6 +52,11 @@ LONG_S, LEAST_SHARE_LONG = 2 * 86400.0, 0.15
 CONFIRM_AT = 0.85
 # A suspicion costs one line.
 SUSPECT_SHARE, SUSPECT_SHARE_LONG = 0.08, 0.04
+# Of what never comes near an end.
+SLOW_S, SLOW_PASSES = 86400.0, 3
+# The point estimate held within these factors in 80 % of the leaks of bench/leaks; Sen's own
+# interval only in half, so the wider of the two is told.
+ENDS_LOW, ENDS_HIGH = 0.6, 1.3
 LEVELS_OFF = "levels off"
 
 
@@ -85,7 +90,7 @@ class Verdict(NamedTuple):
     The times to exhaustion are seconds from now, None where nothing is known to end.
     """
 
-    stage: str  # "suspected" | "confirmed"
+    stage: str  # "suspected" | "confirmed" | "advisory"
     growth: Growth
     confidence: float
     exhausts_in_s: float | None
@@ -184,6 +189,41 @@ def verdict(
     if not confirmed:
         # What is only suspected is never told surer than what is confirmed.
         sure = min(sure, CONFIRM_AT - 0.01)
+    because = _because(found, ends, headroom, headroom_of, age_s, agreeing)
+    return _verdict("confirmed" if confirmed else "suspected", found, sure, headroom, because)
+
+
+def advisory(
+    found: Growth, *, age_s: float, headroom: int | None, headroom_of: str, passes: int
+) -> Verdict | str:
+    """Slow and steady growth whose end is too far away for a suspicion; it never pages.
+
+    A day and more of it, in a nearly straight line, at heights that are new.
+    """
+    if found.window_s < SLOW_S or passes < SLOW_PASSES:
+        return "too little seen"
+    if found.tau < 0.75 or not 0.7 <= found.bend <= 2 or found.fresh < 0.7:
+        return "no steady trend"
+    ends = None if headroom is None else max(0.0, headroom / found.rate)
+    because = _because(found, ends, headroom, headroom_of, age_s, 0)
+    return _verdict("advisory", found, 0.5, headroom, because)
+
+
+def _verdict(
+    stage: str, found: Growth, sure: float, headroom: int | None, because: tuple[str, ...]
+) -> Verdict:
+    ends = low = high = None
+    if headroom is not None:
+        ends = max(0.0, headroom / found.rate)
+        low = min(ENDS_LOW * ends, headroom / found.rate_high)
+        high = max(ENDS_HIGH * ends, headroom / found.rate_low)
+    return Verdict(stage, found, round(sure, 2), ends, low, high, because)
+
+
+def _because(
+    found: Growth, ends: float | None, headroom: int | None, headroom_of: str,
+    age_s: float, agreeing: int,
+) -> tuple[str, ...]:  # fmt: skip
     because = [_rose(found), f"its floor over {words.duration(found.bucket_s)} {_manner(found)}"]
     if ends is None:
         because.append("no limit is known that it would reach")
@@ -196,19 +236,7 @@ def verdict(
         because.append(f"{words.count(agreeing, 'other window')} of another length agree")
     if age_s < 86400:
         because.append(f"it is only {words.duration(max(age_s, 1))} old")
-    low = high = None
-    if ends is not None:
-        low = min(ENDS_LOW * ends, (headroom or 0) / found.rate_high)
-        high = max(ENDS_HIGH * ends, (headroom or 0) / found.rate_low)
-    return Verdict(
-        "confirmed" if confirmed else "suspected",
-        found, round(sure, 2), ends, low, high, tuple(because),
-    )  # fmt: skip
-
-
-# The point estimate held within these factors in 80 % of the leaks of bench/leaks; Sen's own
-# interval only in half, so the wider of the two is told.
-ENDS_LOW, ENDS_HIGH = 0.6, 1.3
+    return tuple(because)
 
 
 def confidence(found: Growth, share: float, watched_s: float, agreeing: int) -> float:

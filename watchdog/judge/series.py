@@ -125,7 +125,7 @@ class Series:
             if name.scope == "unit" and trend.last_up < before:
                 del self.trends[name]
                 self.due.pop(name, None)
-                if trend.stage != "none":
+                if trend.open:
                     yield self._found(name, stage.clear(trend, "the unit is gone"), trend)
 
     def _found(self, name: Name, change: Change, trend: Trend) -> Found:

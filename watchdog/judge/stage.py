@@ -3,6 +3,7 @@
     none --a window rises and would end soon--> suspected --it keeps rising--> confirmed
     suspected, confirmed --half of the rise is given back, or no new height for too long--> none
 
+Growth over days whose end is far away is *advised*, once, beside the stages: it is no suspicion.
 One incident at a time: nothing is told twice while it lasts.
 """
 
@@ -12,7 +13,15 @@ from typing import NamedTuple
 from watchdog import words
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS, MISSING
-from watchdog.judge.leak import GATES, LEVELS_OFF, Growth, Verdict, growth, verdict
+from watchdog.judge.leak import (
+    GATES,
+    LEVELS_OFF,
+    Growth,
+    Verdict,
+    advisory,
+    growth,
+    verdict,
+)  # fmt: skip
 
 # No new height for half of the time in which the rise was seen ends a suspicion, but not before a
 # short rest: allocation comes in bursts.
@@ -20,13 +29,14 @@ QUIET_LEAST_S = 150.0
 # A leak goes where it has not been. At least this part of a rise must lie above all that is
 # remembered: saws, nightly jobs and daily loads come back to heights that they had before.
 LEAST_FRESH = 0.4
+SLOWEST = 3  # the first level of half an hour and more
 HIGH_BEFORE = "has been as high before"
 
 
 class Change(NamedTuple):
     """A new stage, and why; `found` is None where the suspicion ended."""
 
-    kind: str  # leak.suspected | leak.confirmed | leak.cleared
+    kind: str  # leak.suspected | leak.confirmed | leak.cleared | leak.advisory
     found: Verdict | None
     because: tuple[str, ...]
 
@@ -73,6 +83,7 @@ def known_top(trend: Trend, index: int, before_s: float) -> int:
 def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Change | None:
     """Look at the levels that closed a bucket; the change of stage that follows, if any."""
     best: Verdict | None = None
+    slow: Verdict | None = None
     for index in closed:
         ring = trend.rings[index]
         gate = GATES[index]
@@ -93,6 +104,12 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
                 if isinstance(said, Verdict) and (best is None or said.stage == "confirmed"):
                     best = said
                     _note(trend, said)
+                elif isinstance(said, str) and index >= SLOWEST:
+                    far = advisory(
+                        found, age_s=age_s, headroom=ending.bytes, headroom_of=ending.of,
+                        passes=trend.passes[index],
+                    )  # fmt: skip
+                    slow = far if isinstance(far, Verdict) else slow
             else:
                 trend.passes[index] = 0
     if trend.stage != "none":
@@ -100,9 +117,10 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
         if ended:
             return clear(trend, ended)
     if best is None:
-        return None
+        return _advise(trend, slow, closed)
     if trend.stage == "none":
         trend.stage = "suspected"
+        trend.advised = False
         trend.episode += 1
         trend.since_t = round(trend.last_t - best.growth.window_s, 3)
         trend.base_kib = max(0, trend.kib - best.growth.rise_kib)
@@ -115,9 +133,24 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
     return None
 
 
+def _advise(trend: Trend, slow: Verdict | None, closed: list[int]) -> Change | None:
+    """Begin or end what is told of slow growth; a suspicion has taken over where there is one."""
+    if trend.stage != "none":
+        return None
+    if slow is not None and not trend.advised:
+        trend.advised = True
+        trend.episode += 1
+        trend.since_t = round(trend.last_t - slow.growth.window_s, 3)
+        return Change("leak.advisory", slow, slow.because)
+    if trend.advised and closed[-1] >= SLOWEST and not any(trend.passes[SLOWEST:]):
+        return clear(trend, "it does not grow any more")
+    return None
+
+
 def clear(trend: Trend, why: str) -> Change:
     """End a suspicion, and forget what led to it."""
     trend.stage = "none"
+    trend.advised = False
     trend.rate = 0.0
     trend.peak_kib = 0
     trend.since_t = trend.verdict = None
