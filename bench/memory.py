@@ -311,7 +311,7 @@ def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]
     os.close(told)
     worst: dict[str, float] = {}
     shares: list[float] = []
-    first = last = 0.0
+    seen: list[dict[str, float]] = []
     ps = _Ps()
     sar = _Sar()
     try:
@@ -331,8 +331,7 @@ def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]
             found = host_account.of_host(host_memory.read(0.0, None))
             assert found is not None
             shares.append(100 * found.unaccounted / found.total)
-            last = beside[-1]["free Mem used"]
-            first = first or last
+            seen.append(beside[-1])
             ps.look()
     finally:
         sar.close()
@@ -348,8 +347,13 @@ def compare(name: str, samples: int, daemon: _Daemon | None) -> dict[str, float]
     print(
         f"    unaccounted {middle:.2f} % of MemTotal (median; {min(shares):.2f} to "
         f"{max(shares):.2f}{', further than 0.5 off: ' + ' '.join(far) if far else ''}); "
-        f"used {first:.0f} -> {last:.0f} KiB; {samples} samples"
+        f"{samples} samples"
     )
+    moved = []
+    for what in ("used", "buff/cache", "shared"):
+        sizes = [one[f"free Mem {what}"] / 1024 for one in seen]
+        moved.append(f"{what} {sizes[0]:.0f}, {min(sizes):.0f} to {max(sizes):.0f}")
+    print(f"    MiB, at first and all along: {'; '.join(moved)}")
     print(f"    ps: {ps.rows} rows, {len(ps.off)} sizes outside of ours before and after")
     for line in ps.off[:5]:
         print(f"        {line}")
