@@ -40,11 +40,10 @@ class Trend:
     """The history of one entity's private memory (anonymous + swap), in KiB.
 
     ``stage`` is none, suspected or confirmed; ``since_t`` is when the rise began that is suspected
-    (Unix seconds), ``advised`` whether slow growth is
-    told of; ``episode`` counts what was told, ``passes`` counts, by level, the
-    windows in a row that rose. ``high_up`` is when it last reached a new height, and ``quiet_s``
-    how long it may go without one before the suspicion ends. ``proven_kib`` is the level that the
-    entity has shown the machine can carry.
+    (Unix seconds), ``advised`` whether slow growth is told of, ``episode`` counts what was told,
+    ``passes`` counts, by level, the windows in a row that rose. ``high_up`` is when it last reached
+    a new height, and ``quiet_s`` how long it may go without one before the suspicion ends.
+    ``proven_kib`` is the level that the entity has shown the machine can carry.
 
     Rings are kept from the level ``fine`` on: all of them while it moves, fewer the longer it
     holds still (`rest`), none at first and in the end. When it moves by more than ``still_kib``
@@ -56,8 +55,7 @@ class Trend:
 
     __slots__ = (
         "advised", "base_kib", "episode", "event", "fine", "first_t", "first_up", "high",
-        "high_up", "kib",
-        "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
+        "high_up", "kib", "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
         "rings", "since_t", "stage", "still_kib", "still_up", "verdict", "verdict_up", "wake",
     )  # fmt: skip
 
