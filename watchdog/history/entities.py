@@ -55,8 +55,9 @@ class Trend:
 
     __slots__ = (
         "advised", "base_kib", "episode", "event", "fine", "first_t", "first_up", "high",
-        "high_up", "kib", "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib", "quiet_s", "rate",
-        "rings", "since_t", "stage", "still_kib", "still_up", "verdict", "verdict_up", "wake",
+        "high_up", "kib", "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib",
+        "quiet_s", "rate", "rings", "since_t", "stage", "still_kib", "still_up", "verdict",
+        "verdict_up", "wake",
     )  # fmt: skip
 
     def __init__(self, t: float, up: float) -> None:
