@@ -111,7 +111,7 @@ def kept(state: str, since: float | None) -> Iterator[Fact]:
                 if pid == "unit":
                     group = Group(round(t, 3), up, found.unit, f"/{found.unit}", anon=kib << 10)
                     timed.append((up, group))
-                else:
+                elif pid.isdigit():  # not the shared and kernel memory of units (`part:…`)
                     row = (int(pid), int(start), found.comm, kib << 10, 0, None, found.unit, None)
                     rows.setdefault((up, round(t)), []).append(row)
     for (up, t), together in rows.items():
