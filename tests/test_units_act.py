@@ -133,6 +133,13 @@ class Pid1:
         self.children = Children()
         self.units = Units(self.children, str(folder / "proc"), str(self.program))
         self.answers: list[tuple[str, str]] = []
+        self.tell()
+
+    def tell(self) -> None:
+        """What `show` answers from now on; at once, because somebody may be reading it."""
+        text = "".join(f"{key}={value}\n" for key, value in self.shown.items())
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").rename(self.folder / "shown")
 
     def process(self, pid: int, start: int, cgroup: str) -> None:
         base = self.folder / "proc" / str(pid)
@@ -145,7 +152,6 @@ class Pid1:
         self.answers.append((outcome, said))
 
     def settle(self) -> tuple[str, str]:
-        (self.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in self.shown.items()))
         until = time.monotonic() + 20
         while not self.answers and time.monotonic() < until:
             self.children.turn()
@@ -160,9 +166,7 @@ class Pid1:
 
 @pytest.fixture
 def pid1(tmp_path: Path) -> Pid1:
-    made = Pid1(tmp_path)
-    (tmp_path / "shown").write_text("".join(f"{k}={v}\n" for k, v in made.shown.items()))
-    return made
+    return Pid1(tmp_path)
 
 
 UNIT = Unit("postgresql.service", ((7, 500), (8, 600)))
@@ -215,7 +219,7 @@ def test_what_pid_1_does_not_run_is_left_alone(
 ) -> None:
     pid1.process(7, 500, "/system.slice/postgresql.service")
     pid1.shown[key] = value
-    (pid1.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in pid1.shown.items()))
+    pid1.tell()
     pid1.units.restart(UNIT, pid1.done)
     assert pid1.settle()[0] == outcome
     assert pid1.asked() == []
@@ -246,7 +250,7 @@ def test_who_stays_down_because_of_us_is_started_again(
     pid1: Pid1, state: str, main: str, outcome: str
 ) -> None:
     pid1.shown |= {"ActiveState": state, "ExecMainPID": main, "ControlGroup": ""}
-    (pid1.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in pid1.shown.items()))
+    pid1.tell()
     pid1.units.revive(UNIT, 7, pid1.done)
     assert pid1.settle()[0] == outcome
     started = ["start --no-block -- postgresql.service"]
@@ -256,7 +260,7 @@ def test_who_stays_down_because_of_us_is_started_again(
 def test_a_throttle_keeps_what_was_before_it_changes_anything(pid1: Pid1) -> None:
     pid1.process(7, 500, "/system.slice/postgresql.service")
     pid1.shown["MemoryHigh"] = "123456789"
-    (pid1.folder / "shown").write_text("".join(f"{k}={v}\n" for k, v in pid1.shown.items()))
+    pid1.tell()
     seen: list[str] = []
     pid1.units.limit(UNIT, 99 << 20, lambda text: bool(seen.append(text)), pid1.done)
     assert pid1.settle()[0] == "failed"  # it could not be kept
