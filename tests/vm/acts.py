@@ -1,0 +1,148 @@
+"""Inside the virtual machine: policies that enforce restart-unit, kill-unit, throttle and evidence,
+on real units under a real PID 1, and a forged name that must move nothing.
+
+    tests/vm/run trixie 'exec python3 -u acts.py'
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from machine import MIB, Found, events, install_wheel, run_tests, sh, show, wait
+
+POLICIES = """
+[watch]
+interval = "1s"
+[policies.restarts]
+match = { unit = "shop-restart.service" }
+when = { resident_above = "60MiB" }
+do = ["log", "evidence", "restart-unit"]
+mode = "enforce"
+[policies.kills]
+match = { unit = "shop-kill.service" }
+when = { resident_above = "60MiB" }
+do = ["kill-unit"]
+mode = "enforce"
+[policies.throttles]
+match = { unit = "shop-throttle.service" }
+when = { resident_above = "60MiB" }
+do = ["throttle"]
+cooldown = "20s"
+mode = "enforce"
+[policies.forged]
+match = { name = "forger" }
+when = { resident_above = "30MiB" }
+do = ["restart-unit"]
+per = "process"
+mode = "enforce"
+"""
+HOLD = (
+    "import sys, time; b = bytearray(int(sys.argv[1]) << 20); b[::4096] = b'x' * len(b[::4096]); "
+)
+HOLD += "time.sleep(600)"
+
+
+def unit(name: str, mib: int, more: str = "") -> None:
+    Path(f"/etc/systemd/system/{name}").write_text(
+        f'[Service]\nExecStart=/usr/bin/python3 -I -S -c "{HOLD}" {mib}\n{more}'
+    )
+
+
+def acted(policy: str, do: str) -> Found:
+    return wait(f"{policy}: {do}", 90, lambda: [
+        event for event in events("policy.action")
+        if event["policy"] == policy and event["do"] == do and event["outcome"] != "would"
+    ])[0]  # fmt: skip
+
+
+def test_set_up() -> None:
+    install_wheel()
+    Path("/etc/oom-watchdog/config.toml").write_text(POLICIES)
+    unit("shop-restart.service", 80)
+    unit("shop-kill.service", 80, "Restart=no\n")
+    unit("shop-throttle.service", 80, "MemoryHigh=900M\n")
+    unit("postgresql.service", 20)
+    sh("systemctl", "daemon-reload")
+    print(sh("oom-watchdog", "check").rstrip())
+    sh("systemctl", "start", "oom-watchdog.service")
+    assert not [event for event in events("watchdog.degraded") if event.get("what") == "enforce"]
+
+
+def test_restart_unit() -> None:
+    sh("systemctl", "start", "shop-restart.service")
+    before = show("shop-restart.service", "InvocationID"), show("shop-restart.service", "MainPID")
+    done = acted("restarts", "restart-unit")
+    print(done["outcome"], done["because"])
+    assert done["outcome"] == "done"
+    wait(
+        "another invocation", 20, lambda: show("shop-restart.service", "InvocationID") != before[0]
+    )
+    assert show("shop-restart.service", "MainPID") != before[1]
+    kept = acted("restarts", "evidence")
+    assert kept["outcome"] == "done", kept
+    print(sh("ls", "-l", "/var/lib/oom-watchdog/evidence"))
+    sh("systemctl", "stop", "shop-restart.service")
+
+
+def test_kill_unit() -> None:
+    sh("systemctl", "start", "shop-kill.service")
+    done = acted("kills", "kill-unit")
+    print(done["outcome"], done["because"])
+    assert done["outcome"] == "done"
+    wait("its end", 20, lambda: show("shop-kill.service", "ActiveState") == "failed")
+    assert show("shop-kill.service", "Result") == "signal"
+
+
+def test_throttle_and_back() -> None:
+    sh("systemctl", "start", "shop-throttle.service")
+    done = acted("throttles", "throttle")
+    print(done["outcome"], done["because"])
+    assert done["outcome"] == "done"
+    high, current = (int(show("shop-throttle.service", key))
+                     for key in ("MemoryHigh", "MemoryCurrent"))  # fmt: skip
+    assert current <= high <= current + 40 * MIB, (high, current)
+    wait("what it was", 60, lambda: show("shop-throttle.service", "MemoryHigh") == str(900 * MIB))
+    sh("systemctl", "stop", "shop-throttle.service")
+
+
+def test_a_throttle_is_undone_after_a_crash() -> None:
+    sh("systemctl", "start", "shop-throttle.service")
+    wait(
+        "a limit of ours", 60, lambda: show("shop-throttle.service", "MemoryHigh") != str(900 * MIB)
+    )
+    sh("systemctl", "kill", "-s", "KILL", "oom-watchdog.service")
+    wait("what it was", 90, lambda: show("shop-throttle.service", "MemoryHigh") == str(900 * MIB))
+    sh("systemctl", "stop", "shop-throttle.service")
+
+
+def test_a_forged_name_moves_nothing() -> None:
+    """A service owns its subtree, makes postgresql.service in it and puts a process there."""
+    sh("systemctl", "start", "postgresql.service")
+    before = show("postgresql.service", "InvocationID")
+    forge = "import os, time; d = '/sys/fs/cgroup/system.slice/forger.service/postgresql.service'; "
+    forge += (
+        "os.makedirs(d, exist_ok=True); open(d + '/cgroup.procs', 'w').write(str(os.getpid())); "
+    )
+    forge += "open('/proc/self/comm', 'w').write('forger'); b = bytearray(50 << 20); "
+    forge += "b[::4096] = b'x' * len(b[::4096]); time.sleep(600)"
+    sh("systemd-run", "--quiet", "--unit=forger", "-p", "Delegate=yes", "/usr/bin/python3", "-I",
+       "-S", "-c", forge)  # fmt: skip
+    done = acted("forged", "restart-unit")
+    print(done["unit"], done["inner"], done["outcome"], done["because"])
+    assert done["unit"] == "forger.service"
+    assert done["inner"] == "postgresql.service"
+    assert show("postgresql.service", "InvocationID") == before
+    assert show("postgresql.service", "ActiveState") == "active"
+
+
+def main() -> int:
+    status = run_tests(globals())
+    told = json.dumps(events("policy.action"), indent=1)
+    Path("/results/actions.json").write_text(told)
+    return status
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parent)
+    sys.exit(main())
