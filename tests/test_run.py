@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from watchdog.cli import main as entry
+from watchdog.cli import run as running
 
 DUMMY = Path(__file__).parent / "fixtures" / "dummy_watcher.py"
 COMMAND = [sys.executable, "-I", "-m", "watchdog"]
@@ -212,3 +213,14 @@ def test_the_guard_knows_from_the_first_moment_whether_a_policy_enforces() -> No
     assert guard_settings(rules)["enforces"] is False
     acting = rules._replace(policies=(Policy("x", mode="enforce"),))
     assert guard_settings(acting)["enforces"] is True
+
+
+def test_a_loader_that_was_ended_is_no_wrong_configuration(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 78 keeps systemd from trying again; an overloaded machine must be tried again."""
+    monkeypatch.setattr(running, "LOAD_S", 0.001)
+    with pytest.raises(SystemExit) as ended:
+        running.load(None)
+    assert ended.value.code == 1
+    assert "took longer" in capsys.readouterr().err

@@ -67,7 +67,11 @@ def _main(argv: list[str]) -> int:
 
 
 def load(config: str | None) -> bytes:
-    """The loader's answer, {"rules": …} in JSON; what is wrong is told, and ends with 78."""
+    """The loader's answer, {"rules": …} in JSON; what is wrong is told, and ends with 78.
+
+    With 1 where the loader was ended before it could answer: on a machine that is overloaded, and
+    nothing is wrong with the configuration, another start may succeed.
+    """
     argv = ours("watchdog.policy.load")
     argv += ["--config", config] if config else []
     child = run_once(argv, timeout=LOAD_S, env=dict(os.environ))
@@ -78,6 +82,8 @@ def load(config: str | None) -> bytes:
         return bytes(child.output)
     if child.status not in (common.USAGE, common.CONFIGURATION) or not said:
         common.complain(f"the configuration cannot be read: the loader {child.failure()}")
+    if child.timed_out or child.signal is not None:
+        raise SystemExit(1)
     raise SystemExit(child.status if child.status == common.USAGE else common.CONFIGURATION)
 
 

@@ -191,6 +191,9 @@ def main() -> int:
         keep = CACHE / f"boot-{time.strftime('%Y%m%d-%H%M%S')}"
         cells, busy = boot(some, keep)
         for one in cells:
+            if "void" in one:
+                print(f"{one['daemon']}:{one['scenario']}: void: {one['void']}")
+                continue
             one |= {"host_busy": busy > BUSY, "host_others": round(busy, 2),
                     "date": time.strftime("%Y-%m-%d")}  # fmt: skip
             name = key_of(image, one["daemon"], one["scenario"])
