@@ -276,3 +276,42 @@ def test_a_unit_as_a_whole_has_a_ceiling_too():
         engine.feed(Sweep(T0 + at, UP0 + at, (), census=True))
     found = engine.world.programs.of("shop.service", None)
     assert found.ceiling_kib / 1024 == pytest.approx(230, rel=0.06)
+
+
+def leaking(engine, start_mib):
+    """A process of the pool that leaks from that size on; its suspicion."""
+    begun = 40 * HOUR
+    ticks = int((UP0 + begun) * 100)
+    out = []
+    for at in range(0, 900, 5):
+        t, up = T0 + begun + at, UP0 + begun + at
+        mib = start_mib + at / 2
+        facts = [
+            Host(t, up, "b0000000", T0 - UP0, 24000 * MIB, int((1200 - mib) * MIB), 0, 0),
+            Who(t, up, 5000, ticks, 1, 33, POOL[1], build="2"),
+            Sweep(t, up, ((5000, ticks, "worker", int(mib * MIB), 0, None, POOL[0], None),), True),
+        ]
+        out += feed(engine, facts if at == 0 else [facts[0], facts[2]])
+    return next(one for one in out if one.kind == "leak.suspected")
+
+
+def test_below_what_a_program_is_known_to_need_a_rise_is_less_surely_a_leak():
+    plain = leaking(Engine(default_rules(), None), 50)
+    engine = Engine(default_rules(), None)
+    observe(engine.world.programs, 30, lambda hour: 600)
+    told = leaking(engine, 50)
+    assert told.body["confidence"] == pytest.approx(plain.body["confidence"] - 0.2)
+    assert told.because[-1].startswith("it is still below the ")
+    assert told.because[-1].endswith(" that it is known to need")
+    engine = Engine(default_rules(), None)
+    observe(engine.world.programs, 30, lambda hour: 20)
+    told = leaking(engine, 50)
+    assert told.body["confidence"] == plain.body["confidence"]
+    assert told.because[-1].startswith("it has left behind the ")
+
+
+def test_a_leak_of_a_new_build_is_compared_with_the_old():
+    engine = Engine(default_rules(), None)
+    lived([life(60, 0, 1)] * 6, build="1", programs=engine.world.programs)
+    told = leaking(engine, 50)
+    assert told.because[-1] == "the build before did not grow"

@@ -358,6 +358,13 @@ class Engine:
     ) -> list[Out]:  # fmt: skip
         if change is None:
             return []
+        if change.found is not None and part == "anon":
+            ident = (entity.pid, entity.start or 0) if entity.pid is not None else None
+            known = self.world.lives(ident) if ident else self.world.programs.of(entity.unit, None)
+            found = hidden.with_lives(change.found, known, trend.kib)
+            more = found.because[len(change.found.because) :]
+            change = change._replace(found=found, because=change.because + more)
+            trend.verdict = found
         body = leak_told.body(change, trend, entity, resident, part)
         up = None if self.world.host is not None and self.world.host.up is None else trend.last_up
         event = self._event(

@@ -11,10 +11,13 @@ from typing import Any
 from watchdog import words
 from watchdog.facts import Entity
 from watchdog.history.lives import LEAST_LIVES, Gain, Lives, Program, Programs
+from watchdog.judge.leak import Verdict
 from watchdog.judge.telling import Telling
 
 # A build grows as the one before did, unless it is this many times faster or slower.
 FASTER = 1.5
+# As the study of leaks has it; never below the judge's own least.
+BELOW_CEILING, LEAST = 0.2, 0.05
 
 
 def life_over(
@@ -62,10 +65,13 @@ def because(found: Lives) -> tuple[str, ...]:
 
 def since_build(found: Lives) -> str | None:
     """How this build compares with the one before; None where they grow alike or are not known."""
-    gain, before = found.gain, found.before
+    gain = found.gain
+    return _compared(gain.rate if gain is not None and not gain.level else 0.0, found.before)
+
+
+def _compared(rate: float, before: float | None) -> str | None:
     if before is None:
         return None
-    rate = gain.rate if gain is not None and not gain.level else 0.0
     if rate > 0 and before <= 0:
         return "the build before did not grow"
     if rate > 0 and rate >= before * FASTER:
@@ -75,6 +81,25 @@ def since_build(found: Lives) -> str | None:
     if before > 0 and rate * FASTER <= before:
         return f"since the new build it grows {words.share(rate / before)} as fast as before"
     return None
+
+
+def with_lives(found: Verdict, lives: Lives, kib: int) -> Verdict:
+    """A verdict in the light of what the program's earlier lives held and gained.
+
+    Below the size that it is known to need a rise is less surely a leak.
+    """
+    said, sure = list(found.because), found.confidence
+    if lives.ceiling_kib is not None:
+        held = words.size(lives.ceiling_kib * 1024)
+        if kib < lives.ceiling_kib:
+            sure = max(LEAST, round(sure - BELOW_CEILING, 2))
+            said.append(f"it is still below the {held} that it is known to need")
+        else:
+            said.append(f"it has left behind the {held} that it was known to need")
+    newer = _compared(found.growth.rate, lives.before)
+    if newer is not None:
+        said.append(newer)
+    return found._replace(confidence=sure, because=tuple(said))
 
 
 def _telling(
