@@ -1,10 +1,13 @@
 """Memory that ends without a kill: a unit at its limit, promises that end, memory refused."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog import trace
+from watchdog.cli import replay
 from watchdog.engine import Engine
 from watchdog.facts import Event, Group, Host, KernelLine, Order, Sweep, Tick, Who
 from watchdog.oom_report import failure
@@ -351,3 +354,22 @@ def test_whose_executable_is_in_a_chain_of_cgroups():
     feed(engine, [*pinned(100), Who(T0 + 100, UP0 + 100, 7, 700, cgroup=PATH + "/worker")])
     assert engine.exhaustion.limits.pressed(PATH + "/worker")
     assert engine.exhaustion.limits.pressed("/elsewhere") is None
+
+
+def test_what_a_real_machine_did():
+    """Debian 13 in a virtual machine, cgroup v2: a unit above its MemoryHigh=, a tmpfs that fills,
+    a ring of packets larger than the machine, and strict overcommit for 75 s."""
+    lines = replay.Lines(str(Path(__file__).parent / "fixtures" / "exhaustion.jsonl.gz"))
+    told = list(replay.Replay(default_rules()).run(replay.facts(lines)))
+    assert not lines.broken
+    found = {(one.kind, one.body.get("state") or one.body.get("part")): one for one in told}
+    pressed = found["limit.pressed", "begun"]
+    assert pressed.body["unit"] == "pinned.service" and pressed.body["at"] == "high"
+    assert pressed.because[0].startswith("above memory.high (64.0 MiB) for ")
+    refused = found["alloc.failed", "begun"]
+    assert refused.body["what"] == "vmalloc" and refused.body["size_bytes"] == 1 << 30
+    assert refused.body["comm"] == "python3" and refused.body["unit"] == "payload.service"
+    short, well = found["commit.short", "begun"], found["commit.short", "ended"]
+    assert short.body["left_bytes"] < 8 * MIB and well.cause == short.id
+    assert found["leak.suspected", "shmem"].body["unit"] == "tmpw.service"
+    assert not any(one.body.get("part") == "anon" for one in told)

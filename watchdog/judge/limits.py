@@ -137,8 +137,9 @@ class Limits:
         times = bound.times - one.since_count
         held = words.duration(max(1.0, one.last_up - one.since_up))
         name = "memory.high" if bound.name == "high" else "its limit"
+        where = "above" if used > (2 - AT_LIMIT) * bound.bytes else "within 2 % of"
         because = [
-            f"within 2 % of {name} ({words.size(bound.bytes)}) for {held}: {words.size(used)} used",
+            f"{where} {name} ({words.size(bound.bytes)}) for {held}: {words.size(used)} used",
             f"it ran into it {words.count(times, 'time')} meanwhile",
         ]
         fixed = (group.anon or 0) + (group.shmem or 0)
