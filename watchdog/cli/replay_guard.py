@@ -108,7 +108,7 @@ class ReplayGuard:
         """Which units may be ended as a whole; there are no folders in a recording."""
         world = self.engine.world
         members: dict[str, list[tuple[int, int]]] = {}
-        for ident, (entity, _) in self.engine.levels.own.items():
+        for ident, (entity, *_) in self.engine.levels.own.items():
             members.setdefault(entity, []).append(ident)
         found: dict[str, Place] = {}
         for entity, idents in members.items():

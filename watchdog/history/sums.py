@@ -26,16 +26,19 @@ class Inherited:
     def __init__(self) -> None:
         self._of: dict[Ident, tuple[Ident, int]] = {}
         self._heirs: dict[Ident, list[Ident]] = {}
+        self.touched: set[Ident] = set()  # of whom it changed; emptied by who uses it
 
     def born(self, ident: Ident, size: int, parent: Ident, parent_size: int) -> None:
         """A child of the same executable, seen for the first time."""
         self._of[ident] = (parent, min(size, parent_size))
+        self.touched.add(ident)
         self._heirs.setdefault(parent, []).append(ident)
 
     def another(self, ident: Ident) -> None:
         """It runs another executable now: what it holds is its own."""
         found = self._of.pop(ident, None)
         if found is not None:
+            self.touched.add(ident)
             self._drop(found[0], ident)
 
     def gone(self, ident: Ident) -> None:
@@ -46,6 +49,7 @@ class Inherited:
             return
         eldest = min(heirs, key=lambda one: (one[1], one[0]))
         _, kept = self._of.pop(eldest)
+        self.touched.update(heirs)
         for one in heirs:
             if one != eldest:
                 self._of[one] = (eldest, min(kept, self._of[one][1]))

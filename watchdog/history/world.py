@@ -82,6 +82,8 @@ class World:
         self.by_pid: dict[int, Ident] = {}
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
+        self.changed: list[Ident] = []  # who holds another size than before, of the last sweep
+        self.described: set[Ident] = set()  # of whom something was told; emptied by who uses it
         self._told: dict[int, Ident] = {}  # who was described and not yet seen: the same object
         self.moving: set[Ident] = set()  # whose trends have all rings; at most MOVING_MAX
         # Of a single level that closed a bucket only who rose by so much is told.
@@ -102,6 +104,8 @@ class World:
                 trend.restart(who.t, _now(who))
         if trend is None:
             self._told[who.pid] = ident
+        else:
+            self.described.add(ident)
         self.who[ident] = who
 
     def take_group(self, group: Group) -> list[int]:
@@ -150,6 +154,7 @@ class World:
             self.since_t = sweep.t
         t, at, least, closed = sweep.t, moment(now), self.least_kib, []
         rows, trends, by_pid = self.rows, self.trends, self.by_pid
+        self.changed = changed = []
         for row in sweep.rows:  # the hottest lines of the house: a microsecond a sample in all
             pid, start, _, rss, shared, swap, _, _ = row
             kib = rss - shared if rss > shared else 0
@@ -169,9 +174,12 @@ class World:
                 trend.last_t, trend.last_up = t, now
                 if kib != trend.kib:  # else it keeps the number that it has: 32 bytes
                     trend.kib = kib
+                    changed.append(ident)
                 continue
             kib = kib if kib < MISSING else MISSING - 1
             before, still = trend.last_up, trend.fine
+            if kib != trend.kib:
+                changed.append(ident)
             trend.last_t, trend.last_up, trend.kib = t, now, kib
             levels = trend.move(at, kib, before)
             if still and not trend.fine:
@@ -208,6 +216,7 @@ class World:
     def _first_sight(self, ident: Ident, row: Row, t: float, now: float, kib: int) -> Trend:
         trend = self.trends[ident] = Trend(t, now)
         self.by_pid[ident[0]] = ident
+        self.described.add(ident)
         self._begun(ident, row, t)
         if self.age_s(ident, now) > 300:
             # It lived before our history begins: what it holds has been carried so far.

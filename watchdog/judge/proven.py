@@ -130,7 +130,8 @@ class Levels:
         self.of: dict[str, Level] = {}
         self.uses: dict[str, int] = {}  # KiB, at the last step
         self.sums: dict[str, int] = {}  # KiB: the processes of the entity added up
-        self.own: dict[Ident, tuple[str, int]] = {}  # entity and KiB of each process
+        # Of each process its entity, KiB, and the unit that its row had.
+        self.own: dict[Ident, tuple[str, int, str | None]] = {}
         self.began = False
 
     def step(
@@ -171,31 +172,50 @@ class Levels:
 
     def _add_up(self, world: World, sweep: Sweep, gone: Collection[Ident]) -> set[str]:
         """The entities whose sum has changed."""
-        own, sums, uses = self.own, self.sums, self.uses
+        own, sums = self.own, self.sums
+        rows, trends, inherited = world.rows, world.trends, world.inherited
         changed: set[str] = set()
-
-        def add(key: str, kib: int) -> None:
-            sums[key] = uses[key] = sums.get(key, 0) + kib
-            changed.add(key)
-
-        for row in sweep.rows:
-            ident = (row[PID], row[START])
-            # what a fork began with is its parent's
-            kib = max(0, private_bytes(row) - world.inherited.size(ident)) >> 10
+        fresh = inherited.touched | world.described
+        inherited.touched.clear()
+        world.described.clear()
+        if sweep.census:
+            for row in sweep.rows:
+                before = own.get((row[PID], row[START]))
+                if before is None or before[2] != row[UNIT]:
+                    fresh.add((row[PID], row[START]))
+        for ident in world.changed:
             before = own.get(ident)
-            if before is not None and before[1] == kib and not sweep.census:
+            if before is None or ident in fresh or inherited.size(ident):
+                fresh.add(ident)
                 continue
-            key = before[0] if before is not None and not sweep.census else key_of(world, ident)
+            kib = trends[ident].kib
+            key = before[0]
+            own[ident] = (key, kib, before[2])
+            sums[key] += kib - before[1]
+            changed.add(key)
+        for ident in fresh:
+            if ident not in rows:
+                continue
+            row = rows[ident]
+            # what a fork began with is its parent's
+            kib = max(0, private_bytes(row) - inherited.size(ident)) >> 10
+            found = (key_of(world, ident), kib, row[UNIT])
+            before = own.get(ident)
+            if before == found:
+                continue
             if before is not None:
-                if before == (key, kib):
-                    continue
-                add(before[0], -before[1])
-            own[ident] = (key, kib)
-            add(key, kib)
+                sums[before[0]] -= before[1]
+                changed.add(before[0])
+            own[ident] = found
+            sums[found[0]] = sums.get(found[0], 0) + kib
+            changed.add(found[0])
         for ident in gone:
             before = own.pop(ident, None)
             if before is not None:
-                add(before[0], -before[1])
+                sums[before[0]] -= before[1]
+                changed.add(before[0])
+        for key in changed:
+            self.uses[key] = sums[key]
         return changed
 
     def _begin(self, world: World, now: float) -> None:
@@ -204,7 +224,7 @@ class Levels:
         Not so who is known from before a restart of ours: then it is what it had proven.
         """
         first: dict[str, int] = {}
-        for ident, (key, kib) in self.own.items():
+        for ident, (key, kib, _) in self.own.items():
             trend = world.trends[ident]
             if trend.first_up < now:
                 first[key] = first.get(key, 0) + trend.proven_kib
@@ -222,7 +242,7 @@ class Levels:
 
     def _forget(self, t: float) -> None:
         """Processes that are gone, and units that nobody knows any more."""
-        there = {key for key, _ in self.own.values()}
+        there = {key for key, _, _ in self.own.values()}
         for key in [key for key in self.of if key not in there]:
             self.uses.pop(key, None)
             self.sums.pop(key, None)
