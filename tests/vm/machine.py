@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,11 +140,13 @@ def listing() -> set[str]:
     return found
 
 
-def run_tests(namespace: dict[str, object]) -> int:
-    """Run each test_… of a module in order; the exit status."""
+def run_tests(namespace: dict[str, object], chosen: Sequence[str] = ()) -> int:
+    """Run each test_… of a module in order, or those with a chosen word; the exit status."""
     counts = {True: 0, False: 0}
     for name, test in namespace.items():
         if not name.startswith("test_") or not callable(test):
+            continue
+        if chosen and not any(word in name for word in (*chosen, "install")):
             continue
         begin = time.monotonic()
         print(f"--- {name}")
