@@ -127,6 +127,12 @@ def test_the_sandbox_is_tight_and_takes_nothing_away() -> None:
     assert "Subject: oom-watchdog watches" in text, text
 
 
+def test_the_doctor_finds_nothing_that_fails() -> None:
+    """What the daemon found in its own sandbox after its start."""
+    wait("doctor.json", 120, Path("/run/oom-watchdog/doctor.json").exists)
+    print(sh("oom-watchdog", "doctor"))
+
+
 def test_leak_is_suspected() -> None:
     sh("systemctl", "start", "shop-leak.service")
     seen["suspected"] = one("leak.suspected", "shop-leak.service", 60)

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import receivers  # type: ignore[import-not-found]
@@ -19,11 +18,12 @@ from machine import (
     install_wheel,
     main_pid,
     restarted,
+    run_tests,
     sh,
     show,
     wait,
     watcher_of,
-)
+)  # fmt: skip
 
 SMTP, HTTP = 2525, 8080
 SECRET = "sesame42"
@@ -123,22 +123,5 @@ def test_no_secret_anywhere() -> None:
     print(sh("oom-watchdog", "events"))
 
 
-def main() -> int:
-    failed = 0
-    for name, test in list(globals().items()):
-        if not name.startswith("test_"):
-            continue
-        began = time.monotonic()
-        print(f"--- {name}")
-        try:
-            test()
-            said = "PASSED"
-        except Exception:  # noqa: BLE001 (whatever it was, the others go on)
-            traceback.print_exc(file=sys.stdout, limit=-2)
-            said, failed = "FAILED", failed + 1
-        print(f"{said} {name} ({time.monotonic() - began:.1f} s)")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(globals()))
