@@ -5,10 +5,10 @@ both. So what a child held at first sight is inherited, and not its own, while b
 executable (measured: a parent of 100 MiB with four children sums to 581 MiB; the machine lost 42).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from watchdog.facts import RSS, SHARED, SHMEM, SWAP, UNIT, Ident, Row, Who
+from watchdog.facts import Ident, Row, Who
 
 
 class Sum(NamedTuple):
@@ -60,6 +60,10 @@ class Inherited:
         found = self._of.get(ident)
         return found[1] if found else 0
 
+    def sizes(self) -> Mapping[Ident, tuple[Ident, int]]:
+        """(parent, bytes that are its) of all who inherited."""
+        return self._of
+
     def _drop(self, parent: Ident, ident: Ident) -> None:
         heirs = self._heirs.get(parent)
         if heirs is not None and ident in heirs:
@@ -71,22 +75,26 @@ class Inherited:
         return len(self._of) + len(self._heirs)
 
 
-def private(row: Row) -> int:
-    """Anonymous memory and swap of one row."""
-    return max(0, row[RSS] - row[SHARED]) + (row[SWAP] or 0)
-
-
 def sums(rows: dict[Ident, Row], inherited: Inherited, told: frozenset[str]) -> Iterator[Sum]:
     """The units that no cgroup tells of (those of `told` are), by name."""
     found: dict[str, list[int]] = {}
-    for ident, row in rows.items():
-        unit = row[UNIT]
+    whose = inherited.sizes()
+    for ident, (_, _, _, rss, shared, swap, unit, shmem) in rows.items():  # one of all rows
         if unit is None or unit in told:
             continue
-        one = found.setdefault(unit, [0, 0, 0])
-        one[0] += max(0, private(row) - inherited.size(ident))
-        one[1] = max(one[1], row[SHMEM] or 0)
+        size = rss - shared if rss > shared else 0
+        if swap:
+            size += swap
+        if whose and ident in whose:
+            size = max(0, size - whose[ident][1])
+        one = found.get(unit)
+        if one is None:
+            found[unit] = [size, shmem or 0, 1]
+            continue
+        one[0] += size
         one[2] += 1
+        if shmem and shmem > one[1]:
+            one[1] = shmem
     for unit in sorted(found):
         yield Sum(unit, *found[unit])
 
