@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from watchdog import procfs
+from watchdog.child import ours
 from watchdog.guard import keeper
 from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
 
@@ -76,7 +77,7 @@ def guard(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     ) -> Started:  # fmt: skip
         shared, settings = os.memfd_create("rules", 0), os.memfd_create("settings", 0)
         os.write(settings, marshal.dumps(guard_plain(rules or GuardRules())))
-        argv = [sys.executable, "-I", "-m", "watchdog.guard", "--rules", str(shared)]
+        argv = [*ours("watchdog.guard", bare=True), "--rules", str(shared)]
         argv += ["--settings", str(settings), "--program", program, *(options or [])]
         with (tmp_path / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
@@ -178,9 +179,10 @@ def test_it_stays_small_and_loads_nothing_heavy(guard: Callable[..., Started]) -
     status = one.status()
     assert status["VmRSS"] <= 12 << 20, f"{status['VmRSS'] / 1024:.0f} KiB"
     assert status["Threads"] == 1
-    code = "import sys, watchdog.guard, watchdog.guard.loop; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True,
-                          check=True, cwd="/")  # fmt: skip
+    root = str(Path(__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {root!r}); import watchdog.guard.loop; "
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code + "print(*sys.modules)"],
+                          capture_output=True, text=True, check=True, cwd="/")  # fmt: skip
     assert not set(done.stdout.split()) & NOT_LOADED
 
 

@@ -22,13 +22,15 @@ OUTPUT_MAX = 64 * 1024
 _CHUNK = 16 * 1024
 
 
-def ours(module: str) -> list[str]:
+def ours(module: str, *, bare: bool = False) -> list[str]:
     """The argument vector that runs one of our own programs: this package's, and no other's.
 
-    -I: the working folder and the environment have no say in what is imported.
+    -I: the working folder and the environment have no say in what is imported. `bare` (-S): nor
+    have site-packages, whose .pth files may import megabytes; for what needs nothing from there.
     """
     folder = os.path.dirname(os.path.abspath(__file__))
-    return [sys.executable, "-I", os.path.join(folder, "launch.py"), module]
+    options = ["-I", "-S"] if bare else ["-I"]
+    return [sys.executable, *options, os.path.join(folder, "launch.py"), module]
 
 
 def _boottime() -> float:

@@ -99,7 +99,8 @@ def become_guard(
     tail: list[str],
 ) -> NoReturn:  # fmt: skip
     """Exec into the guard."""
-    argv = [*ours("watchdog.guard"), "--rules", str(rules_fd), "--settings", str(settings_fd)]
+    argv = ours("watchdog.guard", bare=True)
+    argv += ["--rules", str(rules_fd), "--settings", str(settings_fd)]
     if lock_fd >= 0:
         os.set_inheritable(lock_fd, True)
         argv += ["--lock", str(lock_fd)]
