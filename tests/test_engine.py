@@ -440,3 +440,16 @@ def test_who_is_passed_over_could_not_have_met_a_policy(asked, counted):
     far.decider.of_interest = lambda *_: EVERYBODY
     assert feed(near, facts) == feed(far, facts)
     assert near.decider.unjudged() == far.decider.unjudged()
+
+
+@pytest.mark.parametrize(("comm", "mib", "anew"), [
+    ("leaky", 100, False), ("leaky", 5, True), ("other", 40, True), ("leaky", 40, False),
+])  # fmt: skip
+def test_an_exec_while_nobody_looked_starts_a_trend_afresh(comm, mib, anew):
+    first, second = Engine(default_rules(), None), Engine(default_rules(), None)
+    for engine, at, one in ((first, 0, row(7, 100)), (second, 60, row(7, mib, comm=comm))):
+        engine.feed(host(at))
+        if engine is second:
+            second.load(first.dump())
+        engine.feed(Sweep(T0 + at, UP0 + at, (one,), census=True))
+    assert second.world.trends[7, 700].first_up == UP0 + (60 if anew else 0)

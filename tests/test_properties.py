@@ -95,7 +95,7 @@ def feed(engine, facts):
     return [one for fact in facts for one in engine.feed(fact) if isinstance(one, Event)]
 
 
-def verdicts(events, shift_s=0.0, pids=0):
+def verdicts(events, shift_s=0.0, pids=0, reasons=True):
     """What was told of whom and when, in the terms of the story that was not moved or numbered.
 
     The order of events of one moment is that of the entities' numbers, so they are sorted.
@@ -105,7 +105,7 @@ def verdicts(events, shift_s=0.0, pids=0):
             round(one.t - shift_s, 3), one.kind, one.body.get("unit"), one.body.get("comm"),
             one.body.get("pid") and one.body["pid"] - pids, one.body.get("do"),
             one.id.rsplit("-", 1)[1] if one.kind.startswith("leak.") else None,
-            one.because if one.kind.startswith("leak.") else None,
+            one.because if reasons and one.kind.startswith("leak.") else None,
         )
         for one in events
     ]  # fmt: skip
@@ -150,9 +150,13 @@ def test_the_order_of_a_sweep_changes_no_verdict(seed, interval, order):
 @settings(max_examples=12, deadline=None)
 @given(SEEDS, INTERVALS, st.floats(0.05, 0.95))
 def test_a_restart_in_the_middle_changes_no_verdict(seed, interval, part):
-    """What the store had of it, handed to another engine, in any order."""
+    """What the store had of it, handed to another engine, in any order.
+
+    Kind, entity, episode and time; what was looked up about a suspect meanwhile is not kept, so a
+    sentence about its parts may tell of a shorter time.
+    """
     facts = story(seed, interval)
-    plain = verdicts(feed(Engine(RULES, None), facts))
+    plain = verdicts(feed(Engine(RULES, None), facts), reasons=False)
     cut = math.floor(part * len(facts))
     while cut < len(facts) and not isinstance(facts[cut], Host):
         cut += 1
@@ -164,4 +168,4 @@ def test_a_restart_in_the_middle_changes_no_verdict(seed, interval, part):
     second.load(records)
     second.boot_id = first.boot_id
     out += feed(second, [one for one in facts[:cut] if isinstance(one, Who)] + facts[cut:])
-    assert verdicts(out) == plain
+    assert verdicts(out, reasons=False) == plain

@@ -40,7 +40,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import entities, lives
 from watchdog.history.entities import Trend
-from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
+from watchdog.history.world import GONE_MAX, Closed, Gone, World, starts_over, used_bytes
 from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.filling import Filling
@@ -522,7 +522,7 @@ class Engine:
             ident = (row[0], row[1])
             record = self.waiting.pop(ident, None)
             if record:
-                trend, levels = self._resume(record, self.world.trends[ident])
+                trend, levels = self._resume(record, self.world.trends[ident], row[COMM])
                 self.world.resume(ident, trend)
                 resumed[ident] = (ident, trend, levels)
                 if trend.stage != "none":
@@ -554,11 +554,21 @@ class Engine:
                     out += self._leak(change, trend, key, entity, None, t)
         return out
 
-    def _resume(self, record: EntityRecord, fresh: Trend) -> tuple[Trend, list[int]]:
-        """The kept trend with what was just seen, and the levels that closed a bucket by it."""
+    def _resume(
+        self, record: EntityRecord, fresh: Trend, comm: str | None = None
+    ) -> tuple[Trend, list[int]]:
+        """The kept trend with what was just seen, and the levels that closed a bucket by it.
+
+        `comm` is the name of a process now: an exec while nobody looked is one as well.
+        """
         kept = entities.load(record)
         if kept is None:
             return fresh, []
+        if comm is not None and fresh.kib * 2 < kept.kib:
+            before = entities.names(record)[0]
+            if starts_over(kept, fresh.kib, before is not None and before != comm):
+                fresh.episode = kept.episode
+                return fresh, []
         closed = kept.add(fresh.last_t, fresh.last_up, fresh.kib)
         self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
         return kept, closed

@@ -69,6 +69,12 @@ class Gone(NamedTuple):
     seen_up: float
 
 
+def starts_over(trend: Trend, kib: int, renamed: bool) -> bool:
+    """An exec starts over with little memory; a mere change of name does not."""
+    fell = kib * (2 if renamed else 10) < trend.kib
+    return fell and trend.stage == "none" and trend.kib > 4096
+
+
 class World:
     """Facts in, the current state out; decides nothing."""
 
@@ -226,11 +232,9 @@ class World:
     def _fallen(self, ident: Ident, row: Row, kib: int, t: float, now: float) -> None:
         """An exec starts over with little memory; a mere change of name does not."""
         trend, before = self.trends[ident], self.rows.get(ident)
-        if before and trend.stage == "none" and trend.kib > 4096:
-            renamed = row[COMM] != before[COMM]
-            if kib * (2 if renamed else 10) < trend.kib:
-                trend.restart(t, now)
-                self.inherited.another(ident)
+        if before and starts_over(trend, kib, row[COMM] != before[COMM]):
+            trend.restart(t, now)
+            self.inherited.another(ident)
 
     def program(self, ident: Ident) -> lives.Program:
         """The program that runs there: its unit, and its executable or (unknown) its name."""
