@@ -232,7 +232,7 @@ class Engine:
         for unit, (group, closed) in sorted(self.units_due.items()):
             trend = world.unit_trends[unit]
             if lives.OBSERVED in closed:
-                suspected = unit in named or trend.stage != "none"
+                suspected = unit in named or trend.open
                 world.programs.observe((unit, ""), group.t, trend.kib, suspected)
             if trend.stage == "none" and (unit in named or self.series.named(unit)):
                 continue  # who is named already speaks for the unit
@@ -345,7 +345,7 @@ class Engine:
 
     def _observe(self, ident: Ident, trend: Trend, t: float) -> None:
         if trend.kib >= lives.LEAST_KIB:
-            programs, suspected = self.world.programs, trend.stage != "none"
+            programs, suspected = self.world.programs, trend.open
             programs.observe(self.world.program(ident), t, trend.kib, suspected)
 
     def _ending(self, cgroup: str | None, trend: Trend, rates: float) -> stage.Ending:
@@ -547,7 +547,7 @@ class Engine:
                 ran = entities.program(record)
                 if ran is not None and self.world.lived((unit or "", ran), None, ident, trend):
                     out += self._lived((unit or "", ran), trend, entity, t, sweep.up)
-                if trend.stage != "none":
+                if trend.open:
                     key = f"{ident[0]}-{ident[1]}"
                     trend = copy.copy(trend)
                     change = stage.clear(trend, "the process is gone")
