@@ -152,9 +152,10 @@ def test_the_numbers_of_processes_change_nothing(seed):
 
 
 @settings(max_examples=3, deadline=None)
-@given(st.integers(-5, 10_000))
+@given(st.integers(0, 10_000))
 def test_a_shift_of_time_changes_nothing(twos):
-    later = twos * 7200.0  # the longest bucket: what falls into one goes on to fall into one
+    # by the longest bucket, so that what falls into one goes on to; the machine ran for a day
+    later = twos * 7200.0
     out = feed(Engine(default_rules(), None), story(later=later))
     assert verdicts(out, later) == verdicts(WHOLE)
 
