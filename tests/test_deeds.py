@@ -224,15 +224,25 @@ def test_evidence_of_a_process_and_of_a_unit(house: House) -> None:
     assert "memory is short" in found["smaps_rollup"]
 
 
+def come_due(house: House) -> None:
+    assert house.deeds.deadline() is not None
+    house.deeds.revivals = [(0.0, start) for _, start in house.deeds.revivals]
+    house.deeds.turn()
+
+
 def test_wishes_of_the_guard_become_events(house: House) -> None:
     house.deeds.stop_unit(SHOP, str(house.cg), "host-1")
     assert house.units.asked == [("stop", SHOP, f"/system.slice/{SHOP}")]
     house.deeds.revive(SHOP, 900_007, "host-1", may=True)
     house.deeds.revive(SHOP, 900_007, "host-2", may=False)  # the budget is spent
+    house.deeds.turn()
+    assert len(house.units.asked) == 1, "its victim may still be about to end"
+    come_due(house)
     stop, revive = house.events
     assert (stop.body["do"], stop.body["outcome"]) == ("stop-unit", "done")
     assert (revive.body["do"], revive.body["restarts"]) == ("revive", False)
     assert house.spent == 1
     house.units.outcome = ("changed", "it is active")
     house.deeds.revive(SHOP, 900_007, "host-3", may=True)
+    come_due(house)
     assert (len(house.events), house.spent) == (2, 1)

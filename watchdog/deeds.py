@@ -27,6 +27,8 @@ MEMBERS_SHOWN = 5
 # Throttled, and after so long still stalling for most of the time: the limit is of no use.
 THROTTLE_CHECK_S = 60.0
 STALLED = 0.8
+# Whoever got SIGTERM may still be about to end when memory is well again, and PID 1 to notice it.
+REVIVE_S = 8.0
 # MemoryHigh never lies below what is in use: PID 1 itself would have to reclaim it.
 HIGH_FACTOR, HIGH_LEAST = 1.05, 16 << 20
 KEPT = "throttled"
@@ -63,6 +65,7 @@ class Deeds:
         self.spend = spend
         self.units = Units(children)
         self.held: dict[str, _Held] = {}
+        self.revivals: list[tuple[float, Callable[[], None]]] = []
         self.smaps: list[tuple[Order, Child, dict[str, Any]]] = []
 
     # ---- life --------------------------------------------------------------------------------
@@ -77,6 +80,9 @@ class Deeds:
     def turn(self) -> None:
         """Go on with what has ended, and with what is due."""
         self.units.turn()
+        for due in [one for one in self.revivals if self.clock.boottime() >= one[0]]:
+            self.revivals.remove(due)
+            due[1]()
         over = [one for one in self.smaps if one[1].done]
         self.smaps = [one for one in self.smaps if not one[1].done]
         for order, child, found in over:
@@ -93,11 +99,10 @@ class Deeds:
 
     def deadline(self) -> float | None:
         """When `turn` has to be called at the latest (boottime)."""
-        if not self.held:
-            return None
         now, t = self.clock.boottime(), self.clock.wall()
         dues = [now + max(1.0, one.until_t - t) for one in self.held.values()]
-        return min([*dues, *(one.check_up for one in self.held.values() if one.check_up)])
+        dues += [one.check_up for one in self.held.values() if one.check_up]
+        return min([*dues, *(due for due, _ in self.revivals)], default=None)
 
     def stop(self) -> None:
         """The daemon stops: put back what was throttled; what does not end in time is kept."""
@@ -268,7 +273,8 @@ class Deeds:
             self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
 
         if may:
-            self.units.revive(Unit(unit), pid, done)
+            due = self.clock.boottime() + REVIVE_S
+            self.revivals.append((due, lambda: self.units.revive(Unit(unit), pid, done)))
 
     def _guard_said(
         self, unit: str, do: str, incident: str, outcome: str, because: tuple[str, ...],
