@@ -290,7 +290,7 @@ def test_oom_kill_of_a_unit() -> None:
         after = cursor()
         sh("systemd-run", "--wait", "--quiet", "--unit=shop-burst", "-p", "MemoryMax=64M",
            "-p", "MemorySwapMax=0", "/usr/bin/python3", str(Path.cwd() / "leak.py"),
-           str(400 * MIB), check=False)  # fmt: skip
+           str(20 * MIB), check=False)  # fmt: skip
         wait("oom.kill", 30, lambda: told(after))
         there = sh("journalctl", "--no-pager", "-u", "shop-burst.service")
         print(there)
