@@ -159,6 +159,14 @@ class Daemon:
         self.process.send_signal(number)
         self.process.wait(20)
 
+    def wait(self) -> None:
+        """Until it says that it has started: what came before its first start is not told."""
+        end = time.monotonic() + 60
+        while not any(one.get("event") == "watchdog.started" for one in self.told()):
+            if time.monotonic() > end:
+                sys.exit("the daemon did not start within a minute")
+            time.sleep(0.2)
+
     def told(self) -> list[dict[str, object]]:
         raw = (self.work / "told").read_bytes().splitlines()
         found = []
@@ -261,7 +269,7 @@ def main() -> int:
         recorded = Recorded(work / "kmsg")
         daemon = Daemon(work)
         try:
-            time.sleep(3)
+            daemon.wait()
             before = counter()
             died = storm(groups, daemon, options.kills, options.seconds)
             counted = counter() - before
