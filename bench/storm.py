@@ -145,11 +145,13 @@ class Daemon:
     def start(self) -> None:
         argv = [*PROGRAM, "run", "--json", "--config", str(self.work / "config.toml"),
                 "--state", str(self.state)]  # fmt: skip
-        self.process = subprocess.Popen(argv, stdout=self.out, stderr=subprocess.DEVNULL, cwd="/")
+        with (self.work / "errors").open("ab") as errors:
+            self.process = subprocess.Popen(argv, stdout=self.out, stderr=errors, cwd="/")
 
     def watcher(self) -> int:
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        for word in listed.read_text().split():
+        children = listed.read_text() if listed.exists() else ""
+        for word in children.split():
             with contextlib.suppress(OSError):
                 if b"watchdog.watcher" in Path(f"/proc/{word}/cmdline").read_bytes():
                     return int(word)
