@@ -40,7 +40,15 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history import entities, lives
 from watchdog.history.entities import Trend
-from watchdog.history.world import GONE_MAX, Closed, Gone, World, starts_over, used_bytes
+from watchdog.history.world import (
+    GONE_MAX,
+    Closed,
+    Gone,
+    World,
+    placed,
+    starts_over,
+    used_bytes,
+)  # fmt: skip
 from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.filling import Filling
@@ -196,6 +204,7 @@ class Engine:
         return []
 
     def _group(self, group: Group) -> list[Out]:
+        group = placed(group)
         self.kills.group(group, self.world.groups.get(group.cgroup or ""))
         out = self._exhausted(self.exhaustion.limits.group(group))
         closed = self.world.take_group(group)

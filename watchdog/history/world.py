@@ -48,6 +48,13 @@ def private_bytes(row: Row) -> int:
     return max(0, row[RSS] - row[SHARED]) + (row[SWAP] or 0)
 
 
+def placed(group: Group) -> Group:
+    """One without a path (a trace need not tell it) is its unit's own, where `cgroup` looks."""
+    if group.cgroup is not None or group.unit is None:
+        return group
+    return group._replace(cgroup=f"/{group.unit}")
+
+
 def used_bytes(group: Group) -> int:
     """What a cgroup holds that reclaim cannot take away (page cache and slab can be reclaimed)."""
     return sum(part or 0 for part in (group.anon, group.shmem, group.swap, group.kernel))
@@ -115,12 +122,7 @@ class World:
         self.who[ident] = who
 
     def take_group(self, group: Group) -> list[int]:
-        """Take a cgroup; the levels at which its unit's trend closed a bucket.
-
-        One without a path is the unit's own, at the place where `cgroup` looks for it.
-        """
-        if group.cgroup is None and group.unit is not None:
-            group = group._replace(cgroup=f"/{group.unit}")
+        """Take a cgroup; the levels at which its unit's trend closed a bucket."""
         if group.cgroup is not None:
             self.groups[group.cgroup] = group
         if group.unit is None:
