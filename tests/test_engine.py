@@ -455,14 +455,16 @@ def test_an_exec_while_nobody_looked_starts_a_trend_afresh(comm, mib, anew):
     assert second.world.trends[7, 700].first_up == UP0 + (60 if anew else 0)
 
 
-def test_a_unit_that_is_told_without_a_path_ends_at_its_own_limit():
+@pytest.mark.parametrize("sweeps", [True, False], ids=["with processes", "units alone"])
+def test_a_unit_that_is_told_without_a_path_ends_at_its_own_limit(sweeps):
     engine = Engine(default_rules(), None)
     out = []
     for minute in range(24 * 60):
         at = 60.0 * minute
         size = (400 + int(2.5 * minute)) * MIB
         out += engine.feed(Group(T0 + at, UP0 + at, "pod", None, anon=size, limit=4096 * MIB))
-        out += engine.feed(Sweep(T0 + at, UP0 + at, (), census=True))
+        if sweeps:
+            out += engine.feed(Sweep(T0 + at, UP0 + at, (), census=True))
     confirmed = [one for one in out if one.kind == "leak.confirmed"]
     assert [one.body["unit"] for one in confirmed] == ["pod"]
     assert confirmed[0].t - T0 < 0.35 * 86400

@@ -206,7 +206,9 @@ class Engine:
     def _group(self, group: Group) -> list[Out]:
         group = placed(group)
         self.kills.group(group, self.world.groups.get(group.cgroup or ""))
-        out = self._exhausted(self.exhaustion.limits.group(group))
+        # No sweep came since it was last due: a recording of units alone.
+        out = self._units() if group.unit in self.units_due else []
+        out += self._exhausted(self.exhaustion.limits.group(group))
         closed = self.world.take_group(group)
         self.series.group(group)
         if group.unit is None:
