@@ -1,5 +1,7 @@
 """Memory that no process owns, and units without a cgroup: each judged, each named once."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -300,10 +302,10 @@ def test_a_store_with_such_series_can_be_replayed(tmp_path):
         {"kernel": (200 + at) * MIB, "slab": 20 * MIB, "shmem": 90 * MIB},
         [group(anon=50, shmem=40)], [row(7, 50)],
     )), engine)  # fmt: skip
-    db = file.open_database(str(tmp_path / DATABASE), 8 << 20)
-    upsert(db, engine.dump())
-    db.close()
+    with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 8 << 20)) as db:
+        upsert(db, engine.dump())
     found = list(replay.kept(str(tmp_path), None))
     assert {type(one) for one in found} == {Group, Sweep}
-    again = load_entities(file.open_database(str(tmp_path / DATABASE), 8 << 20), "b0000000")
+    with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 8 << 20)) as db:
+        again = load_entities(db, "b0000000")
     assert {one.key for one in again} >= {"part:host:kernel:", "part:unit:shmem:shop.service"}
