@@ -360,7 +360,7 @@ def load(record: EntityRecord) -> Trend | None:
         trend = Trend(record.first_t, float(head["first_up"]))
         trend.last_t, trend.last_up = record.last_t, float(head["last_up"])
         for field in KEPT:
-            setattr(trend, field, head.get(field, False) if field == "advised" else head[field])
+            setattr(trend, field, head[field])
         _check(trend)
         at = 0
         rings: list[Ring | None] = []
