@@ -1,9 +1,9 @@
 """The guard's decisions, on a made-up /proc and a clock that jumps: whom, when, and how often."""
 
+import importlib.util
 import os
 import signal
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,100 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchdog.facts import DossierRow, Host
-from watchdog.guard.incident import Incident
-from watchdog.guard.scene import Scene, Spent
-from watchdog.policy.guard_when import GuardRules, Mark, Pressure
+from watchdog.facts import Host
+from watchdog.guard.scene import Spent
 from watchdog.sense.fast import Eyes
 
-MIB = 1 << 20
-TOTAL = 1024
-
-
-def row(pid: int, unit: str | None = None, proven: int = 0, leak: float = 0.0,
-        protected: str | None = None, *, start: int = 500, weight: int = 0,
-        entity: str | None = None, real: int = 1000) -> DossierRow:  # fmt: skip
-    """A line of the dossier; sizes in MiB."""
-    return (pid, start, f"p{pid}", unit, proven * MIB, 0, leak, protected, weight,
-            entity or unit or f"{pid}:{start}", proven * MIB, 0.0, real)  # fmt: skip
-
-
-class World:
-    """A machine of 1 GiB in a folder; the guard's parts above it, and a killer that only notes."""
-
-    def __init__(self, root: Path, mode: str = "observe", **rules: Any) -> None:
-        self.root = root
-        self.up = 1000.0
-        self.mode = mode
-        self.told: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = []
-        self.signals: list[tuple[int, int]] = []
-        self.answers: list[tuple[str, str]] = []
-        (root / "pressure").mkdir()
-        self.oom_kills, self.available = 0, 500
-        self.files()
-        self.eyes = Eyes(str(root))
-        self.pressure = Pressure(GuardRules(mode, Mark(0.10), **rules))
-        self.scene = Scene(self.eyes, self.pressure, lambda *said: self.told.append(said))
-        self.scene.kill = self.kill
-        self.incident: Incident | None = None
-
-    def files(self) -> None:
-        (self.root / "meminfo").write_text(
-            f"MemTotal: {TOTAL * 1024} kB\nMemAvailable: {self.available * 1024} kB\n"
-            "SwapTotal: 0 kB\nSwapFree: 0 kB\n"
-        )
-        (self.root / "pressure" / "memory").write_text(
-            "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n"
-            "full avg10=0.00 avg60=0.00 avg300=0.00 total=1\n"
-        )
-        (self.root / "vmstat").write_text(f"nr_free 1\npswpout 0\noom_kill {self.oom_kills}\n")
-
-    def process(self, pid: int, mib: int, *, swap: int = 0, start: int = 500, uid: int = 1000,
-                state: str = "S", flags: int = 0, threads: int = 1) -> None:  # fmt: skip
-        folder = self.root / str(pid)
-        folder.mkdir(exist_ok=True)
-        pages = mib * MIB // os.sysconf("SC_PAGE_SIZE")
-        fields = ["1", "1", "1", "0", "-1", str(flags), *["0"] * 10, str(threads), "0", str(start)]
-        (folder / "stat").write_text(f"{pid} (p{pid}) {state} {' '.join(fields)} 0 0\n")
-        (folder / "statm").write_text(f"{pages + 700} {pages + 500} 500 1 0 1 0\n")
-        (folder / "status").write_text(
-            f"Name:\tp{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
-            f"RssAnon:\t{mib * 1024} kB\nVmSwap:\t{swap * 1024} kB\n"
-        )
-        (folder / "oom_score_adj").write_text("0\n")
-
-    def gone(self, pid: int) -> None:
-        for file in (self.root / str(pid)).iterdir():
-            file.unlink()
-        (self.root / str(pid)).rmdir()
-
-    def kill(self, pid: int, start: int, sig: int, **asks: Callable[[], Any]) -> tuple[str, str]:
-        answer = self.answers.pop(0) if self.answers else ("done", f"sent {sig}")
-        if answer[0] == "ask":
-            reason = asks["still_protected"]()
-            answer = ("protected", reason) if reason else ("done", "sent")
-            if not reason and not asks["still_needed"]():
-                answer = ("changed", "memory has recovered in the meantime")
-        if answer[0] == "done":
-            self.signals.append((pid, sig))
-        return answer
-
-    def tick(self, available: int | None = None, seconds: float = 0.1) -> None:
-        self.up = round(self.up + seconds, 3)
-        self.available = self.available if available is None else available
-        self.files()
-        host, pswpout = self.eyes.host(1e9, self.up)
-        change = self.pressure.step(host, self.up, pswpout)
-        if change is not None:
-            begun = change.kind == "begun"
-            self.incident = Incident(self.scene, self.up, host, change.because) if begun else None
-        if self.incident is not None:
-            self.incident.step(host, self.up, self.mode)
-        else:
-            self.scene.glance(self.up, host, 5.0)
-
-    def outcomes(self) -> list[tuple[int | None, str, str]]:
-        return [(body["pid"], body["do"], body["outcome"]) for _, _, _, body in self.told]
+_spec = importlib.util.spec_from_file_location(
+    "guard_world", Path(__file__).parent / "fixtures" / "guard_world.py"
+)
+assert _spec and _spec.loader
+guard_world = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(guard_world)
+World, row, MIB = guard_world.World, guard_world.row, guard_world.MIB
 
 
 @pytest.fixture

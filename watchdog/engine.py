@@ -28,6 +28,7 @@ from watchdog.facts import (
     LogState,
     Look,
     Looked,
+    Memfds,
     Muted,
     Order,
     Outcome,
@@ -49,7 +50,7 @@ from watchdog.history.world import (
     starts_over,
     used_bytes,
 )  # fmt: skip
-from watchdog.judge import hidden, leak_told, stage
+from watchdog.judge import hidden, leak_told, shared, stage
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.filling import Filling
 from watchdog.judge.kills import Kills
@@ -120,6 +121,9 @@ class Engine:
         if isinstance(fact, Who):
             self.world.take_who(fact)
             self.filling.take(fact)
+            return []
+        if isinstance(fact, Memfds):
+            self.world.take_shared(shared.attribute(self.world, fact))
             return []
         if isinstance(fact, KernelLine):
             return [

@@ -80,6 +80,19 @@ class Sweep(NamedTuple):
     census: bool
 
 
+class Memfds(NamedTuple):
+    """Who has files open that lie in memory and have no name; all of them, as far as we may look.
+
+    Rows are (pid, start_ticks, inode, bytes). Nobody need map one, so it is in no resident size.
+    ``files`` is what lies in files of tmpfs mounts instead, which stay when everybody has ended.
+    """
+
+    t: float
+    up: float | None
+    rows: tuple[tuple[int, int, int, int], ...]
+    files: int = 0
+
+
 class Who(NamedTuple):
     """What is known of one identity; told once, and again after an exec.
 
@@ -327,7 +340,7 @@ class Muted(NamedTuple):
 
 
 Fact = (
-    Host | Sweep | Who | Group | KernelLine | Tick | Outcome | Said
+    Host | Sweep | Memfds | Who | Group | KernelLine | Tick | Outcome | Said
     | CgroupKills | LogState | Earlier | Looked | Parts | Muted
 )  # fmt: skip
 
@@ -418,12 +431,12 @@ class Order(NamedTuple):
 
 # One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
 # (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight,
-#  entity, entity_proven_bytes, entity_leak_confidence, real)
+#  entity, entity_proven_bytes, entity_leak_confidence, real, shared_bytes)
 # protected is None or the reason in words; weight is -1 (avoid), 0 or 1 (prefer). The entity is
 # whose processes are judged together; of the sum of their private memory `real` thousandths are
-# really theirs (forks share the rest).
+# really theirs (forks share the rest). shared_bytes is shared memory that goes with the process.
 DossierRow = tuple[
-    int, int, str, str | None, int, int, float, str | None, int, str, int, float, int
+    int, int, str, str | None, int, int, float, str | None, int, str, int, float, int, int
 ]
 DOSSIER_ROWS_MAX = 512
 

@@ -20,6 +20,7 @@ from watchdog.facts import (
     KernelLine,
     LogState,
     Looked,
+    Memfds,
     Missing,
     Mute,
     Muted,
@@ -187,7 +188,7 @@ _NAMES: dict[type[Any], str] = {
     Host: "host", Who: "who", Group: "group", KernelLine: "kmsg", Tick: "tick",
     Outcome: "outcome", Said: "said", CgroupKills: "cgroup_kills", LogState: "log",
     Looked: "looked", Earlier: "earlier", Parts: "parts",
-    Muted: "muted",
+    Muted: "muted", Memfds: "memfds",
 }  # fmt: skip
 
 
@@ -213,6 +214,18 @@ def _cgroup_kills(value: dict[str, Any]) -> CgroupKills:
         rows.append((words.safe(row[0]), row[1], row[2]))
     whole = value.get("whole") is True
     return CgroupKills(value["t"], value.get("up"), tuple(rows), whole)
+
+
+def _memfds(value: dict[str, Any]) -> Memfds:
+    rows = []
+    for row in _list(value, "rows"):
+        if not (isinstance(row, list) and len(row) == 4 and all(map(_is_size, row))):
+            raise TraceError("expected rows of [pid, start, inode, bytes]")
+        rows.append((row[0], row[1], row[2], row[3]))
+    files = value.get("files", 0)
+    if not _is_size(files):
+        raise TraceError('expected another type of "files"')
+    return Memfds(value["t"], value.get("up"), tuple(rows), files)
 
 
 def _muted(value: dict[str, Any]) -> Muted:
@@ -318,6 +331,7 @@ _READERS: dict[str, Any] = {
     "cgroup_kills": _cgroup_kills,
     "looked": _looked,
     "muted": _muted,
+    "memfds": _memfds,
     "earlier": _earlier,
     "log": _plain(LogState, frozenset({"t", "up"}), frozenset({"state", "why"})),
     "procs": _sweep,

@@ -258,7 +258,9 @@ class Watcher:
             rows = self.engine.dossier()
             places = targets.places(self.engine.world, self.rules, self.senses.cgroups, rows)
             self._machine()
-            self._send(("dossier", self.clock.boottime(), rows, places))
+            seen = self.engine.world.host
+            shmem = seen.shmem if seen else None
+            self._send(("dossier", self.clock.boottime(), rows, places, shmem))
             self._checked()
             self._write_now()
             status = self._status()
@@ -325,6 +327,7 @@ class Watcher:
         found = places.read()
         if found != self.places:
             self.places = found
+            self.senses.files = sum(used for _, used, _ in found.get("tmpfs", ()))
             self._send(("machine", found))
 
     def _wish(self, message: wire.Message) -> None:

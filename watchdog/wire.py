@@ -2,8 +2,9 @@
 
 The first item of a message is its kind:
 
-    watcher -> guard  ("beat", up) · ("dossier", up, [DossierRow, …]) · ("rules", dict)
-                      ("ready", text) · ("status", text)
+    watcher -> guard  ("beat", up) · ("dossier", up, [DossierRow, …], places, Shmem)
+                      ("machine", dict)
+                      ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
     guard -> watcher  ("stop",) · ("reload",) · ("enforce", granted, reason or None)
                       ("report", t, up, kind, identity, because, body)
 

@@ -60,6 +60,7 @@ class Incident:
         self.whole_refused: set[str] = set()
         self.said: set[str] = set()
         self.inputs: tuple[Any, ...] | None = None  # what the last decision saw
+        self.seen: Look | None = None
         self.terminated: list[tuple[str, int]] = []  # (unit, pid)
 
     def step(self, host: Host, up: float, mode: str) -> None:
@@ -85,7 +86,7 @@ class Incident:
         if not deep and (before is None or up - before.up < WINDOW_LEAST_S):
             scene.glance(up, host, WINDOW_LEAST_S)
             return  # nothing to compare with yet; the next look is 100 ms away
-        now = Look(up, host.mem_available or 0, scene.eyes.sizes())
+        now = scene.look(up, host)
         loss = Loss(before.available - now.available, up - before.up) if before else Loss()
         found = [
             one._replace(protected="it could not be signalled")
@@ -95,9 +96,10 @@ class Incident:
         need = max(0, scene.pressure.end_bytes - now.available)
         blame = rank(
             found, need, loss=loss, account=scene.account(now, host), deep=deep,
-            by=scene.pressure.rules.victim,
+            files=scene.files(now, before), by=scene.pressure.rules.victim,
         )  # fmt: skip
         self.inputs = (host, found)
+        self.seen = now
         if blame.chosen is None:
             self.wait_until = up + AGAIN_S
             outcome = "would" if mode == "observe" else "failed"
@@ -247,7 +249,7 @@ class Incident:
             self.said.add(blame.how)
         self.actions += 1
         because = [*self.because, *blame.because]
-        because += self.scene.unowned() if blame.how == "held" else ()
+        because += self.scene.unowned(self.seen) if blame.how == "held" else ()
         because += chosen.because if chosen else ()
         because += [text for text in (self.scene.dossier_age(up), detail) if text]
         victim = entity(chosen.candidate) if chosen else None

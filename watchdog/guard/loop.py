@@ -291,10 +291,9 @@ class Guard:
         for message in messages:
             kind = message[0]
             if kind == "dossier":
-                units = message[3] if len(message) > 3 else None
-                self.scene.take_dossier(message[1], message[2], units)
+                self.scene.take_dossier(*message[1:])
             elif kind == "machine":
-                self.scene.machine = message[1]
+                self.scene.take_machine(self.clock.boottime(), message[1])
                 zram = message[1].get("zram")
                 self.pressure.zram = tuple(zram) if zram else None
             elif kind == "spent":

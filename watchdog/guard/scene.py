@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.facts import DossierRow, Host
-from watchdog.judge.blame import Account, Candidate
+from watchdog.judge.blame import LOSS_LEAST, Account, Candidate
 from watchdog.policy.budget import Purse
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
@@ -21,6 +21,10 @@ LOOKS_MAX = 64  # this many of the largest are read closely, and as many from th
 STALE_S = 60.0
 SPENT_MAX = 64
 ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells better
+# A rise of shared memory by less tells nothing of who it is that takes it.
+SHARED_RISE = 4 << 20
+FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
+SLAB_TOLD = 16 << 20
 
 Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
 # Of a unit: its cgroup's folder, the folder's inode, and why it is never ended as a whole.
@@ -28,11 +32,43 @@ Place = tuple[str, int, str | None]
 
 
 class Look(NamedTuple):
-    """An earlier look at everybody: private bytes by pid, and what was available."""
+    """A look at everybody: what each holds by pid (with ``shared`` of it), and what was available.
+
+    ``files`` is the shared memory that belongs to no process, as far as that is known.
+    """
 
     up: float
     available: int
     sizes: dict[int, int]
+    shared: Mapping[int, int] = {}
+    files: int = 0
+    slab: int = 0
+
+
+class Shared(NamedTuple):
+    """Shared memory that goes with processes, as the watcher told it when all of it was `total`.
+
+    ``parts``: what each took of what all of it rose by, from the word before to this one.
+    """
+
+    total: int = 0
+    sizes: Mapping[tuple[int, int], int] = {}
+    parts: Mapping[tuple[int, int], float] = {}
+
+    def then(self, total: int, sizes: Mapping[tuple[int, int], int]) -> "Shared":
+        """The next word, after this one."""
+        rises = {one: size - self.sizes.get(one, 0) for one, size in sizes.items()}
+        rises = {one: rise for one, rise in rises.items() if rise > 0}
+        rise, known = total - self.total, sum(rises.values())
+        if not self.total or rise < SHARED_RISE:
+            return Shared(total, sizes, {})
+        return Shared(total, sizes, {one: part / max(rise, known) for one, part in rises.items()})
+
+    def now(self, total: int) -> dict[tuple[int, int], int]:
+        """As far as they have gone on since: the machine's is `total` now."""
+        rise = max(0, total - self.total)
+        return {one: int(size + self.parts.get(one, 0.0) * rise)
+                for one, size in self.sizes.items()}  # fmt: skip
 
 
 class Spent:
@@ -115,6 +151,8 @@ class Scene:
         self.dossier: dict[tuple[int, int], DossierRow] = {}
         self.machine: Mapping[str, Any] = {}  # see sense/places.py
         self.by_pid: dict[int, DossierRow] = {}
+        self.shared = Shared()
+        self.tmpfs: list[tuple[float, int]] = []  # (up, bytes in all tmpfs mounts), where it moved
         self.dossier_up: float | None = None
         self.ours: Collection[int] = ()
         self.units: Mapping[str, Place] = {}
@@ -129,13 +167,35 @@ class Scene:
         self.enforcing: Callable[[], bool] = lambda: True
 
     def take_dossier(
-        self, up: float, rows: Sequence[DossierRow], units: Mapping[str, Place] | None = None
-    ) -> None:
-        """The watcher's latest word on everybody who matters."""
+        self, up: float, rows: Sequence[DossierRow], units: Mapping[str, Place] | None = None,
+        shmem: int | None = None,
+    ) -> None:  # fmt: skip
+        """The watcher's latest word on everybody who matters; `shmem` is the machine's then."""
+        sizes = {(row[0], row[1]): row[13] for row in rows if row[13]}
+        self.shared = self.shared.then(shmem or 0, sizes)
         self.dossier = {(row[0], row[1]): row for row in rows}
         self.by_pid = {row[0]: row for row in rows}
         self.units = units or {}
         self.dossier_up = up
+
+    def take_machine(self, up: float, machine: Mapping[str, Any]) -> None:
+        """Where memory lies that no process owns."""
+        self.machine = machine
+        self.tmpfs.append((up, sum(used for _, used, _ in machine.get("tmpfs", ()))))
+        since = (up if self.first is None else self.first.up) - FILES_S
+        while len(self.tmpfs) > 2 and self.tmpfs[1][0] < since:
+            del self.tmpfs[0]
+
+    def look(self, up: float, host: Host) -> Look:
+        """At everybody, now."""
+        sizes = self.eyes.sizes()
+        shared = {}
+        for (pid, start), size in self.shared.now(host.shmem or 0).items():
+            if self.eyes.start_of(pid) == start:
+                shared[pid] = size
+                sizes[pid] = sizes.get(pid, 0) + size
+        files = max(0, (host.shmem or 0) - sum(shared.values()))
+        return Look(up, host.mem_available or 0, sizes, shared, files, host.slab or 0)
 
     def with_arc(self, host: Host) -> Host:
         """What the ARC of ZFS gives back under pressure is available, and not in MemAvailable."""
@@ -144,18 +204,40 @@ class Scene:
             return host
         return host._replace(mem_available=host.mem_available + size - least)
 
-    def unowned(self) -> list[str]:
+    def unowned(self, now: Look | None = None) -> list[str]:
         """Where memory lies that no process owns, as far as it is known."""
-        return [
+        said = [
             f"tmpfs {mount} holds {words.size(used)}: its files go with nobody's end"
             for mount, used, _ in self.machine.get("tmpfs", ())
         ]
+        if now is not None and self.first is not None and self.first.slab:
+            slab = now.slab - self.first.slab
+            if slab >= SLAB_TOLD:
+                said.append(f"the kernel's own slab took {words.size(slab)} meanwhile")
+        return said
+
+    def files(self, now: Look, before: Look | None) -> str:
+        """A sentence where more than half of what was lost went into files in memory, else "".
+
+        They stay when everybody has ended, and what anybody's end gives back they may take next.
+        """
+        grown = self.tmpfs[-1][1] - self.tmpfs[0][1] if self.tmpfs else 0
+        for then in (self.first, before):
+            if then is None:
+                continue
+            lost, filed = then.available - now.available, now.files - then.files
+            if lost >= LOSS_LEAST and filed * 2 > lost and grown * 4 >= filed:
+                return (
+                    f"of {words.size(lost)} lost in {words.duration(now.up - then.up)} files in "
+                    f"memory (tmpfs) took {words.size(min(lost, filed))}"
+                )
+        return ""
 
     def glance(self, up: float, host: Host, every_s: float) -> None:
         """Near the mark: remember how large everybody is, for the growth since."""
         if self.recent is None or up - self.recent.up >= every_s:
             self.earlier = self.recent
-            self.recent = Look(up, host.mem_available or 0, self.eyes.sizes())
+            self.recent = self.look(up, host)
             if self.first is None:
                 self.first, self.first_swap = self.recent, host.swap_free or 0
 
@@ -197,10 +279,12 @@ class Scene:
             # A number that was somebody else's at the earlier look is a newcomer.
             newer = before is not None and seen.start / TICKS > before.up
             past = 0 if before is None or newer else before.sizes.get(pid, 0)
+            shared = now.shared.get(pid, 0) if row else 0
             one = Candidate(
-                pid, seen.start, seen.comm, seen.uid, None, seen.private, seen.frees,
+                pid, seen.start, seen.comm, seen.uid, None, seen.private + shared,
+                seen.frees + shared,
                 grew=now.sizes.get(pid, 0) - past if before is not None else 0,
-                protected=self.shield(pid), seen=seen.private,
+                protected=self.shield(pid), seen=seen.private, shared=shared,
             ).with_dossier(row)  # fmt: skip
             parent = None if row else self._kin(seen)
             found.append(one if parent is None else self._joined(one, parent))

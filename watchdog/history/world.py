@@ -97,6 +97,7 @@ class World:
         self.since_t: float | None = None  # when our history begins
         self.changed: list[Ident] = []  # who holds another size than before, of the last sweep
         self.described: set[Ident] = set()  # of whom something was told; emptied by who uses it
+        self.shared: dict[Ident, int] = {}  # bytes of shared memory that go with them
         self._told: dict[int, Ident] = {}  # who was described and not yet seen: the same object
         self.moving: set[Ident] = set()  # whose trends have all rings; at most MOVING_MAX
         # Of a single level that closed a bucket only who rose by so much is told.
@@ -120,6 +121,11 @@ class World:
         else:
             self.described.add(ident)
         self.who[ident] = who
+
+    def take_shared(self, shared: dict[Ident, int]) -> None:
+        """What everybody has from now on; nobody else has any."""
+        self.described.update(ident for ident, _ in shared.items() ^ self.shared.items())
+        self.shared = shared
 
     def take_group(self, group: Group) -> list[int]:
         """Take a cgroup; the levels at which its unit's trend closed a bucket."""
@@ -300,7 +306,7 @@ class World:
             cgroup = who.cgroup if who else None
             seen = (trend.last_t, trend.last_up)
             self.remember(Gone(self.entity(ident), row[RSS], cgroup, trend, t, now, *seen))
-        for table in (self.rows, self.who, self.trends):
+        for table in (self.rows, self.who, self.trends, self.shared):
             table.pop(ident, None)
         self.inherited.gone(ident)
         self.moving.discard(ident)

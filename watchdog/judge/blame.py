@@ -41,7 +41,8 @@ class Candidate(NamedTuple):
     (else 0), ``known`` False where the watcher has said nothing about it yet. ``entity`` names
     whose processes are judged together, ``entity_proven`` and ``entity_leak`` are those of the
     whole, of which ``real`` thousandths of the sum are really its own. ``seen`` is its size as it
-    was read, where ``use`` leaves out what a fork shares with its parent.
+    was read, where ``use`` leaves out what a fork shares with its parent, and counts ``shared``
+    too: shared memory that goes with it.
     """
 
     pid: int
@@ -62,6 +63,7 @@ class Candidate(NamedTuple):
     entity_leak: float = 0.0
     real: int = 1000
     seen: int = 0
+    shared: int = 0
 
     @property
     def excess(self) -> int:
@@ -168,10 +170,12 @@ def rank(
     loss: Loss = Loss(),  # noqa: B008  immutable
     account: Account | None = None,
     deep: bool = False,
+    files: str = "",
     by: str = "blame",
 ) -> Blame:
     """Whom to take so that `need` bytes come back. `deep`: less than half of the mark is left.
 
+    `files` is a sentence where what was lost lies in files in memory: then nobody is taken.
     The order in which the candidates come makes no difference.
     """
     everybody = list(candidates)
@@ -184,6 +188,8 @@ def rank(
     if by == "size":
         ranked = [_by_size(group) for group in groups]
         return _answer(ranked, "size", ("the largest is taken, as configured",))
+    if files:
+        return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
     history = any(group.proven for group in entities)
     owned = sum(max(0, one.grew) for one in everybody)
     unowned = _unowned(Account(*loss, owned)) or (_unowned(account) if account else "")
@@ -295,6 +301,8 @@ def _reasons(group: _Group, share: float, rate: float, need: int, loss: Loss) ->
     else:
         held += ", and is so new that nothing is known of it"
     said = [held]
+    if victim.shared:
+        said.append(f"{words.size(victim.shared)} of it is shared memory that ends with it")
     if group.excess:
         said.append(f"that is {words.share(share)} of all that is held above what is proven")
     if group.leak:

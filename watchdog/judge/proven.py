@@ -174,6 +174,7 @@ class Levels:
         """The entities whose sum has changed."""
         own, sums = self.own, self.sums
         rows, trends, inherited = world.rows, world.trends, world.inherited
+        shared = world.shared
         changed: set[str] = set()
         fresh = inherited.touched | world.described
         inherited.touched.clear()
@@ -185,7 +186,7 @@ class Levels:
                     fresh.add((row[PID], row[START]))
         for ident in world.changed:
             before = own.get(ident)
-            if before is None or ident in fresh or inherited.size(ident):
+            if before is None or ident in fresh or ident in shared or inherited.size(ident):
                 fresh.add(ident)
                 continue
             kib = trends[ident].kib
@@ -198,7 +199,8 @@ class Levels:
                 continue
             row = rows[ident]
             # what a fork began with is its parent's
-            kib = max(0, private_bytes(row) - inherited.size(ident)) >> 10
+            private = max(0, private_bytes(row) - inherited.size(ident))
+            kib = (private + shared.get(ident, 0)) >> 10
             found = (key_of(world, ident), kib, row[UNIT])
             before = own.get(ident)
             if before == found:

@@ -103,11 +103,12 @@ def subjects(
 
 def dossier(world: World, rules: Rules, levels: Levels) -> list[DossierRow]:
     """The guard's view, the largest first: see facts.DossierRow."""
-    large = [
-        (private_bytes(row), ident, row)
+    shared = world.shared
+    sized = (
+        (private_bytes(row) + shared.get(ident, 0), ident, row)
         for ident, row in world.rows.items()
-        if private_bytes(row) >= DOSSIER_LEAST_BYTES
-    ]
+    )  # fmt: skip
+    large = [item for item in sized if item[0] >= DOSSIER_LEAST_BYTES]
     large.sort(reverse=True, key=lambda item: (item[0], item[1]))
     del large[DOSSIER_ROWS_MAX:]
     return [_dossier_row(world, rules, levels, ident, row, size) for size, ident, row in large]
@@ -158,6 +159,7 @@ def _dossier_row(
         excess_bytes(trend.proven_kib, size >> 10), _sure(trend),
         protected(rules, subject), weight(rules, subject),
         key, levels.proven_bytes(key), _sure(whole) if whole else 0.0, levels.real(key),
+        world.shared.get(ident, 0),
     )  # fmt: skip
 
 

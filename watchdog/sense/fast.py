@@ -52,6 +52,7 @@ class Eyes:
             swap_total=memory.get("SwapTotal"), swap_free=memory.get("SwapFree"),
             psi_some_us=stalls.get("some"), psi_full_us=stalls.get("full"),
             oom_kill=_counter(vmstat, b"\noom_kill "),
+            shmem=memory.get("Shmem"), slab=memory.get("SUnreclaim"),
         )  # fmt: skip
         return host, _counter(vmstat, b"\npswpout ")
 

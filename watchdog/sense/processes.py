@@ -73,6 +73,7 @@ class Processes:
         self.kernel: dict[int, int] = {}  # kernel threads: pid -> start
         self.hot: dict[int, int] = {}  # pid -> kept statm descriptor
         self.looked_up = -1e9
+        self.newcomers_every_s = NEWCOMERS_EVERY_S
         self.censuses = 0
         self.places: dict[str | None, procfs.Place] = {}
         try:
@@ -123,7 +124,7 @@ class Processes:
                 self._forget(pid)
             else:
                 rows.append(row)
-        if up - self.looked_up >= NEWCOMERS_EVERY_S:
+        if up - self.looked_up >= self.newcomers_every_s:
             self.looked_up = up
             for pid in self._pids():
                 if pid in self.seen or pid in self.kernel:
@@ -186,7 +187,7 @@ class Processes:
         resident, shared = memory
         private = resident - shared
         grows = seen.base is not None and private - _private(seen.base) >= GROWN_BYTES
-        if full and (self.swapping or private >= STATUS_LEAST_BYTES or grows or seen.swap):
+        if full and (self.swapping or resident >= STATUS_LEAST_BYTES or grows or seen.swap):
             self._status(pid, seen)
         return self._row(pid, seen, comm, resident, shared), who
 
@@ -265,8 +266,10 @@ class Processes:
         if resident == row[RSS] and shared == row[SHARED]:
             return row
         moved = abs(row[RSS] - row[SHARED] - (resident - shared))
-        if moved >= GROWN_BYTES and (self.swapping or seen.swap):
+        swaps = moved >= GROWN_BYTES and (self.swapping or seen.swap)
+        if swaps or shared - row[SHARED] >= GROWN_BYTES:
             # What has left memory may lie in swap now: it is not given back, and must not look so.
+            # And what is shared may be files, or memory that ends with it.
             self._status(pid, seen)
         seen.row = (*row[:3], resident, shared, seen.swap, row[UNIT], seen.shmem)
         return seen.row
@@ -277,7 +280,7 @@ class Processes:
         new = [pid for pid, seen in rows.items() if up - seen.born_up < NEWCOMER_S]
         new.sort(key=lambda pid: -rows[pid].born_up)
         growing = sorted(rows, key=lambda pid: -rows[pid].grown())
-        large = sorted(rows, key=lambda pid: -_private(rows[pid].row))
+        large = sorted(rows, key=lambda pid: -_held(rows[pid]))
         quarter = self.hot_max // 4
         chosen = dict.fromkeys(new[:quarter])
         chosen.update(dict.fromkeys(pid for pid in growing[:quarter] if rows[pid].grown() > 0))
@@ -311,6 +314,10 @@ class Processes:
         fd = self.hot.pop(pid, None)
         if fd is not None:
             os.close(fd)
+
+
+def _held(seen: _Seen) -> int:
+    return _private(seen.row) + (seen.shmem or 0)
 
 
 def _private(row: Row | None) -> int:

@@ -7,7 +7,8 @@ from watchdog.facts import CgroupKills, Fact, Group, Host
 from watchdog.sense import container
 from watchdog.sense.cgroups import Cgroups, is_near
 from watchdog.sense.host import HostFiles
-from watchdog.sense.processes import Processes
+from watchdog.sense.memfd import MemfdFiles
+from watchdog.sense.processes import NEWCOMERS_EVERY_S, Processes
 
 CENSUS_S = 30.0
 # Cgroups between censuses: those of the hot processes, at most so many (13 us a file, 8 files).
@@ -17,7 +18,7 @@ GROWN_BYTES = 1 << 20  # since a cgroup was last read
 
 
 class Senses:
-    """`due` yields facts in the order host, who, groups, rows: what explains comes first."""
+    """`due` yields host, who, groups, rows (what explains comes first), and who has memfds."""
 
     def __init__(self, clock: Clock, interval_s: float, proc: str = "/proc") -> None:
         self.clock = clock
@@ -29,6 +30,8 @@ class Senses:
         self.container = container.inside(proc)
         self.near: set[str] = set()  # cgroups that are looked at between censuses
         self.shmem: dict[str, int] = {}  # of each cgroup at its last reading
+        self.memfds = MemfdFiles(proc)
+        self.files = 0  # bytes in files of tmpfs mounts
         self.next_up = clock.boottime()
         self.next_census = self.next_up
 
@@ -51,24 +54,29 @@ class Senses:
         )
         yield host
         census = up >= self.next_census
+        self.processes.newcomers_every_s = min(NEWCOMERS_EVERY_S, self.interval_s)
         if census:
             self.next_census = up + max(CENSUS_S, self.interval_s) - self.interval_s / 2
             sweep, told = self.processes.census(t, up)
         else:
             sweep, told = self.processes.sweep(t, up)
         yield from told
-        if census:
+        shares = self.memfds.due(host.shmem, census)
+        before = self.shmem
+        if census or shares:
             paths = {seen.cgroup for seen in self.processes.seen.values() if seen.cgroup}
-            self.near.clear()
-            before, self.shmem = self.shmem, {}
         else:
             paths = self._hot_paths() | self.near
-            before = self.shmem
+        if census:
+            self.near.clear()
+            self.shmem = {}
         self.cgroups.reclaimable = _reclaimable(self.host.told)
         for group in self.cgroups.read(t, up, paths):
             self._watch(group, before)
             yield group
         yield sweep
+        if shares:
+            yield self.memfds.read(t, up, self.processes, self.shmem, self.files)
 
     def read_host(self, t: float, up: float) -> Host:
         """The machine now; in a container without what is the whole machine's, not its own."""
