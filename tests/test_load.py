@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import watchdog
 from watchdog.policy import load as loader
 from watchdog.policy.guard_when import Mark
 from watchdog.policy.load import ConfigError, load
@@ -412,3 +413,13 @@ def test_as_a_program(tmp_path: Path) -> None:
         f'{bad}: watch.interval: expected a time such as "10s" or "2min", found "1m" '
         '("m" is ambiguous: write "min")\n'
     )
+
+
+def test_without_pydantic_it_says_what_is_missing() -> None:
+    """-S: an interpreter that knows no site-packages."""
+    launch = Path(watchdog.__file__).with_name("launch.py")
+    argv = [sys.executable, "-I", "-S", str(launch), "watchdog.policy.load"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 78 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "needs pydantic 2 (apt install python3-pydantic" in line

@@ -20,12 +20,17 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
-
 from watchdog import words
 from watchdog.policy import merge, quantity
 from watchdog.policy.compose import Problem, compose
 from watchdog.policy.rules import DEFAULTS, GUARD_MODES, LEAKS, MODES, SOURCES, Rules, to_plain
+
+try:
+    from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+except ImportError as error:  # not there, or version 1
+    need = "it needs pydantic 2 (apt install python3-pydantic, or pip install 'pydantic>=2')"
+    print(f"the configuration cannot be read: {error}; {need}", file=sys.stderr)
+    sys.exit(78)
 
 CONFIGURATION = 78
 FILE_MAX = 1 << 20
