@@ -210,6 +210,36 @@ def test_the_loop_hangs() -> None:
         seen.append(f"another one after {took:.0f} s, the guard stayed; {arrived(raised, after)}")
 
 
+def test_both_are_suspended() -> None:
+    """Longer than the guard lets the watcher be silent: its own sleep must not count as that."""
+    with row("both processes suspended (SIGSTOP) for 90 s", "go on where they were: nothing lost, "
+             "nothing invented, nobody restarted") as seen:  # fmt: skip
+        drop_in("[Service]\nWatchdogSec=600\n")
+        state, after = uptime_of_service(), cursor()
+        guard = main_pid()
+        watcher = wait("the watcher", 20, lambda: watcher_of(guard))
+        time.sleep(10)
+        for pid in (guard, watcher):
+            os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        # Grows and then holds, unseen: a step between two readings, and no leak.
+        sh("systemd-run", "--quiet", "--unit=shop-step", "/usr/bin/python3", "-c",
+           "import time; x = bytearray(b'x' * 90000000); time.sleep(900)")  # fmt: skip
+        raised = kill_some(5, 2.0)
+        time.sleep(max(0.0, 90 - (time.monotonic() - begin)))
+        for pid in (watcher, guard):
+            os.kill(pid, signal.SIGCONT)
+        seen.append(arrived(raised, after))
+        time.sleep(30)
+        sh("systemctl", "stop", "shop-step")
+        invented = [kind for kind in ("oom.unattributed", "leak.suspected", "leak.confirmed",
+                    "watchdog.degraded", "watchdog.dropped") if told(after, kind)]  # fmt: skip
+        assert not invented, [told(after, kind) for kind in invented]
+        assert uptime_of_service() == state and watcher_of(guard) == watcher, "restarted"
+        seen.append("no other event, not restarted")
+    drop_in("")
+
+
 def test_journald_stops() -> None:
     with row("journald stopped (SIGSTOP) for a minute", "the daemon goes on; alerts wait, and come "
              "when it does") as seen:  # fmt: skip
