@@ -325,7 +325,7 @@ def test_a_month_leaves_the_tables_as_small_as_a_day():
 
         world_ = engine.world
         return [held(t) for t in (world_.rows, world_.who, world_.trends, world_.groups,
-                                  world_.by_pid, engine.pending,
+                                  world_.present, engine.pending,
                                   engine.kills.oom_killed)]  # fmt: skip
 
     marks = []

@@ -113,7 +113,7 @@ def test_a_reused_pid_is_somebody_else():
     _, gone = world.take_sweep(Sweep(2.0, 2.0, (row(1, start=9),), census=True))
     assert gone == [(1, 5)]
     world.forget((1, 5), 0.0, 0.0)
-    assert world.by_pid == {1: (1, 9)}
+    assert {pid: one.ident for pid, one in world.present.by_pid.items()} == {1: (1, 9)}
     assert world.entity_of_pid(1).start == 9
     assert world.entity_of_pid(2) is None
 

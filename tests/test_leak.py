@@ -153,7 +153,7 @@ def test_since_stays_the_same_while_it_lasts():
 
 def test_a_first_rise_strong_enough_is_confirmed_at_once():
     trend = Trend(0.0, 0.0)
-    trend.passes = [99] * len(LEVELS)
+    trend.passes = (99,) * len(LEVELS)
     for second in range(120):
         trend.add(second, second, 2 * MIB * second)
     change = step(trend, [0], 90000.0, near(100))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Sweep, Who
-from watchdog.judge.proven import Level, Levels
+from watchdog.judge.proven import Level, Levels, real
 from watchdog.policy.rules import default_rules
 
 MIB = 1 << 10  # KiB
@@ -179,10 +179,10 @@ def test_what_forks_share_is_not_counted_twice(controller: bool) -> None:
             engine.feed(Group(T0 + second, UP0 + second, "redis.service",
                               "/system.slice/redis.service", anon=404 * SIZE))  # fmt: skip
         engine.feed(Sweep(T0 + second, UP0 + second, tuple(rows), True))
-    uses, sums = engine.levels.uses["redis.service"], engine.levels.sums["redis.service"]
-    assert uses == (404 if controller else 400) << 10
-    assert sums == 400 << 10  # the child's part is its parent's
-    assert engine.levels.real("redis.service") == 1000
+    level = engine.levels.of["redis.service"]
+    assert level.use == (404 if controller else 400) << 10
+    assert level.sum == 400 << 10  # the child's part is its parent's
+    assert real(level) == 1000
 
 
 def test_the_entity_in_a_login_is_the_unit_below_or_the_program() -> None:

@@ -118,7 +118,7 @@ def test_a_level_counts_what_is_shared() -> None:
     engine = told([(10, 5, 0), (11, 5, 0)])
     engine.feed(Memfds(2.0, 2.0, ((10, 1, 7, 290 * MIB),), 0))
     engine.feed(Sweep(3.0, 3.0, tuple(engine.world.rows.values()), census=False))
-    assert engine.levels.uses["a.service"] == 300 * 1024
+    assert engine.levels.of["a.service"].use == 300 * 1024
 
 
 def test_what_they_take_from_one_word_to_the_next_goes_on() -> None:

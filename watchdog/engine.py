@@ -319,7 +319,7 @@ class Engine:
                     self.units_due[group.unit] = (group, found)
         self.series.machine(sweep.t, now)
         out += self._units()
-        self.levels.step(world, sweep, gone, self.suspects, self.healthy)
+        self.levels.step(world, sweep, self.suspects, self.healthy)
         if sweep.census:
             went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
             out += self._told(self.kills.census(went, sweep.t, sweep.up))
@@ -467,7 +467,7 @@ class Engine:
 
     def dossier(self) -> list[DossierRow]:
         """The guard's view, the largest first: see facts.DossierRow."""
-        return view.dossier(self.world, self.rules, self.levels)
+        return view.dossier(self.world, self.rules)
 
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""
@@ -538,7 +538,7 @@ class Engine:
             record = self.waiting.pop(ident, None)
             if record:
                 trend, levels = self._resume(record, self.world.trends[ident], row[COMM])
-                self.world.resume(ident, trend)
+                trend = self.world.resume(ident, trend)
                 resumed[ident] = (ident, trend, levels)
                 if trend.stage != "none":
                     self.suspects.add(ident)

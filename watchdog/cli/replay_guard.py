@@ -9,10 +9,11 @@ from typing import Any
 
 from watchdog import targets
 from watchdog.engine import Engine
-from watchdog.facts import COMM, Host, Said, Sweep
+from watchdog.facts import COMM, START, Host, Said, Sweep
 from watchdog.guard.incident import Incident
 from watchdog.guard.scene import Place, Scene
 from watchdog.history.world import private_bytes
+from watchdog.judge.proven import key_of
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.rules import Rules
 from watchdog.sense.fast import Reading
@@ -33,20 +34,20 @@ class _Eyes:
         return self.latest, None
 
     def sizes(self) -> dict[int, int]:
-        return {ident[0]: private_bytes(row) for ident, row in self.world.rows.items()}
+        return {pid: private_bytes(one.row) for pid, one in self.world.present.by_pid.items()}
 
     def look(self, pid: int) -> Reading | None:
-        ident = self.world.by_pid.get(pid)
-        row = self.world.rows.get(ident) if ident else None
-        if ident is None or row is None:
+        one = self.world.present.by_pid.get(pid)
+        if one is None:
             return None
-        who, size = self.world.who.get(ident), private_bytes(row)
-        return Reading(pid, ident[1], row[COMM], who.uid if who else None, size, size,
+        who, row = one.who, one.row
+        size = private_bytes(row)
+        return Reading(pid, row[START], row[COMM], who.uid if who else None, size, size,
                        (who.ppid if who else None) or 0)  # fmt: skip
 
     def start_of(self, pid: int) -> int | None:
-        ident = self.world.by_pid.get(pid)
-        return ident[1] if ident else None
+        one = self.world.present.by_pid.get(pid)
+        return one.row[START] if one else None
 
 
 class ReplayGuard:
@@ -108,8 +109,8 @@ class ReplayGuard:
         """Which units may be ended as a whole; there are no folders in a recording."""
         world = self.engine.world
         members: dict[str, list[tuple[int, int]]] = {}
-        for ident, (entity, *_) in self.engine.levels.own.items():
-            members.setdefault(entity, []).append(ident)
+        for one in world.present:
+            members.setdefault(key_of(world, one.ident), []).append(one.ident)
         found: dict[str, Place] = {}
         for entity, idents in members.items():
             name = targets.leaf(world, entity, idents)

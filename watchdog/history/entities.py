@@ -11,7 +11,16 @@ from array import array
 from typing import Any, NamedTuple
 
 from watchdog.facts import EntityRecord
-from watchdog.history.ring import BUCKETS_S, LEVELS, MISSING, SLOTS, Moment, Ring, moment
+from watchdog.history.ring import (
+    BUCKETS_S,
+    LEVELS,
+    MISSING,
+    SLOTS,
+    STILL_S,
+    Moment,
+    Ring,
+    moment,
+)
 
 FORMAT = 2
 # Who moves by less holds still, and a ring of somebody who held still is not kept: what it held can
@@ -19,8 +28,6 @@ FORMAT = 2
 STILL_KIB = 1024
 NO_RING = len(LEVELS)
 _LARGEST = MISSING - 1  # a ring counts to 4 TiB, and says no more of what is larger
-# How often one without rings is looked at by those who learn from what is held.
-_STILL_S = 300.0
 _STILL_CLOSES = (1, 2)
 _SEEN_LEAST = 3  # buckets; after a long gap nothing says that it held still
 # The fields of a trend that are written down as they are.
@@ -32,8 +39,8 @@ KEPT = (
 
 
 _NO_RINGS: list[Ring | None] = [None] * NO_RING
-# Of all who have no rings, and so nothing to count; whoever gets rings gets a list of its own.
-_NO_PASSES = [0] * NO_RING
+# Of all who have nothing to count.
+NO_PASSES: tuple[int, ...] = (0,) * NO_RING
 
 
 class Trend:
@@ -71,7 +78,7 @@ class Trend:
         self.episode = 0
         self.base_kib = 0
         self.peak_kib = 0
-        self.passes = _NO_PASSES
+        self.passes = NO_PASSES
         self.high_up = up
         self.quiet_s = 0.0
         self.verdict_up = up
@@ -83,7 +90,7 @@ class Trend:
         self.low, self.high = MISSING, -1  # nothing was seen yet
         self.still_kib = STILL_KIB
         self.still_up = up
-        self.wake = up + _STILL_S
+        self.wake = up + STILL_S
 
     def add(self, t: float, up: float, kib: int) -> list[int]:
         """Take a value; the indices of the levels at which it closed a bucket."""
@@ -137,7 +144,7 @@ class Trend:
 
     def _slowly(self, at: Moment, kib: int, before: float) -> list[int]:
         """`move` where the finest rings are not kept."""
-        up, buckets, ends = at
+        up, buckets, ends, later = at
         fine = self.fine
         if fine == NO_RING:
             low, high = min(self.low, kib), max(self.high, kib)
@@ -145,7 +152,7 @@ class Trend:
                 self.low, self.high = low, high
                 if up < self.wake:
                     return []
-                self.wake = up + _STILL_S
+                self.wake = later
                 return list(_STILL_CLOSES)
         elif kib <= self.high:
             ring = self.rings[fine]
@@ -169,8 +176,6 @@ class Trend:
         """
         seen, since, floor = int(before), int(self.still_up), min(self.low, _LARGEST)
         self.rings = list(self.rings)
-        if self.passes is _NO_PASSES:
-            self.passes = [0] * NO_RING
         for level, bucket_s in enumerate(BUCKETS_S):
             if self.rings[level] is None:
                 bucket = seen // bucket_s
@@ -206,8 +211,8 @@ class Trend:
         """Keep only the rings from the level `fine` on; it was seen from `low` to `high`."""
         self.fine = fine
         if fine == NO_RING:
-            self.rings, self.passes = _NO_RINGS, _NO_PASSES
-            self.low, self.high, self.wake = low, high, self.last_up + _STILL_S
+            self.rings, self.passes = _NO_RINGS, NO_PASSES
+            self.low, self.high, self.wake = low, high, self.last_up + STILL_S
         else:
             self.rings = _NO_RINGS[:fine] + self.rings[fine:]
             self.high = max(self.kib, low + self.still_kib)
@@ -276,8 +281,19 @@ class Trend:
     def restart(self, t: float, up: float) -> None:
         """Another program runs under this identity now: what was seen says nothing of it."""
         episode = self.episode
-        self.__init__(t, up)  # type: ignore[misc]
+        Trend.__init__(self, t, up)
         self.episode = episode
+
+    def become(self, other: "Trend") -> None:
+        """Go on where another one was."""
+        for field in Trend.__slots__:
+            setattr(self, field, getattr(other, field))
+
+    def passed(self, level: int, windows: int) -> None:
+        """So many windows in a row have risen at that level."""
+        if self.passes[level] != windows:
+            passes = (*self.passes[:level], windows, *self.passes[level + 1 :])
+            self.passes = passes if any(passes) else NO_PASSES
 
     def recent_rate(self) -> float | None:
         """Bytes a second over the finest ring (five minutes); None before there are two buckets."""
@@ -362,6 +378,7 @@ def load(record: EntityRecord) -> Trend | None:
         for field in KEPT:
             setattr(trend, field, head[field])
         _check(trend)
+        trend.passes = tuple(trend.passes) if any(trend.passes) else NO_PASSES
         at = 0
         rings: list[Ring | None] = []
         for bucket, floor, length in head["rings"]:

@@ -32,9 +32,11 @@ LEVELS = (
 
 BUCKETS_S = tuple(level.bucket_s for level in LEVELS)
 SLOTS = tuple(level.slots for level in LEVELS)
+# How often one without rings is looked at by those who learn from what is held.
+STILL_S = 300.0
 # A moment, worked out once a sweep: CLOCK_BOOTTIME, the number of the open bucket at each level,
-# and when that bucket ends. All who are seen at that moment share these objects.
-Moment = tuple[float, tuple[int, ...], tuple[float, ...]]
+# when that bucket ends, and STILL_S later. All who are seen at that moment share these objects.
+Moment = tuple[float, tuple[int, ...], tuple[float, ...], float]
 _GAP = array("I", [MISSING] * max(SLOTS))
 
 
@@ -43,7 +45,7 @@ def moment(up: float) -> Moment:
     whole = int(up)
     buckets = tuple([whole // bucket_s for bucket_s in BUCKETS_S])
     ends = [float((b + 1) * bucket_s) for b, bucket_s in zip(buckets, BUCKETS_S, strict=True)]
-    return up, buckets, tuple(ends)
+    return up, buckets, tuple(ends), up + STILL_S
 
 
 class Ring:
@@ -79,14 +81,19 @@ class Ring:
     def close(self, bucket: int, slots: int) -> None:
         """Keep the open bucket, and the gap up to `bucket`, which the caller opens then."""
         values, floor = self.values, self.floor
+        full = len(values) == slots
+        if full:
+            del values[0]  # first, so that the array has no reason to grow
         values.append(floor)
         self.lowest = min(self.lowest, floor)
         gap = bucket - self.bucket - 1
         if gap:
             values.extend(_GAP[: min(gap, slots)])
-        excess = len(values) - slots
-        if excess > 0:
-            del values[:excess]
+            excess = len(values) - slots
+            if excess > 0:
+                del values[:excess]
+        if not full and len(values) == slots:
+            self.values = values[:]  # without the room that it has grown into
 
     def clear(self) -> None:
         """Forget what was seen (after an exec)."""

@@ -5,10 +5,11 @@ both. So what a child held at first sight is inherited, and not its own, while b
 executable (measured: a parent of 100 MiB with four children sums to 581 MiB; the machine lost 42).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from watchdog.facts import Ident, Row, Who
+from watchdog.facts import Ident, Who
+from watchdog.history.present import Process
 
 
 class Sum(NamedTuple):
@@ -75,18 +76,19 @@ class Inherited:
         return len(self._of) + len(self._heirs)
 
 
-def sums(rows: dict[Ident, Row], inherited: Inherited, told: frozenset[str]) -> Iterator[Sum]:
+def sums(present: Iterable[Process], inherited: Inherited, told: frozenset[str]) -> Iterator[Sum]:
     """The units that no cgroup tells of (those of `told` are), by name."""
     found: dict[str, list[int]] = {}
     whose = inherited.sizes()
-    for ident, (_, _, _, rss, shared, swap, unit, shmem) in rows.items():  # one of all rows
+    for process in present:
+        _, _, _, rss, shared, swap, unit, shmem = process.row
         if unit is None or unit in told:
             continue
         size = rss - shared if rss > shared else 0
         if swap:
             size += swap
-        if whose and ident in whose:
-            size = max(0, size - whose[ident][1])
+        if whose and (heir := whose.get(process.ident)):
+            size = max(0, size - heir[1])
         one = found.get(unit)
         if one is None:
             found[unit] = [size, shmem or 0, 1]

@@ -1,13 +1,15 @@
 """Pure: the machine as the facts so far tell it: who is there, how large, with what limit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from watchdog import procfs
 from watchdog.facts import (
     COMM,
+    PID,
     RSS,
     SHARED,
+    START,
     SWAP,
     UNIT,
     Entity,
@@ -21,6 +23,7 @@ from watchdog.facts import (
 from watchdog.history import lives, sums
 from watchdog.history.entities import Trend
 from watchdog.history.lives import Program
+from watchdog.history.present import Present, Process, Table
 from watchdog.history.ring import MISSING, moment
 
 # A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
@@ -87,19 +90,20 @@ class World:
 
     def __init__(self) -> None:
         self.host: Host | None = None
-        self.rows: dict[Ident, Row] = {}
-        self.who: dict[Ident, Who] = {}
-        self.trends: dict[Ident, Trend] = {}
+        self.present = Present()
+        self.rows: Mapping[Ident, Row] = Table(self.present, lambda one: one.row)
+        self.trends: Mapping[Ident, Trend] = Table(self.present, lambda one: one)
+        self.who: Mapping[Ident, Who] = Table(self.present, lambda one: one.who)
         self.unit_trends: dict[str, Trend] = {}
         self.groups: dict[str, Group] = {}
-        self.by_pid: dict[int, Ident] = {}
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
-        self.changed: list[Ident] = []  # who holds another size than before, of the last sweep
-        self.described: set[Ident] = set()  # of whom something was told; emptied by who uses it
+        self.changed: list[Process] = []  # who holds another size than before, of the last sweep
+        self.went: list[Process] = []  # who was forgotten since
+        self.described: set[Process] = set()  # of whom something was told; emptied by who uses it
         self.shared: dict[Ident, int] = {}  # bytes of shared memory that go with them
-        self._told: dict[int, Ident] = {}  # who was described and not yet seen: the same object
-        self.moving: set[Ident] = set()  # whose trends have all rings; at most MOVING_MAX
+        self._told: dict[Ident, Who] = {}  # who was described and not yet seen
+        self.moving: set[Process] = set()  # whose trends have all rings; at most MOVING_MAX
         # Of a single level that closed a bucket only who rose by so much is told.
         self.least_kib = 0
         self.programs = lives.Programs()  # what their earlier lives did
@@ -110,21 +114,22 @@ class World:
 
     def take_who(self, who: Who) -> None:
         ident = (who.pid, who.start)
-        known = self.who.get(ident)
-        trend = self.trends.get(ident)
-        if known and trend and who.exe != known.exe is not None:
+        process = self.present.get(ident)
+        if process is None:
+            self._told[ident] = who
+            return
+        known = process.who
+        if known and who.exe != known.exe is not None:
             self.inherited.another(ident)
-            if trend.stage == "none":
-                trend.restart(who.t, _now(who))
-        if trend is None:
-            self._told[who.pid] = ident
-        else:
-            self.described.add(ident)
-        self.who[ident] = who
+            if process.stage == "none":
+                process.restart(who.t, _now(who))
+        self.described.add(process)
+        process.who = who
 
     def take_shared(self, shared: dict[Ident, int]) -> None:
         """What everybody has from now on; nobody else has any."""
-        self.described.update(ident for ident, _ in shared.items() ^ self.shared.items())
+        moved = (self.present.get(ident) for ident, _ in shared.items() ^ self.shared.items())
+        self.described.update(process for process in moved if process is not None)
         self.shared = shared
 
     def take_group(self, group: Group) -> list[int]:
@@ -147,7 +152,7 @@ class World:
         One process is its unit's sum, and is judged itself.
         """
         told = frozenset(group.unit for group in self.groups.values() if group.unit)
-        for one in sums.sums(self.rows, self.inherited, told):
+        for one in sums.sums(self.present, self.inherited, told):
             if one.members > 1 or one.unit in self.unit_trends:
                 now = t if up is None else up
                 closed = self._unit(one.unit, t, now, one.private + one.shmem)
@@ -166,83 +171,89 @@ class World:
         now = _now(sweep)
         if self.since_t is None:
             self.since_t = sweep.t
-        t, at, least, closed = sweep.t, moment(now), self.least_kib, []
-        rows, trends, by_pid = self.rows, self.trends, self.by_pid
+        t, at, least = sweep.t, moment(now), self.least_kib
+        closed: list[Closed] = []
+        by_pid = self.present.by_pid
         self.changed = changed = []
+        self.went = []
         for row in sweep.rows:  # the hottest lines of the house: a microsecond a sample in all
             pid, start, _, rss, shared, swap, _, _ = row
             kib = rss - shared if rss > shared else 0
             kib = (kib + swap if swap else kib) >> 10
-            ident = by_pid.get(pid)
-            if ident is None or ident[1] != start:
-                ident = self._told.pop(pid, None) or (pid, start)
-                if ident[1] != start:
-                    ident = (pid, start)
-            trend = trends.get(ident)
-            if trend is None:
-                trend = self._first_sight(ident, row, t, now, kib)
-            elif kib + kib < trend.kib:
-                self._fallen(ident, row, kib, t, now)
-            rows[ident] = row
-            if trend.low <= kib <= trend.high and now < trend.wake:
-                trend.last_t, trend.last_up = t, now
-                if kib != trend.kib:  # else it keeps the number that it has: 32 bytes
-                    trend.kib = kib
-                    changed.append(ident)
+            process = by_pid.get(pid)
+            if process is None or process.row[START] != start:
+                process = self._another(row, t, now, kib)
+            if kib + kib < process.kib:
+                self._fallen(process, row, kib, t, now)
+            process.row = row
+            if process.low <= kib <= process.high and now < process.wake:
+                process.last_t, process.last_up = t, now
+                if kib != process.kib:  # else it keeps the number that it has: 32 bytes
+                    process.kib = kib
+                    changed.append(process)
                 continue
             kib = kib if kib < MISSING else MISSING - 1
-            before, still = trend.last_up, trend.fine
-            if kib != trend.kib:
-                changed.append(ident)
-            trend.last_t, trend.last_up, trend.kib = t, now, kib
-            levels = trend.move(at, kib, before)
-            if still and not trend.fine:
-                self._moves(ident)
-            if len(levels) > 1 or (levels and trend.tells(levels[0], least)):
-                closed.append((ident, trend, levels))
+            before, still = process.last_up, process.fine
+            if kib != process.kib:
+                changed.append(process)
+            process.last_t, process.last_up, process.kib = t, now, kib
+            levels = process.move(at, kib, before)
+            if still and not process.fine:
+                self._moves(process)
+            if len(levels) > 1 or (levels and process.tells(levels[0], least)):
+                closed.append(((pid, start), process, levels))
         gone: list[Ident] = []
         if sweep.census:
-            gone = [ident for ident, trend in trends.items() if trend.last_up != now]
-            self._told.clear()
+            gone = [process.ident for process in self.present if process.last_up != now]
+            if not self._told:
+                self._told = {}  # a table that was emptied one by one keeps its size
         return closed, gone
 
-    def resume(self, ident: Ident, trend: Trend) -> None:
-        """Go on with a trend of an earlier run."""
-        self.trends[ident] = trend
-        if not trend.fine:
-            self._moves(ident)
+    def resume(self, ident: Ident, trend: Trend) -> Trend:
+        """Go on with a trend of an earlier run; the trend of that process from now on."""
+        process = self.present.get(ident)
+        if process is None:
+            return trend
+        if trend is not process:
+            process.become(trend)
+        if not process.fine:
+            self._moves(process)
+        return process
 
-    def _moves(self, ident: Ident) -> None:
+    def _moves(self, process: Process) -> None:
         """One more with all its rings. If these are too many, a tenth lets go of the finer ones."""
-        self.moving.add(ident)
+        self.moving.add(process)
         if len(self.moving) <= MOVING_MAX:
             return
-        trends = self.trends
-        self.moving = {one for one in self.moving if one in trends and not trends[one].fine}
+        self.moving = {one for one in self.moving if not one.fine}
         if len(self.moving) <= MOVING_MAX:
             return
-        calm = [one for one in self.moving if trends[one].stage == "none" and one != ident]
-        calm.sort(key=lambda one: (trends[one].risen_kib(), one))
+        calm = [one for one in self.moving if one.stage == "none" and one is not process]
+        calm.sort(key=lambda one: (one.risen_kib(), one.ident))
         for one in calm[: MOVING_MAX // 10]:
-            trends[one].press()
+            one.press()
             self.moving.discard(one)
 
-    def _first_sight(self, ident: Ident, row: Row, t: float, now: float, kib: int) -> Trend:
-        trend = self.trends[ident] = Trend(t, now)
-        self.by_pid[ident[0]] = ident
-        self.described.add(ident)
-        self._begun(ident, row, t)
+    def _another(self, row: Row, t: float, now: float, kib: int) -> Process:
+        """Not who has this PID now: a newcomer, or who had it before and is told of once more."""
+        ident = (row[PID], row[START])
+        known = self.present.get(ident)
+        if known is not None:
+            return known
+        process = Process(t, now, row, self._told.pop(ident, None))
+        self.present.add(process)
+        self.described.add(process)
+        self._begun(process, t)
         if self.age_s(ident, now) > 300:
             # It lived before our history begins: what it holds has been carried so far.
-            trend.proven_kib = kib
-        return trend
+            process.proven_kib = kib
+        return process
 
-    def _fallen(self, ident: Ident, row: Row, kib: int, t: float, now: float) -> None:
+    def _fallen(self, process: Process, row: Row, kib: int, t: float, now: float) -> None:
         """An exec starts over with little memory; a mere change of name does not."""
-        trend, before = self.trends[ident], self.rows.get(ident)
-        if before and starts_over(trend, kib, row[COMM] != before[COMM]):
-            trend.restart(t, now)
-            self.inherited.another(ident)
+        if starts_over(process, kib, row[COMM] != process.row[COMM]):
+            process.restart(t, now)
+            self.inherited.another(process.ident)
 
     def program(self, ident: Ident) -> lives.Program:
         """The program that runs there: its unit, and its executable or (unknown) its name."""
@@ -254,18 +265,19 @@ class World:
         """What earlier lives of the program that runs there did."""
         return self.programs.of(*self.program(ident))
 
-    def _begun(self, ident: Ident, row: Row, t: float) -> None:
-        who = self.who.get(ident)
+    def _begun(self, process: Process, t: float) -> None:
+        who, row = process.who, process.row
         if who is None:
             return
         if who.build is not None:
             self.programs.build((row[UNIT] or "", who.exe or row[COMM]), who.build, t)
-        parent = self.by_pid.get(who.ppid or 0)
-        above = self.rows.get(parent) if parent else None
-        if parent is None or above is None or above[UNIT] != row[UNIT] or row[UNIT] is None:
+        parent = self.present.by_pid.get(who.ppid or 0)
+        if parent is None or row[UNIT] is None or parent.row[UNIT] != row[UNIT]:
             return
-        if sums.same_program(who, self.who.get(parent)):
-            self.inherited.born(ident, private_bytes(row), parent, private_bytes(above))
+        if sums.same_program(who, parent.who):
+            self.inherited.born(
+                process.ident, private_bytes(row), parent.ident, private_bytes(parent.row)
+            )
 
     def life_over(self, ident: Ident) -> bool:
         """A process is gone (call before `forget`): keep what its life was, if it is to be kept."""
@@ -293,8 +305,8 @@ class World:
             return row is not None and row[UNIT] is not None
         if who.ppid <= 1:
             return True
-        parent = self.by_pid.get(who.ppid)
-        above = self.who.get(parent) if parent else None
+        parent = self.present.by_pid.get(who.ppid)
+        above = parent.who if parent else None
         if above is None:
             return row is not None and row[UNIT] is not None
         return above.exe == who.exe or above.cgroup != who.cgroup
@@ -306,12 +318,13 @@ class World:
             cgroup = who.cgroup if who else None
             seen = (trend.last_t, trend.last_up)
             self.remember(Gone(self.entity(ident), row[RSS], cgroup, trend, t, now, *seen))
-        for table in (self.rows, self.who, self.trends, self.shared):
-            table.pop(ident, None)
+        self.shared.pop(ident, None)
+        process = self.present.drop(ident)
         self.inherited.gone(ident)
-        self.moving.discard(ident)
-        if self.by_pid.get(ident[0]) == ident:
-            del self.by_pid[ident[0]]
+        if process is not None:
+            self.went.append(process)
+            self.moving.discard(process)
+            self.described.discard(process)
 
     def remember(self, gone: Gone) -> None:
         """Keep somebody who is gone for two minutes, and not more than GONE_MAX of them."""
@@ -363,11 +376,11 @@ class World:
 
     def known(self, pid: int, up: float | None = None) -> tuple[Entity, Trend] | None:
         """Whoever has that PID, or had it lately; at `up`, where the number was used again."""
-        ident, gone = self.by_pid.get(pid), self.gone.get(pid)
-        if ident is not None and gone is not None and up is not None:
-            ident = ident if ident[1] / TICKS_PER_S <= up else None
-        if ident is not None:
-            return self.entity(ident), self.trends[ident]
+        process, gone = self.present.by_pid.get(pid), self.gone.get(pid)
+        if process is not None and gone is not None and up is not None:
+            process = process if process.row[START] / TICKS_PER_S <= up else None
+        if process is not None:
+            return self.entity(process.ident), process
         return (gone.entity, gone.trend) if gone is not None else None
 
     def entity_of_pid(self, pid: int, up: float | None = None) -> Entity | None:

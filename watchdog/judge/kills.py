@@ -12,6 +12,9 @@ from typing import Any
 
 from watchdog import procfs, words
 from watchdog.facts import (
+    COMM,
+    PID,
+    UNIT,
     CgroupKills,
     Earlier,
     Group,
@@ -250,15 +253,15 @@ class Kills:
         world = self.world
         top = report.cgroup if report.scope == "memcg" else None
         found: list[Grower | None] = []
-        size = {ident: trend.kib for ident, trend in world.trends.items()}
-        for ident in heapq.nlargest(GROWERS_LOOKED_AT, size, key=lambda one: (size[one], one)):
-            who, entity = world.who.get(ident), world.entity(ident)
+        largest = heapq.nlargest(
+            GROWERS_LOOKED_AT, world.present, key=lambda one: (one.kib, one.ident)
+        )
+        for one in largest:
+            who, row = one.who, one.row
             if _below(who.cgroup if who else None, top):
-                found.append(
-                    grower_of(world.trends[ident], entity.comm or "?", ident[0], entity.unit)
-                )
+                found.append(grower_of(one, row[COMM] or "?", row[PID], row[UNIT]))
         for pid, gone in world.gone.items():
-            if pid not in world.by_pid and report.victim and pid == report.victim.process:
+            if pid not in world.present.by_pid and report.victim and pid == report.victim.process:
                 found.append(grower_of(gone.trend, gone.entity.comm or "?", pid, gone.entity.unit))
         for group in world.groups.values():
             own = world.unit_trends.get(group.unit or "")

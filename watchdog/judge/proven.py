@@ -19,10 +19,12 @@ a unit the process. A unit's level outlives its processes, restarts of the daemo
 
 from array import array
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
-from watchdog.facts import PID, START, UNIT, Ident, Sweep
+from watchdog.facts import UNIT, Ident, Sweep
 from watchdog.history.entities import Trend
+from watchdog.history.present import Process
 from watchdog.history.ring import LEVELS, MISSING
 from watchdog.history.world import World, private_bytes, used_bytes
 
@@ -49,19 +51,22 @@ class Level:
 
     ``kib`` is the proven level, ``held`` the part of it that was proven by holding, ``rises`` how
     often that rose; ``since`` is when the rise above that began, from ``base`` (None: none has).
+    ``sum`` is what its ``members`` (processes) hold, and ``use`` what the entity does: less, where
+    they share, and its cgroup tells so.
     """
 
     __slots__ = (
-        "base", "floor", "held", "kib", "last", "peak", "rises", "since", "t", "trough", "until",
-        "window",
+        "base", "floor", "held", "kib", "last", "members", "opened", "peak", "rises", "since",
+        "sum", "t", "trough", "use", "window",
     )  # fmt: skip
 
     def __init__(self, kib: int = 0) -> None:
+        self.use = self.sum = self.members = 0
         self.kib = self.held = self.base = kib
         self.rises = 0
         self.since: float | None = None
         self.window = HELD_LEAST_S
-        self.until: float | None = None  # the end of the window that is open
+        self.opened: float | None = None  # when the window began that is open
         self.floor = -1  # of the open window; -1: it may prove nothing
         self.last = -1  # floor of the window before it
         self.peak = 0
@@ -71,7 +76,7 @@ class Level:
     def step(self, up: float, kib: int, fit: bool) -> None:
         """Take a use. `fit`: the machine is healthy and no leak of this entity is suspected."""
         if not fit:
-            self.until = self.since = None
+            self.opened = self.since = None
             self.floor = self.last = self.trough = -1
             self.peak = 0
             return
@@ -93,17 +98,17 @@ class Level:
             self.kib = max(self.kib, carried)
 
     def _hold(self, up: float, kib: int) -> None:
-        if self.until is None:
+        if self.opened is None:
             self._open(up, kib)
             return
         self.floor = min(self.floor, kib)
-        if up < self.until:
+        if up - self.opened < self.window:
             return
         floor = self.floor
         if floor <= self.held * RISE + RISE_KIB:
             self.since = None
         elif self.since is None or self.last < 0:
-            self.since, self.base = self.until - self.window, self.last
+            self.since, self.base = self.opened, self.last
         else:
             mean = (floor - self.base) / max(1.0, up - self.since)
             if (floor - self.last) / self.window <= HELD_RATE * mean:
@@ -115,10 +120,16 @@ class Level:
         self._open(up, kib)
 
     def _open(self, up: float, kib: int) -> None:
-        least = HELD_LEAST_S * 2.0 ** min(self.rises, 10)
+        least = HELD_LEAST_S * 2.0 ** min(self.rises, 10) if self.rises else HELD_LEAST_S
         rising = 0.0 if self.since is None else HELD_PART * (up - self.since)
         self.window = min(HELD_MOST_S, max(least, rising))
-        self.until, self.floor = up + self.window, kib
+        self.opened, self.floor = up, kib
+
+
+class OwnLevel(Level):
+    """That of a process which is an entity by itself: only its record holds it."""
+
+    __slots__ = ()
 
 
 class Levels:
@@ -127,148 +138,139 @@ class Levels:
     """
 
     def __init__(self) -> None:
-        self.of: dict[str, Level] = {}
-        self.uses: dict[str, int] = {}  # KiB, at the last step
-        self.sums: dict[str, int] = {}  # KiB: the processes of the entity added up
-        # Of each process its entity, KiB, and the unit that its row had.
-        self.own: dict[Ident, tuple[str, int, str | None]] = {}
+        self.of: dict[str, Level] = {}  # by name: see `key_of`
+        self.own: list[Level] = []  # of the processes that have one for themselves
         self.began = False
 
-    def step(
-        self, world: World, sweep: Sweep, gone: Collection[Ident], suspects: Iterable[Ident],
-        healthy: bool,
-    ) -> None:  # fmt: skip
+    def step(self, world: World, sweep: Sweep, suspects: Iterable[Ident], healthy: bool) -> None:
         """Add up every entity, and let each prove what it can."""
         t, now = sweep.t, sweep.t if sweep.up is None else sweep.up
-        changed = self._add_up(world, sweep, gone)
-        suspected = {self.own[i][0] for i in suspects
-                     if i in self.own and world.trends[i].stage != "none"}  # fmt: skip
+        kept: Collection[Level] = () if self.began else frozenset(self.of.values())
+        changed = self._add_up(world, sweep)
+        suspected = {
+            one.level for i in suspects if (one := world.present.get(i)) and one.stage != "none"
+        }
         if not self.began:
             self.began = True
-            self._begin(world, now)
+            self._begin(world, now, kept)
         for group in world.groups.values():
-            unit = group.unit
-            if unit is None or unit not in self.sums:
+            level = self.of.get(group.unit) if group.unit is not None else None
+            if level is None or group.unit is None or not level.members:
                 continue
             kib = used_bytes(group) >> 10
-            if self.uses.get(unit) != kib:
-                self.uses[unit] = kib
-                changed.add(unit)
-            whole = world.unit_trends.get(unit)
+            if level.use != kib:
+                level.use = kib
+                changed.add(level)
+            whole = world.unit_trends.get(group.unit)
             if whole is not None and whole.stage != "none":
-                suspected.add(unit)
+                suspected.add(level)
             if group.low:
-                level = self._level(unit)
                 level.kib = max(level.kib, group.low >> 10)
-        for key in changed:
-            self._level(key)
-        for key, level in self.of.items():
-            fit = healthy and key not in suspected
-            if key in changed or not fit or level.until is None or now >= level.until:
+        for level in chain(self.of.values(), self.own):
+            opened = level.opened
+            over = opened is None or now - opened >= level.window
+            fit = healthy and level not in suspected
+            if over or not fit or level in changed:
                 level.t = t
-                level.step(now, self.uses.get(key, 0), fit)
+                level.step(now, level.use, fit)
         if sweep.census:
             self._forget(t)
 
-    def _add_up(self, world: World, sweep: Sweep, gone: Collection[Ident]) -> set[str]:
+    def _add_up(self, world: World, sweep: Sweep) -> set[Level]:
         """The entities whose sum has changed."""
-        own, sums = self.own, self.sums
-        rows, trends, inherited = world.rows, world.trends, world.inherited
+        inherited = world.inherited
+        changed: set[Level] = set()
+        heirs = inherited.sizes()
         shared = world.shared
-        changed: set[str] = set()
-        fresh = inherited.touched | world.described
+        apart = bool(heirs or shared)
+        fresh = world.described
+        world.described = set()
+        fresh.update(
+            found for one in inherited.touched if (found := world.present.get(one)) is not None
+        )
         inherited.touched.clear()
-        world.described.clear()
         if sweep.census:
-            for row in sweep.rows:
-                before = own.get((row[PID], row[START]))
-                if before is None or before[2] != row[UNIT]:
-                    fresh.add((row[PID], row[START]))
-        for ident in world.changed:
-            before = own.get(ident)
-            if before is None or ident in fresh or ident in shared or inherited.size(ident):
-                fresh.add(ident)
+            fresh.update(one for one in world.present if one.placed != one.row[UNIT])
+        for one in world.changed:
+            level: Level | None = one.level
+            if (
+                level is None
+                or one in fresh
+                or (apart and (one.ident in heirs or one.ident in shared))
+            ):
+                fresh.add(one)
                 continue
-            kib = trends[ident].kib
-            key = before[0]
-            own[ident] = (key, kib, before[2])
-            sums[key] += kib - before[1]
-            changed.add(key)
-        for ident in fresh:
-            if ident not in rows:
-                continue
-            row = rows[ident]
+            level.sum += one.kib - one.counted_kib
+            one.counted_kib = one.kib
+            changed.add(level)
+        for one in fresh:
+            level = self._level(one)
             # what a fork began with is its parent's
-            private = max(0, private_bytes(row) - inherited.size(ident))
-            kib = (private + shared.get(ident, 0)) >> 10
-            found = (key_of(world, ident), kib, row[UNIT])
-            before = own.get(ident)
-            if before == found:
+            private = max(0, private_bytes(one.row) - inherited.size(one.ident))
+            kib = (private + shared.get(one.ident, 0)) >> 10
+            one.placed = one.row[UNIT]
+            if one.level is level and one.counted_kib == kib:
                 continue
-            if before is not None:
-                sums[before[0]] -= before[1]
-                changed.add(before[0])
-            own[ident] = found
-            sums[found[0]] = sums.get(found[0], 0) + kib
-            changed.add(found[0])
-        for ident in gone:
-            before = own.pop(ident, None)
-            if before is not None:
-                sums[before[0]] -= before[1]
-                changed.add(before[0])
-        for key in changed:
-            self.uses[key] = sums[key]
+            changed.update(_leave(one))
+            kib = one.kib if kib == one.kib else kib
+            one.level, one.counted_kib = level, kib
+            level.sum = level.sum + kib if level.sum else kib  # one number for both
+            level.members += 1
+            changed.add(level)
+        for one in world.went:
+            changed.update(_leave(one))
+        for level in changed:
+            level.use = level.sum
         return changed
 
-    def _begin(self, world: World, now: float) -> None:
+    def _begin(self, world: World, now: float, kept: Collection[Level]) -> None:
         """Who lived before our history begins: what it holds has been carried so far.
 
         Not so who is known from before a restart of ours: then it is what it had proven.
         """
-        first: dict[str, int] = {}
-        for ident, (key, kib, _) in self.own.items():
-            trend = world.trends[ident]
-            if trend.first_up < now:
-                first[key] = first.get(key, 0) + trend.proven_kib
-            elif world.age_s(ident, now) > OLD_S:
-                first[key] = first.get(key, 0) + kib
-        for key, kib in first.items():
-            if key not in self.of:
-                self.of[key] = Level(kib)
+        first: dict[Level, int] = {}
+        for one in world.present:
+            if one.first_up < now:
+                carried = one.proven_kib
+            elif world.age_s(one.ident, now) > OLD_S:
+                carried = one.counted_kib
+            else:
+                continue
+            before = first.get(one.level)
+            first[one.level] = carried if before is None else before + carried
+        for level, kib in first.items():
+            if level not in kept:
+                level.kib = level.held = level.base = kib
 
-    def _level(self, key: str) -> Level:
-        level = self.of.get(key)
+    def _level(self, one: Process) -> Level:
+        name = named(one)
+        if name is None:
+            if isinstance(one.level, OwnLevel):
+                return one.level
+            own = OwnLevel()
+            self.own.append(own)
+            return own
+        level = self.of.get(name)
         if level is None:
-            level = self.of[key] = Level()
+            level = self.of[name] = Level()
         return level
 
     def _forget(self, t: float) -> None:
         """Processes that are gone, and units that nobody knows any more."""
-        there = {key for key, _, _ in self.own.values()}
-        for key in [key for key in self.of if key not in there]:
-            self.uses.pop(key, None)
-            self.sums.pop(key, None)
-            if key[:1].isdigit() or t - self.of[key].t > KEPT_S:
+        self.own = [level for level in self.own if level.members]
+        for key, level in [item for item in self.of.items() if not item[1].members]:
+            level.use = level.sum = 0
+            if t - level.t > KEPT_S:
                 del self.of[key]
-
-    def proven_bytes(self, key: str) -> int:
-        """0 where nothing is known."""
-        level = self.of.get(key)
-        return 0 if level is None else level.kib << 10
-
-    def real(self, key: str) -> int:
-        """Thousandths of the sum of its processes that are really its own (what forks share)."""
-        total = self.sums.get(key, 0)
-        return min(1000, self.uses.get(key, 0) * 1000 // total) if total else 1000
 
     def kept(self) -> dict[str, Any]:
         """As JSON takes it: what a restart must not forget; the largest, and no single process."""
         named = [
             (key, level) for key, level in self.of.items()
-            if not key[:1].isdigit() and max(level.kib, self.uses.get(key, 0)) >= KEPT_LEAST_KIB
+            if max(level.kib, level.use) >= KEPT_LEAST_KIB
         ]  # fmt: skip
         # Who holds much and has proven little as well: after a restart it must not begin as old.
-        named.sort(key=lambda item: -max(item[1].kib, self.uses.get(item[0], 0)))
+        named.sort(key=lambda item: -max(item[1].kib, item[1].use))
         return {key: [one.kib, one.held, one.rises, round(one.t)] for key, one in named[:KEPT_MAX]}
 
     def take(self, kept: Mapping[str, Any]) -> None:
@@ -283,19 +285,46 @@ class Levels:
                 level.held, level.rises, level.t = held, rises, float(t)
 
 
+def _leave(one: Process) -> tuple[Level, ...]:
+    """It does not count to its entity any more; whose sum that changes."""
+    level: Level | None = one.level
+    if level is None:
+        return ()
+    level.sum -= one.counted_kib
+    level.members -= 1
+    one.level = None
+    return (level,)
+
+
+def proven_bytes(level: Level | None) -> int:
+    """0 where nothing is known."""
+    return 0 if level is None else level.kib << 10
+
+
+def real(level: Level | None) -> int:
+    """Thousandths of the sum of its processes that are really its own (what forks share)."""
+    if level is None or not level.sum:
+        return 1000
+    return min(1000, level.use * 1000 // level.sum)
+
+
 def key_of(world: World, ident: Ident) -> str:
     """The entity of a process: a unit, "unit/inner", "unit:uid:exe", or "pid:start"."""
-    unit = world.rows[ident][UNIT]
-    if unit is None:
-        return f"{ident[0]}:{ident[1]}"
-    if not unit.startswith(SHARED_UNITS):
+    one = world.present.get(ident)
+    return (named(one) if one is not None else None) or f"{ident[0]}:{ident[1]}"
+
+
+def named(one: Process) -> str | None:
+    """The name of its entity; None where it is one by itself."""
+    unit = one.row[UNIT]
+    if unit is None or not unit.startswith(SHARED_UNITS):
         return unit
-    who = world.who.get(ident)
+    who = one.who
     if who is not None and who.inner and who.inner.endswith((".service", ".scope")):
         return f"{unit}/{who.inner}"
     if who is not None and who.exe:
         return f"{unit}:{who.uid}:{who.exe}"
-    return f"{ident[0]}:{ident[1]}"
+    return None
 
 
 def prove(trend: Trend, closed: list[int], healthy: bool) -> None:

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from watchdog import words
-from watchdog.history.entities import Trend
+from watchdog.history.entities import NO_PASSES, Trend
 from watchdog.history.ring import LEVELS, MISSING
 from watchdog.judge.leak import (
     GATES,
@@ -90,11 +90,11 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
         if ring is None or (
             trend.passes[index] == 0 and trend.kib - ring.floor_of_all() < gate.least_kib
         ):
-            trend.passes[index] = 0
+            trend.passed(index, 0)
         else:
             found = rising(trend, index)
             if isinstance(found, Growth):
-                trend.passes[index] += 1
+                trend.passed(index, trend.passes[index] + 1)
                 said = verdict(
                     found, gate, age_s=age_s, watched_s=trend.last_up - trend.first_up,
                     headroom=ending.bytes, headroom_of=ending.of,
@@ -111,7 +111,7 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
                     )  # fmt: skip
                     slow = far if isinstance(far, Verdict) else slow
             else:
-                trend.passes[index] = 0
+                trend.passed(index, 0)
     if trend.stage != "none":
         ended = _ended(trend)
         if ended:
@@ -154,7 +154,7 @@ def clear(trend: Trend, why: str) -> Change:
     trend.rate = 0.0
     trend.peak_kib = 0
     trend.since_t = trend.verdict = None
-    trend.passes = [0] * len(LEVELS)
+    trend.passes = NO_PASSES
     return Change("leak.cleared", None, (why,))
 
 

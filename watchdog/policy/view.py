@@ -1,5 +1,6 @@
 """Pure: the world as others see it: subjects for the policies, the guard's dossier, the leaks."""
 
+import heapq
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
@@ -11,14 +12,14 @@ from watchdog.facts import (
     DossierRow,
     Entity,
     Ident,
-    Row,
     Subject,
 )  # fmt: skip
 from watchdog.history.entities import Trend
+from watchdog.history.present import Process
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
-from watchdog.judge.proven import Levels, excess_bytes, key_of
+from watchdog.judge.proven import Level, excess_bytes, key_of, proven_bytes, real
 from watchdog.judge.series import Series
 from watchdog.policy.match import protected, weight
 from watchdog.policy.reach import EVERYBODY, Reach
@@ -46,8 +47,8 @@ def subjects(
     counted = world.host is not None and world.host.oom_kill is not None
     shares: dict[str | None, float | None] = {}  # by cgroup: many processes have the same
     nobody = of_interest == Reach() and not held
-    for ident, row in world.rows.items():
-        trend = world.trends[ident]
+    for trend in world.present:
+        ident, row = trend.ident, trend.row
         if trend.stage != "none" and row[UNIT]:
             members.setdefault(row[UNIT], []).append(trend)
         if nobody:
@@ -101,17 +102,16 @@ def subjects(
         )
 
 
-def dossier(world: World, rules: Rules, levels: Levels) -> list[DossierRow]:
+def dossier(world: World, rules: Rules) -> list[DossierRow]:
     """The guard's view, the largest first: see facts.DossierRow."""
     shared = world.shared
-    sized = (
-        (private_bytes(row) + shared.get(ident, 0), ident, row)
-        for ident, row in world.rows.items()
-    )  # fmt: skip
-    large = [item for item in sized if item[0] >= DOSSIER_LEAST_BYTES]
-    large.sort(reverse=True, key=lambda item: (item[0], item[1]))
-    del large[DOSSIER_ROWS_MAX:]
-    return [_dossier_row(world, rules, levels, ident, row, size) for size, ident, row in large]
+    large = (
+        (size, one.ident, one)
+        for one in world.present
+        if (size := private_bytes(one.row) + shared.get(one.ident, 0)) >= DOSSIER_LEAST_BYTES
+    )
+    largest = heapq.nlargest(DOSSIER_ROWS_MAX, large)
+    return [_dossier_row(world, rules, one, size) for size, _, one in largest]
 
 
 def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
@@ -148,17 +148,16 @@ def identified(world: World, ident: Ident) -> Subject:
     )
 
 
-def _dossier_row(
-    world: World, rules: Rules, levels: Levels, ident: Ident, row: Row, size: int
-) -> DossierRow:
-    trend, subject = world.trends[ident], identified(world, ident)
-    key = key_of(world, ident)
+def _dossier_row(world: World, rules: Rules, one: Process, size: int) -> DossierRow:
+    ident, row = one.ident, one.row
+    subject, key = identified(world, ident), key_of(world, ident)
+    level: Level | None = one.level
     whole = world.unit_trends.get(key)
     return (
-        ident[0], ident[1], row[COMM], row[UNIT], trend.proven_kib << 10,
-        excess_bytes(trend.proven_kib, size >> 10), _sure(trend),
+        ident[0], ident[1], row[COMM], row[UNIT], one.proven_kib << 10,
+        excess_bytes(one.proven_kib, size >> 10), _sure(one),
         protected(rules, subject), weight(rules, subject),
-        key, levels.proven_bytes(key), _sure(whole) if whole else 0.0, levels.real(key),
+        key, proven_bytes(level), _sure(whole) if whole else 0.0, real(level),
         world.shared.get(ident, 0),
     )  # fmt: skip
 

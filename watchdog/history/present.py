@@ -1,0 +1,113 @@
+"""Pure: the processes that are there, one record each, and tables of them by identity.
+
+All that is known of a process hangs on one object: a table more would be 40 bytes a process.
+"""
+
+from collections.abc import Callable, ItemsView, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from watchdog.facts import PID, START, Ident, Row, Who
+from watchdog.history.entities import Trend
+
+V = TypeVar("V")
+
+
+class Process(Trend):
+    """The trend of a process, its last row, and what was told of it.
+
+    ``level`` is its entity's, with ``counted_kib`` of it in that, and ``placed`` the unit by which
+    it was counted there: `judge.proven`.
+    """
+
+    __slots__ = ("counted_kib", "level", "placed", "row", "who")
+
+    def __init__(self, t: float, up: float, row: Row, who: Who | None) -> None:
+        super().__init__(t, up)
+        self.row = row
+        self.who = who
+        self.level: Any = None
+        self.placed: str | None = None
+        self.counted_kib = 0
+
+    @property
+    def ident(self) -> Ident:
+        """(pid, start)."""
+        row = self.row
+        return row[PID], row[START]
+
+
+class Present:
+    """By PID who has it; beside them who had it before, until a census says that it is gone."""
+
+    def __init__(self) -> None:
+        self.by_pid: dict[int, Process] = {}
+        self.before: dict[Ident, Process] = {}
+
+    def get(self, ident: Ident) -> Process | None:
+        """None where nobody like that is there."""
+        found = self.by_pid.get(ident[0])
+        if found is not None and found.row[START] == ident[1]:
+            return found
+        return self.before.get(ident) if self.before else None
+
+    def add(self, process: Process) -> None:
+        """A newcomer; who had the PID until now has not been seen to go."""
+        pid = process.row[PID]
+        old = self.by_pid.pop(pid, None)
+        if old is not None:
+            self.before[old.ident] = old
+        self.by_pid[pid] = process
+
+    def drop(self, ident: Ident) -> Process | None:
+        """It is gone."""
+        found = self.by_pid.get(ident[0])
+        if found is not None and found.row[START] == ident[1]:
+            return self.by_pid.pop(ident[0])
+        return self.before.pop(ident, None)
+
+    def __iter__(self) -> Iterator[Process]:
+        yield from self.by_pid.values()
+        yield from self.before.values()
+
+    def __len__(self) -> int:
+        return len(self.by_pid) + len(self.before)
+
+
+class _Items(ItemsView[Ident, V], Generic[V]):
+    """One pass over the records: looking each of them up by its identity takes five times that."""
+
+    def __init__(self, table: "Table[V]") -> None:
+        super().__init__(table)
+        self._table = table
+
+    def __iter__(self) -> Iterator[tuple[Ident, V]]:
+        of = self._table.of
+        for process in self._table.present:
+            found = of(process)
+            if found is not None:
+                yield process.ident, found
+
+
+class Table(Mapping[Ident, V], Generic[V]):
+    """One thing of each process that is there, by identity; who has none of it is not in here."""
+
+    def __init__(self, present: Present, of: Callable[[Process], V | None]) -> None:
+        self.present = present
+        self.of = of
+
+    def items(self) -> ItemsView[Ident, V]:
+        """(identity, thing) of each."""
+        return _Items(self)
+
+    def __getitem__(self, ident: Ident) -> V:
+        process = self.present.get(ident)
+        found = self.of(process) if process is not None else None
+        if found is None:
+            raise KeyError(ident)
+        return found
+
+    def __iter__(self) -> Iterator[Ident]:
+        return (process.ident for process in self.present if self.of(process) is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
