@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,9 +75,9 @@ def test_the_state_folder(tmp_path):
 
 
 def test_another_killer_is_seen(monkeypatch):
-    monkeypatch.setattr(machine, "pids", lambda: [7, 8])
-    names = {"/proc/7/comm": "earlyoom", "/proc/8/comm": "bash"}
-    monkeypatch.setattr(machine, "text", lambda path, most=0: names[path])
+    processes = [SimpleNamespace(pid=pid, info={"name": name})
+                 for pid, name in ((7, "earlyoom"), (8, "bash"), (9, None))]  # fmt: skip
+    monkeypatch.setattr(machine.psutil, "process_iter", lambda attributes: processes)
     assert machine.killers(True).state == FAIL
     row = machine.killers(False)
     assert row.state == WEAK
@@ -85,7 +86,9 @@ def test_another_killer_is_seen(monkeypatch):
 
 
 def test_figures_that_are_off_are_seen(monkeypatch):
-    monkeypatch.setattr(machine, "pids", lambda: [7])
+    processes = [SimpleNamespace(pid=7, info={"memory_info": SimpleNamespace(rss=40 << 20)}),
+                 SimpleNamespace(pid=8, info={"memory_info": None})]  # fmt: skip
+    monkeypatch.setattr(machine.psutil, "process_iter", lambda attributes: processes)
     texts = {"/proc/7/statm": "900000 10000 1 1 1 1 1"}  # 39 MiB
     texts["/proc/7/smaps_rollup"] = "Rss: 39000 kB\n"
     monkeypatch.setattr(machine, "text", lambda path, most=0: texts.get(path))

@@ -29,7 +29,7 @@ PROGRAMS = frozenset({"policy/load.py", "sense/claims.py", "sense/journal.py", "
 ONLY_IN = {
     "pydantic": {"policy/load.py"},
     "systemd": {"sense/claims.py", "sense/journal.py"},
-    "psutil": {"sense/wide.py"},
+    "psutil": {"doctor/machine.py"},
     "sqlite3": {"store"},
     "orjson": {"cli/replay.py"},
     "subprocess": set[str](),
@@ -40,8 +40,10 @@ ONLY_IN = {
 NOT_IN_GUARD = (
     "sqlite3", "json", "psutil", "pydantic", "systemd", "argparse", "logging", "dataclasses",
 )  # fmt: skip
-# (psutil itself loads subprocess)
 NOT_IN_WATCHER = (
+    "psutil",
+    "subprocess",
+    "socket",
     "pydantic",
     "argparse",
     "dataclasses",

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from watchdog.clock import JumpClock, RealClock
 from watchdog.facts import Group, Host, Sweep, Who
+from watchdog.sense import wide
 from watchdog.sense.cgroups import Cgroups
 from watchdog.sense.host import HostFiles
 from watchdog.sense.processes import Processes
@@ -35,11 +37,13 @@ class Tree:
         stat = b"%d (%s) %s 1 1 1 0 -1 %d 0 0 0 0 0 0 0 0 20 0 %d 0 %d 1000 50" % (
             pid, comm, state.encode(), flags, threads, start,
         )  # fmt: skip
-        self.write("stat", "btime 1700000000\n")  # psutil before 7.1 asks for it
         self.write(f"{pid}/stat", stat + b" 0" * 30 + b"\n")
         self.write(f"{pid}/statm", f"5000 {rss} {shared} 1 0 500 0\n")
         self.write(f"{pid}/cgroup", cgroup)
-        self.write(f"{pid}/status", "Uid:\t33\t33\t33\t33\nVmSwap:\t 8 kB\nRssShmem:\t 4 kB\n")
+        self.write(
+            f"{pid}/status",
+            "Name:\tleaky\nUid:\t33\t33\t33\t33\nVmSwap:\t 8 kB\nRssShmem:\t 4 kB\n",
+        )
         self.write(f"{pid}/oom_score_adj", "-17\n")
 
     def gone(self, pid):
@@ -224,6 +228,27 @@ def test_a_killed_process_leaves_the_sweep_and_its_successor_is_another():
 )
 def test_secrets_in_a_command_line_are_masked(cmdline, shown):
     assert masked(cmdline) == shown
+
+
+def test_the_wide_facts_are_those_that_psutil_tells():
+    found, process = wide.read("/proc", os.getpid()), psutil.Process()
+    assert found.exe == process.exe()
+    assert found.uid == process.uids().effective
+    assert found.cmdline == masked(" ".join(process.cmdline()))
+    assert found.oom_score_adj is not None and found.build
+
+
+def test_the_effective_user_counts_and_an_executable_that_was_replaced_keeps_its_path(tree):
+    tree.process(7)
+    tree.write("7/status", "Name:\tsu\nUid:\t1000\t0\t0\t0\nGid:\t5\t6\t7\t8\n")
+    tree.write("7/cmdline", b"/usr/bin/shop\0--token=abc\0a b\0")
+    os.symlink("/usr/bin/shop (deleted)", tree.root / "7/exe")
+    found = wide.read(str(tree.root), 7)
+    assert found == wide.Wide(
+        exe="/usr/bin/shop", cmdline="/usr/bin/shop --token=*** a b", uid=0, oom_score_adj=-17,
+        trusted=None, build=None,
+    )  # fmt: skip
+    assert wide.read(str(tree.root), 8) == wide.Wide(None, None, None, None, None, None)
 
 
 def test_the_host_of_a_made_tree(tree):

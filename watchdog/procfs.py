@@ -58,6 +58,13 @@ def parse_kb(raw: bytes) -> dict[str, int]:
     return found
 
 
+def parse_uid(raw: bytes) -> int | None:
+    """The effective user of /proc/PID/status: the second of its Uid line."""
+    _, line, rest = raw.partition(b"\nUid:")
+    fields = rest.split(b"\n", 1)[0].split()
+    return int(fields[1]) if line and len(fields) > 1 and fields[1].isdigit() else None
+
+
 def parse_counters(raw: bytes) -> dict[str, int]:
     """Lines "key 123" of vmstat, memory.stat and memory.events."""
     found: dict[str, int] = {}

@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -79,7 +78,7 @@ class Watcher:
         self.mutes: Mutes | None = None
         self.handover = Handover(opts.rules, opts.config, self.children)
         self.rules = self.handover.rules
-        self.host = words.safe(socket.gethostname())
+        self.host = words.safe(os.uname().nodename)
         self.health = Health(self._say)
         self.stopping = False
         self.granted: bool | None = None

@@ -16,6 +16,7 @@ from watchdog.facts import Entity, Subject
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.match import look, protected, selects, weight
 from watchdog.policy.rules import Policy, Rules
+from watchdog.sense import wide
 
 SHOWN_MAX = 20
 _ABOUT = {"unit": "it is about units", "process": "it is about processes"}
@@ -125,18 +126,18 @@ def _processes(root: str = "/proc") -> Iterator[Subject]:
             continue  # it is gone
         if stat is None or stat.kernel_thread or stat.state == "Z":
             continue
-        exe, uid, trusted = _exe(f"{root}/{pid}")
         place = procfs.place(cgroups.systemd)
-        cmdline = _maybe(f"{root}/{pid}/cmdline")
-        adj = _maybe(f"{root}/{pid}/oom_score_adj")
+        found = wide.read(root, pid)
         yield Subject(
             key=f"{pid}:{stat.start_ticks}",
-            entity=Entity(pid, stat.start_ticks, words.name(stat.comm), exe, uid, *place),
+            entity=Entity(
+                pid, stat.start_ticks, words.name(stat.comm), found.exe, found.uid, *place
+            ),
             is_unit=False,
-            cmdline=words.name(cmdline.rstrip(b"\0").replace(b"\0", b" ")) if cmdline else None,
+            cmdline=found.cmdline,
             cgroup=cgroups.memory,
-            trusted=trusted,
-            oom_score_adj=int(adj) if adj else None,
+            trusted=found.trusted,
+            oom_score_adj=found.oom_score_adj,
             age_s=max(0.0, uptime - stat.start_ticks / ticks),
             resident_bytes=statm[0] * page if statm else None,
         )
@@ -145,30 +146,6 @@ def _processes(root: str = "/proc") -> Iterator[Subject]:
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-
-
-def _maybe(path: str) -> bytes | None:
-    try:
-        return _read(path)
-    except OSError:
-        return None
-
-
-def _exe(folder: str) -> tuple[str | None, int | None, bool | None]:
-    """(executable, effective uid, trusted), each None where it may not be read."""
-    uid: int | None = None
-    status = _maybe(f"{folder}/status") or b""
-    for line in status.split(b"\n"):
-        if line.startswith(b"Uid:"):
-            uid = int(line.split()[2])
-    try:
-        exe = words.name(os.readlink(os.fsencode(f"{folder}/exe")))
-        found = os.stat(f"{folder}/exe")
-    except OSError:
-        return None, uid, None
-    closed = exe.startswith("/") and found.st_uid == 0 and not found.st_mode & 0o022
-    # 1000: where the accounts of people begin, in Debian and everywhere with its adduser
-    return exe, uid, closed and uid is not None and uid < 1000
 
 
 # ---- what -------------------------------------------------------------------------------------

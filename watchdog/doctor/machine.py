@@ -5,8 +5,10 @@ import os
 import sys
 import time
 
+import psutil
+
 from watchdog import procfs, words
-from watchdog.doctor.row import FAIL, NOTE, OK, WEAK, Row, pids, reason, text
+from watchdog.doctor.row import FAIL, NOTE, OK, WEAK, Row, reason, text
 from watchdog.sense import container
 
 # comm of who else kills when memory is short.
@@ -67,10 +69,10 @@ def clock() -> Row:
 def killers(enforcing: bool) -> Row:
     """Nobody else kills when memory is short; `enforcing`: does our guard?"""
     found = {}
-    for pid in pids():
-        comm = text(f"/proc/{pid}/comm", 64)
+    for process in psutil.process_iter(["name"]):
+        comm = process.info["name"]
         if comm in KILLERS:
-            found[KILLERS[comm]] = pid
+            found[KILLERS[comm]] = process.pid
     if not found:
         return Row("other killers", OK, "none of earlyoom, nohang, systemd-oomd, oomd runs")
     names = ", ".join(f"{name} (pid {pid})" for name, pid in sorted(found.items()))
@@ -91,11 +93,10 @@ def accounting() -> Row:
     release = os.uname().release
     cpus = os.cpu_count() or 1
     worst = (0, 0, 0)
-    sizes = []
-    for pid in pids():
-        raw = text(f"/proc/{pid}/statm", 128)
-        with contextlib.suppress(AttributeError, ValueError, IndexError):
-            sizes.append((int(raw.split()[1]) * 4096, pid))  # type: ignore[union-attr]
+    sizes = [
+        (process.info["memory_info"].rss, process.pid)
+        for process in psutil.process_iter(["memory_info"]) if process.info["memory_info"]
+    ]  # fmt: skip
     seen = 0
     for _, pid in sorted(sizes, reverse=True)[:_LARGEST]:
         before = text(f"/proc/{pid}/statm", 128)

@@ -5,13 +5,13 @@ memfd. Journald that is stuck or restarts gets it later from a small spool; what
 hold is counted. libsystemd blocks here, holding the GIL, when journald is stuck.
 """
 
+import _socket  # the C half of socket is enough; the other half loads selectors
 import array
 import contextlib
 import errno
 import fcntl
 import json
 import os
-import socket
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -103,7 +103,7 @@ class Journal:
         self.sent = 0  #: entries that journald took
         self.dropped = 0  #: entries that were lost because the spool was full
         self.there = os.path.exists(path)  #: is there a journal at all, as of the last send
-        self._socket: socket.socket | None = None
+        self._socket: _socket.socket | None = None
         self._late: list[str] = []
         self._spool: deque[tuple[str, bytes]] = deque()
         self._spool_bytes = 0
@@ -153,9 +153,9 @@ class Journal:
     def _send(self, raw: bytes) -> bool:
         try:
             if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
             try:
-                self._socket.sendto(raw, socket.MSG_DONTWAIT, self.path)
+                self._socket.sendto(raw, _socket.MSG_DONTWAIT, self.path)
             except OSError as error:
                 if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
                     raise
@@ -168,7 +168,7 @@ class Journal:
         self.sent += 1
         return True
 
-    def _send_memfd(self, sender: socket.socket, raw: bytes) -> None:
+    def _send_memfd(self, sender: _socket.socket, raw: bytes) -> None:
         fd = os.memfd_create(IDENTIFIER, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with contextlib.ExitStack() as closing:
             closing.callback(os.close, fd)
@@ -178,5 +178,5 @@ class Journal:
             # journald maps it only if nobody can change it any more
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-            sender.sendmsg([], rights, socket.MSG_DONTWAIT, self.path)
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", [fd]))]
+            sender.sendmsg([], rights, _socket.MSG_DONTWAIT, self.path)
