@@ -8,7 +8,8 @@ import pytest
 from watchdog.facts import KernelLine
 from watchdog.judge import account
 from watchdog.oom_report import cgroup
-from watchdog.oom_report.assemble import CUT_OFF_S, QUIET_S, Assembler, Report, interesting
+from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.oom_report.stream import CUT_OFF_S, QUIET_S, Stream, interesting
 
 KMSG = Path(__file__).parent / "fixtures" / "kmsg"
 
@@ -398,6 +399,34 @@ def test_uninteresting_lines_are_passed_over() -> None:
     assembler = Assembler()
     read(["[    0.000000] OOM killer enabled.", "java.lang.OutOfMemoryError: heap"], assembler)
     assert assembler.number == 2
+
+
+@pytest.mark.parametrize("file", sorted(KMSG.glob("*.kmsg")), ids=lambda file: file.stem)
+def test_a_stream_reads_what_an_assembler_reads(file: Path) -> None:
+    """It comes to the same that it begins late, whatever comes before the first report."""
+    lines = [f"6,{i},{i}000,-;usb 1-1: new device number {i}" for i in range(5)]
+    for start in (0, 3, 40):
+        said = [*lines, *records(file.stem)[start:], *lines]
+        stream, found = Stream(), []
+        assembler, known = Assembler(), []
+        for at, line in enumerate(said):
+            found += stream.feed(KernelLine(1000.0 + at / 100, None, line))
+            known += assembler.feed(KernelLine(1000.0 + at / 100, None, line))
+            assert stream.idle == assembler.idle
+        assert stream.forged() == assembler.forged()
+        found += stream.tick(2000.0, None)
+        assert found == known + assembler.tick(2000.0, None)
+        assert found or start
+
+
+def test_a_stream_begins_with_text_that_is_no_record() -> None:
+    stream = Stream()
+    assert stream.feed(KernelLine(1.0, None, "6,1,1,-;usb 1-1: new device")) == []
+    assert (stream.idle, stream.flush(), stream.settle(), stream.forged()) == (True, [], [], [])
+    text = text_of("memcg-plain")
+    out = [report for line in text for report in stream.feed(KernelLine(1.0, None, line))]
+    (report,) = out + stream.flush()
+    assert report.lines[0] > 1  # the line before it counts
 
 
 def test_containers_of_paths() -> None:

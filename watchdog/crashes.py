@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from watchdog.facts import KernelLine, PastKill, Tick
 from watchdog.health import Say
 from watchdog.judge.diagnosis import identity
-from watchdog.oom_report import lines
-from watchdog.oom_report.assemble import CUT_OFF_S, Assembler
+from watchdog.oom_report.stream import CUT_OFF_S
 
 KEPT = "pstore"
 ROOTS = ("/sys/fs/pstore", "/var/lib/systemd/pstore")
@@ -68,6 +67,8 @@ def _holds_something(root: str) -> bool:
 
 def _identities(crash: tuple[str, ...]) -> list[str]:
     """Of the reports in a dump, as their events have them."""
+    from watchdog.oom_report.assemble import Assembler
+
     assembler = Assembler()
     reports = [
         report
@@ -80,6 +81,8 @@ def _identities(crash: tuple[str, ...]) -> list[str]:
 
 def _lines(crash: tuple[str, ...], time: float, boot: str) -> Iterator[KernelLine | Tick]:
     """Each line dated by the kernel's clock, the last one with the time of the crash."""
+    from watchdog.oom_report import lines
+
     stamps: list[int | None] = [lines.read(line).usec for line in crash]
     last = max((usec for usec in stamps if usec is not None), default=0)
     at = time

@@ -21,7 +21,7 @@ from watchdog.clock import Clock
 from watchdog.facts import KernelLine, Tick
 from watchdog.health import Health, Say
 from watchdog.kernel_ring import KernelRing
-from watchdog.oom_report.assemble import CUT_OFF_S
+from watchdog.oom_report.stream import CUT_OFF_S
 from watchdog.sense import mark
 from watchdog.sense.journal_reader import Gap, JournalReader, Message, Missed, Place, Said
 from watchdog.sense.kernel_clock import KernelClock

@@ -19,7 +19,8 @@ from watchdog.cli import explain_past, explain_read, explain_sum, explain_view
 from watchdog.facts import Event, KernelLine
 from watchdog.judge.diagnosis import identity, oom_kill_event
 from watchdog.judge.past import NOTHING
-from watchdog.oom_report.assemble import MARKS, Assembler, Report
+from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.oom_report.stream import MARKS
 from watchdog.sense.kernel_log import KernelLog, KernelLogError
 from watchdog.store.place import StoreError
 

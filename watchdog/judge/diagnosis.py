@@ -10,14 +10,16 @@ The daemon lives for months and may never see a kill: these rooms cost 0.4 MiB, 
 with the first report.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog.judge.past import NOTHING, Past
-from watchdog.oom_report.report import Report
+
+if TYPE_CHECKING:
+    from watchdog.oom_report.report import Report
 
 
 def oom_kill_event(
-    report: Report, past: Past = NOTHING
+    report: "Report", past: Past = NOTHING
 ) -> tuple[dict[str, Any], tuple[str, ...], str]:
     """(body, because, identity) of the event of one report, and of what was known before it."""
     from watchdog.judge import oom_kill
@@ -26,7 +28,7 @@ def oom_kill_event(
     return body, because, identity(report)
 
 
-def identity(report: Report) -> str:
+def identity(report: "Report") -> str:
     """The same for the same report from whichever source: the kernel's clock and the pid."""
     pid = report.victim.pid if report.victim else 0
     if report.usec is not None:

@@ -8,7 +8,7 @@ Gives each event without the part that only the engine knows (its host, the boot
 import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from watchdog import procfs, words
 from watchdog.facts import (
@@ -42,7 +42,10 @@ from watchdog.judge.past import (
 )
 from watchdog.judge.places import place
 from watchdog.judge.telling import Telling
-from watchdog.oom_report.assemble import Assembler, Report
+from watchdog.oom_report.stream import Stream
+
+if TYPE_CHECKING:
+    from watchdog.oom_report.report import Report
 
 FORGED = {
     "facility": "a program wrote this record into the kernel log; it is no kill of the kernel's",
@@ -66,7 +69,7 @@ class Kills:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.oom = Assembler()
+        self.oom = Stream()
         self.balance = Balance()
         self.counts = CgroupCounts()
         self.others = Others()
@@ -160,7 +163,7 @@ class Kills:
 
     # ---- reports -----------------------------------------------------------------------------
 
-    def _reports(self, reports: Iterable[Report]) -> list[Telling]:
+    def _reports(self, reports: "Iterable[Report]") -> list[Telling]:
         out = [self._report(report) for report in reports]
         for forged in self.oom.forged():
             name = str(forged.usec) if forged.usec is not None else f"{forged.t:.3f}"
@@ -169,7 +172,7 @@ class Kills:
             out.append(Telling("oom.forged", name, forged.t, forged.up, because, body))
         return out
 
-    def _report(self, report: Report) -> Telling:
+    def _report(self, report: "Report") -> Telling:
         ours = report.boot_id is None or report.boot_id == self.boot_id
         past = self._past(report) if ours else NOTHING
         body, because, name = oom_kill_event(report, past)
@@ -216,7 +219,7 @@ class Kills:
             self.oom_killed[f"unit:{body['unit']}"] = now
         self.oom_killed[f"{body['pid']}:{body['start']}"] = now
 
-    def _remember(self, report: Report, body: Mapping[str, Any], name: str, killed: int) -> None:
+    def _remember(self, report: "Report", body: Mapping[str, Any], name: str, killed: int) -> None:
         victim = report.victim
         if victim is None or any(one.identity == name for one in self.past):
             return
@@ -231,7 +234,7 @@ class Kills:
 
     # ---- what is known of the dead -----------------------------------------------------------
 
-    def _past(self, report: Report) -> Past:
+    def _past(self, report: "Report") -> Past:
         """What is known of the dead, of the tasks beside it, and of the dead before it."""
         world = self.world
         found = world.known(report.victim.process, report.up) if report.victim else None
@@ -248,7 +251,7 @@ class Kills:
             tuple(self._growers(report)), tuple(self._kills_of(report)), units, world.since_t,
         )  # fmt: skip
 
-    def _growers(self, report: Report) -> list[Grower]:
+    def _growers(self, report: "Report") -> list[Grower]:
         """Who grew most in the memory that ran out, the victim too."""
         world = self.world
         top = report.cgroup if report.scope == "memcg" else None
@@ -271,7 +274,7 @@ class Kills:
         growers.sort(key=lambda one: (-one.grew_bytes, one.name, one.pid or 0))
         return growers[:GROWERS_MAX]
 
-    def _kills_of(self, report: Report) -> list[Kill]:
+    def _kills_of(self, report: "Report") -> list[Kill]:
         """Earlier OOM kills of the same unit, else of the same program."""
         victim = report.victim
         if victim is None:

@@ -13,24 +13,15 @@ from watchdog.oom_report import kill, lines
 from watchdog.oom_report.collect import Collector
 from watchdog.oom_report.draft import Seen
 from watchdog.oom_report.report import Invoker, Other, Report, Victim
+from watchdog.oom_report.stream import CUT_OFF_S, QUIET_S, interesting
 
 if TYPE_CHECKING:
     from watchdog.oom_report.saved import Saved
 
 __all__ = ["Assembler", "Forged", "Invoker", "Other", "Report", "Victim"]
 
-QUIET_S = 0.5  # after its kill line a report is over when nothing more of it came for so long
-CUT_OFF_S = 10.0  # a dump without a kill line: slow consoles take 30 ms a line
 FORGED_MAX = 64
 HOSTS_MAX = 256
-
-# A line that holds none of these can neither open a report nor count as a kill.
-MARKS = (
-    "oom", "invoked", "illed process", "ill process", "illed as a result", "ut of memory",
-    "memory: usage", "emory cgroup", "OOM request",
-    "pid ]", "pid  ]", "anual OOM", "imit reached of", "deadlocked on memory", '"MESSAGE":[',
-    '"MESSAGE": [', '"MESSAGE" : [',
-)  # fmt: skip
 
 
 class Forged(NamedTuple):
@@ -45,11 +36,6 @@ class Forged(NamedTuple):
     usec: int | None
     why: str
     text: str
-
-
-def interesting(line: str) -> bool:
-    """Whether a line can matter while no report is open; quick, and never wrong about a report."""
-    return any(mark in line for mark in MARKS)
 
 
 class Assembler:

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.facts import KernelLine
 from watchdog.oom_report import failure, lines
-from watchdog.oom_report.assemble import Assembler, interesting
+from watchdog.oom_report.assemble import Assembler
+from watchdog.oom_report.stream import interesting
 from watchdog.sense import mark
 from watchdog.sense.mark import Mark
 
