@@ -190,3 +190,12 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 def test_the_interpreter_is_told():
     assert sys.executable in machine.python().found
+
+
+def test_capabilities_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = {"CapEff:\t0000000401080024": "dac_read_search kill sys_ptrace sys_resource syslog",
+              "CapEff:\t0000000000000060": "kill and 1 other", "CapEff:\t0000000000000000": "none",
+              "": "unknown"}  # fmt: skip
+    for line, names in status.items():
+        monkeypatch.setattr(rights, "text", lambda *_, line=line: f"Name:\tx\n{line}\nThreads:\t1")
+        assert rights.unit().found.endswith(f"capabilities {names}")

@@ -20,6 +20,8 @@ from watchdog.doctor.row import FAIL, NOTE, OK, WEAK, Row, pids, reason, text
 NOBODY = 65534
 _MRELEASE = 448  # the same number on every architecture
 _LOOKED_AT = 200
+# Those that the daemon makes use of, by their number in linux/capability.h.
+_USED = {2: "dac_read_search", 5: "kill", 19: "sys_ptrace", 24: "sys_resource", 34: "syslog"}
 
 
 def unit() -> Row:
@@ -38,9 +40,13 @@ def _capabilities() -> str:
     status = text("/proc/self/status") or ""
     found = next((line for line in status.splitlines() if line.startswith("CapEff:")), "")
     try:
-        return f"{int(found.split()[1], 16):x}"
+        held = int(found.split()[1], 16)
     except (IndexError, ValueError):
         return "unknown"
+    names = [name for bit, name in _USED.items() if held >> bit & 1]
+    others = held.bit_count() - len(names)
+    more = [f"and {words.count(others, 'other')}"] if others else []
+    return " ".join(names + more) or "none"
 
 
 def proc() -> Row:
