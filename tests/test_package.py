@@ -281,3 +281,27 @@ def test_the_maker_is_a_program(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
         "_oom-watchdog", "bash", "oom-watchdog.1", "oom-watchdog.events.7", "oom-watchdog.toml.5",
     ]  # fmt: skip
+
+
+# ---- the page of faults --------------------------------------------------------------------
+
+
+def test_the_page_of_faults_keeps_what_the_other_release_has_shown() -> None:
+    place = TOP / "tests" / "vm" / "faults_page.py"
+    spec = importlib.util.spec_from_file_location("faults_page", place)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    empty = f"# When\n\n{module.BEGIN}\n{module.END}\n\nafter\n"
+    head = "chatter | of | tests\nfault | promised | seen\n"
+    one = module.page(empty, f"{head}a fault | holds | 3 of 3, a | b\n", "bookworm")
+    both = module.page(one, f"{head}a fault | holds | 2 of 2\nnew | too | so\n", "trixie")
+    assert one.splitlines()[5] == "| a fault | holds | 3 of 3, a \\| b | not run |"
+    assert both.splitlines()[5:7] == [
+        "| a fault | holds | 3 of 3, a \\| b | 2 of 2 |",
+        "| new | too | not run | so |",
+    ]
+    assert both.endswith("\n\nafter\n")
+    assert module.page(both, f"{head}new | too | again\n", "bookworm").count("a fault") == 0
+    with pytest.raises(SystemExit):
+        module.page(empty, "nothing ran\n", "trixie")
