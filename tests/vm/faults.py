@@ -88,6 +88,12 @@ def told(after: str, kind: str = "oom.kill") -> list[dict[str, object]]:
     return [event for event in found if event["event"] == kind]
 
 
+def because(event: dict[str, object]) -> str:
+    sentences = event["because"]
+    assert isinstance(sentences, list)
+    return "; ".join(sentences)
+
+
 def stored() -> list[object]:
     said = sh("oom-watchdog", "events", "--json", "--kind", "oom.kill", check=False)
     return [json.loads(line).get("pid") for line in said.splitlines()]
@@ -165,7 +171,7 @@ def test_reload() -> None:
         took = time.monotonic() - begin
         refused = wait("refusal", 30, lambda: told(after, "watchdog.config_rejected"))
         assert main_pid() == pid and not told(after, "watchdog.reloaded")
-        seen.append(f"{refused[0]['because']}, systemctl came back after {took:.1f} s")
+        seen.append(f"{because(refused[0])}; systemctl came back after {took:.1f} s")
         CONFIG.write_text(RULES)
         sh("systemctl", "reload", SERVICE)
 
@@ -393,7 +399,7 @@ def test_a_hook_is_a_unit_of_its_own() -> None:
             sh("systemctl", "stop", "shop-hook", check=False)
             CONFIG.write_text(RULES)
             hook.unlink()
-        text = json.dumps(event["because"])
+        text = because(event)
         assert event["outcome"] == "done", event
         assert "nobody" in text and "run-" in text and "oomwatchdog" not in text, text
         seen.append(text)
@@ -444,7 +450,7 @@ def test_upgrade_and_downgrade() -> None:
         after = cursor()
         sh("systemctl", "restart", SERVICE)
         degraded = wait("degraded", 30, lambda: told(after, "watchdog.degraded"))
-        seen.append(str(degraded[0]["because"]))
+        seen.append(because(degraded[0]))
         sh("systemctl", "stop", SERVICE)
         with contextlib.closing(sqlite3.connect(STATE / "history.db")) as db:
             db.execute(f"PRAGMA user_version = {former}")
