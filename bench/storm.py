@@ -1,18 +1,21 @@
-"""None missed, none twice: `bench/storm.py [--kills N] [--seconds T] [--work DIR]`, as root.
+"""None missed, none twice: `bench/storm.py [--kills N] [--seconds T] [--murders M] [--work DIR]`.
 
 Makes N genuine OOM kills in T seconds, in memory cgroups of its own (one with a hostile name),
 while the daemon runs and is restarted in the middle as systemd would do it: once after SIGTERM,
-once after `kill -9` of the watcher, once of the guard. Then compares who died with the kernel's
-counter, with `oom-watchdog events`, and with `oom-watchdog explain` of the log as it was recorded
-meanwhile. Exit status 1 where anything differs, 77 where this cannot be done here.
+once after `kill -9` of the watcher, once of the guard. With `--murders` either gets `kill -9`
+at M random moments instead, and the store is checked after each. Then compares who died with the
+kernel's counter, with `oom-watchdog events`, and with `oom-watchdog explain` of the log as it was
+recorded meanwhile. As root. Exit status 1 where anything differs, 77 where it cannot be done here.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -178,6 +181,51 @@ class Daemon:
         return found
 
 
+class Murders:
+    """`kill -9` of one of the two at random moments, the guard started again as systemd does it."""
+
+    def __init__(self, daemon: Daemon, count: int, pause_s: float) -> None:
+        self.daemon = daemon
+        self.count = count
+        self.pause_s = pause_s
+        self.done: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    @property
+    def over(self) -> bool:
+        return not self.thread.is_alive()
+
+    def run(self) -> None:
+        dice = random.Random(self.count)  # the same each time
+        for _ in range(self.count):
+            end = time.monotonic() + 40  # it may have been put off after many deaths
+            while not (watcher := self.daemon.watcher()) and time.monotonic() < end:
+                time.sleep(0.02)
+            time.sleep(dice.uniform(0.0, self.pause_s))
+            whom = dice.choice(("watcher", "guard"))
+            if whom == "watcher":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(watcher, signal.SIGKILL)
+            else:
+                self.daemon.end(signal.SIGKILL)
+            self.done[whom] += 1
+            self.check()
+            if whom == "guard":
+                time.sleep(dice.uniform(0.1, 1.0))
+                self.daemon.start()
+
+    def check(self) -> None:
+        """What lies on the disk at this moment, read as anybody reads it."""
+        path = self.daemon.state / "history.db"
+        if path.exists():
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+                found = db.execute("PRAGMA integrity_check").fetchall()
+            if found != [("ok",)]:
+                self.broken.append(str(found))
+
+
 def listed(*argv: str) -> list[dict[str, object]]:
     done = subprocess.run(
         [*PROGRAM, *argv], capture_output=True, text=True, cwd="/", timeout=60, check=False
@@ -196,14 +244,17 @@ def pids(events: list[dict[str, object]]) -> Counter[int]:
     return found
 
 
-def storm(groups: Groups, daemon: Daemon, kills: int, seconds: float) -> list[int]:
+def storm(
+    groups: Groups, daemon: Daemon, kills: int, seconds: float, murders: Murders | None
+) -> list[int]:
     """The kills, and the restarts between them."""
     plan = {kills // 4: "SIGTERM", kills // 2: "kill -9 watcher", kills * 3 // 4: "kill -9 guard"}
+    dice = random.Random(kills)  # the same each time
     died: list[int] = []
     again: float | None = None
     began = time.monotonic()
     for number in range(kills):
-        what = plan.get(number)
+        what = plan.get(number) if murders is None else None
         if what == "SIGTERM":
             daemon.end(signal.SIGTERM)
         elif what == "kill -9 guard":
@@ -218,9 +269,12 @@ def storm(groups: Groups, daemon: Daemon, kills: int, seconds: float) -> list[in
             again = None
         died.append(groups.kill(number))
         time.sleep(max(0.0, began + (number + 1) * seconds / kills - time.monotonic()))
+    while murders is not None and not murders.over:
+        died.append(groups.kill(len(died)))  # there is always one under way
+        time.sleep(dice.uniform(0.2, 2 * seconds / kills))
     if daemon.process.poll() is not None:
         daemon.start()
-    print(f"{time.monotonic() - began:6.1f} s  {kills} kills made", flush=True)
+    print(f"{time.monotonic() - began:6.1f} s  {len(died)} kills made", flush=True)
     return died
 
 
@@ -263,6 +317,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="OOM kills in a storm, counted from all sides.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--murders", type=int, default=0, help="kill -9 of ours so often")
+    parser.add_argument("--pause", type=float, default=2.5, help="between them, seconds at most")
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=12.0,
+        help="seconds at the end: after 10 a kill without a line would be told",
+    )
     parser.add_argument("--work", type=Path, help="keep what was written in this folder")
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="oom-watchdog-storm-"))
@@ -273,7 +335,8 @@ def main() -> int:
         try:
             daemon.wait()
             before = counter()
-            died = storm(groups, daemon, options.kills, options.seconds)
+            murders = Murders(daemon, options.murders, options.pause) if options.murders else None
+            died = storm(groups, daemon, options.kills, options.seconds, murders)
             counted = counter() - before
             end = time.monotonic() + 20
             state = ("--state", str(daemon.state))
@@ -282,7 +345,7 @@ def main() -> int:
                 stored = listed("events", "--json", "--kind", "oom.kill", *state)
                 if len(stored) >= len(died):
                     break
-            time.sleep(12)  # so long until a kill without a line is told
+            time.sleep(options.settle)
         finally:
             recorded.stop()
             daemon.end(signal.SIGTERM)
@@ -302,6 +365,12 @@ def main() -> int:
     print(f"{whole} with the whole report (the kernel prints ten in five seconds), {again} told "
           f"again after kill -9, {missed} oom.unattributed, {forged} oom.forged")  # fmt: skip
     well &= missed == 0 and forged == 0
+    if murders is not None:
+        murders.check()
+        said = f"{murders.done['watcher']} of the watcher, {murders.done['guard']} of the guard"
+        sound = "store ok after each" if not murders.broken else str(murders.broken)
+        print(f"{'kill -9':<34}{murders.count:>5}   {said}; {sound}")
+        well &= not murders.broken
     if options.work is None:
         shutil.rmtree(work)
     return 0 if well else 1
