@@ -13,12 +13,23 @@ PACKAGE = TOP / "watchdog"
 
 # A pure room may import the rooms before it.
 PURE = (
-    "facts", "words", "procfs", "parts", "memory", "host_memory", "oom_report", "history", "judge",
-    "policy", "trace", "engine", "overview",
+    "facts", "words", "measures", "procfs", "parts", "memory", "host_memory", "oom_report",
+    "history", "judge", "policy", "trace", "engine", "overview",
 )  # fmt: skip
 EFFECT = ("sense", "store", "act", "tell", "child")
 GROUND = frozenset(
-    {"facts", "words", "procfs", "parts", "memory", "host_memory", "clock", "child", "wire"}
+    {
+        "facts",
+        "words",
+        "measures",
+        "procfs",
+        "parts",
+        "memory",
+        "host_memory",
+        "clock",
+        "child",
+        "wire",
+    }
 )
 
 IMPURE = frozenset({

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchdog import words
+from watchdog import measures, words
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from watchdog import words
     [("0B", 0), ("512MiB", 512 << 20), ("1.5G", 3 << 29), ("100 KB", 102400), ("2t", 2 << 40)],
 )
 def test_sizes_are_powers_of_1024(text, count):
-    assert words.parse_size(text) == count
+    assert measures.parse_size(text) == count
 
 
 @pytest.mark.parametrize(
@@ -20,39 +20,40 @@ def test_sizes_are_powers_of_1024(text, count):
     [("250ms", 0.25), ("10s", 10), ("2 min", 120), ("1h", 3600), ("1.5d", 129600), ("2w", 1209600)],
 )
 def test_times_have_a_unit(text, seconds):
-    assert words.parse_duration(text) == seconds
+    assert measures.parse_duration(text) == seconds
 
 
 def test_a_bare_number_is_seconds_only_where_it_is_allowed():
-    assert words.parse_duration("90", bare=True) == 90
-    with pytest.raises(words.WordError, match="expected a time"):
-        words.parse_duration("90")
+    assert measures.parse_duration("90", bare=True) == 90
+    with pytest.raises(measures.WordError, match="expected a time"):
+        measures.parse_duration("90")
 
 
 @pytest.mark.parametrize("text", ["5m", "5 M"])
 def test_m_is_refused_with_a_hint(text):
-    with pytest.raises(words.WordError, match='write "min"'):
-        words.parse_duration(text)
+    with pytest.raises(measures.WordError, match='write "min"'):
+        measures.parse_duration(text)
 
 
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        (words.parse_size, "12"), (words.parse_size, "12 parsecs"), (words.parse_size, ""),
-        (words.parse_duration, "soon"), (words.parse_share, "5"), (words.parse_share, "101%"),
-        (words.parse_rate, "5MiB"), (words.parse_rate, "5MiB/fortnight"),
+        (measures.parse_size, "12"), (measures.parse_size, "12 parsecs"),
+        (measures.parse_size, ""), (measures.parse_duration, "soon"),
+        (measures.parse_share, "5"), (measures.parse_share, "101%"),
+        (measures.parse_rate, "5MiB"), (measures.parse_rate, "5MiB/fortnight"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_says_what_was_expected(parse, text):
-    with pytest.raises(words.WordError, match="expected"):
+    with pytest.raises(measures.WordError, match="expected"):
         parse(text)
 
 
 def test_shares_and_rates():
-    assert words.parse_share("5%") == 0.05
-    assert words.parse_rate("1MiB/s") == 1 << 20
-    assert words.parse_rate("60M/min") == 1 << 20
-    assert words.parse_rate("10M/10s") == 1 << 20
+    assert measures.parse_share("5%") == 0.05
+    assert measures.parse_rate("1MiB/s") == 1 << 20
+    assert measures.parse_rate("60M/min") == 1 << 20
+    assert measures.parse_rate("10M/10s") == 1 << 20
 
 
 @pytest.mark.parametrize(

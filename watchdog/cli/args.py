@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from watchdog import words
+from watchdog import measures, words
 
 if TYPE_CHECKING:
     from watchdog.policy.rules import Rules
@@ -53,16 +53,16 @@ def parser(name: str, description: str, example: str = "") -> argparse.ArgumentP
 def duration(text: str) -> float:
     """Seconds, for argparse; a bare number is seconds."""
     try:
-        return words.parse_duration(text, bare=True)
-    except words.WordError as error:
+        return measures.parse_duration(text, bare=True)
+    except measures.WordError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def size(text: str) -> int:
     """Bytes, for argparse."""
     try:
-        return words.parse_size(text)
-    except words.WordError as error:
+        return measures.parse_size(text)
+    except measures.WordError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
@@ -87,8 +87,8 @@ def when(text: str, now: float | None = None) -> float:
                 return at
     elif not text.startswith("@"):
         try:
-            return now - words.parse_duration(text, bare=True)
-        except words.WordError as error:
+            return now - measures.parse_duration(text, bare=True)
+        except measures.WordError as error:
             if re.fullmatch(r"\s*\d+(\.\d+)?\s*\w*\s*", text):
                 raise argparse.ArgumentTypeError(str(error)) from None
     raise argparse.ArgumentTypeError(

@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from watchdog import words
+from watchdog import measures, words
 from watchdog.policy import pattern
 from watchdog.policy.guard_when import MARK_MOST, Mark
 from watchdog.policy.rules import ACTIONS, Budget
@@ -65,7 +65,7 @@ def duration(least: float = 0.0, most: float = 366 * 86400.0) -> Callable[[Any],
     def check(value: Any) -> float:
         if not isinstance(value, str):
             raise _wrong('a time such as "10s" or "2min"', value)
-        found = words.parse_duration(value)
+        found = measures.parse_duration(value)
         if not least <= found <= most:
             between = f"{words.duration(least)} to {words.duration(most)}"
             raise _wrong(f"a time from {between}", value)
@@ -81,7 +81,7 @@ def size(least: int = 0, most: int = 1 << 60) -> Callable[[Any], int]:
         if isinstance(value, int) and not isinstance(value, bool):
             found = value
         elif isinstance(value, str):
-            found = _finite(words.parse_size, value)
+            found = _finite(measures.parse_size, value)
         else:
             raise _wrong('a size such as "400MiB"', value)
         if not least <= found <= most:
@@ -96,7 +96,7 @@ def rate(value: Any) -> float:
     if not isinstance(value, str):
         raise _wrong('a rate such as "1MiB/min"', value)
     try:
-        return _finite(words.parse_rate, value)
+        return _finite(measures.parse_rate, value)
     except ZeroDivisionError:
         raise _wrong('a rate such as "1MiB/min"', value) from None
 
@@ -105,7 +105,7 @@ def share(value: Any) -> float:
     """0..1."""
     if not isinstance(value, str):
         raise _wrong('a share such as "90%"', value)
-    return words.parse_share(value)
+    return measures.parse_share(value)
 
 
 def mark(value: Any) -> Mark:
@@ -115,7 +115,7 @@ def mark(value: Any) -> Mark:
     expected = 'a share such as "5%", a size such as "400MiB", or one of each in a list'
     for one in entries:
         if isinstance(one, str) and "%" in one:
-            part = words.parse_share(one)
+            part = measures.parse_share(one)
             if not 0 < part <= MARK_MOST:
                 raise _wrong(f"a share above 0% and up to {words.share(MARK_MOST)}", one)
             new = found._replace(share=part) if found.share is None else None
@@ -139,7 +139,7 @@ def stall(value: Any) -> tuple[float, float] | None:
     if not isinstance(value, str) or " for " not in value:
         raise _wrong(expected, value)
     part, _, window = value.partition(" for ")
-    found = words.parse_share(part), words.parse_duration(window)
+    found = measures.parse_share(part), measures.parse_duration(window)
     if not found[0] or not 0.5 <= found[1] <= 60:
         raise _wrong(expected + " (above 0%, for 500ms to 60s)", value)
     return found
@@ -154,7 +154,7 @@ def budget(value: Any) -> Budget:
     times, per = times.strip(), per.strip()
     if not (times.isascii() and times.isdigit() and 0 < len(times) <= 4 and int(times) and per):
         raise _wrong(expected, value)
-    per_s = words.parse_duration(per if per[0].isdigit() else "1" + per)
+    per_s = measures.parse_duration(per if per[0].isdigit() else "1" + per)
     if not 1 <= per_s <= 366 * 86400:
         raise _wrong(expected, value)
     return int(times), per_s
