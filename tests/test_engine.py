@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from watchdog import trace
 from watchdog.engine import Engine
+from watchdog.engine.leaks import Leaks
 from watchdog.facts import (
     Event,
     Group,
@@ -360,8 +361,8 @@ def test_a_dump_names_who_it_is_and_gives_the_sizes_back():
 
 def test_a_sweep_costs_no_pass_over_everybody_for_each(monkeypatch):
     passes = []
-    rates = Engine._rates
-    monkeypatch.setattr(Engine, "_rates", lambda self: passes.append(1) or rates(self))
+    rates = Leaks._rates
+    monkeypatch.setattr(Leaks, "_rates", lambda self: passes.append(1) or rates(self))
     engine = Engine(default_rules(), "box")
     for at in range(0, 60, 10):
         rows = tuple(row(pid, 20 + pid / 100, unit=None) for pid in range(10, 510))

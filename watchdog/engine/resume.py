@@ -1,0 +1,118 @@
+"""Pure: trends over a restart of the daemon, to the store and back."""
+
+import json
+from collections.abc import Iterable
+
+from watchdog.facts import COMM, UNIT, EntityRecord, Ident, Sweep
+from watchdog.history import entities
+from watchdog.history.entities import Trend
+from watchdog.history.world import Closed, World, starts_over
+from watchdog.judge.exhaustion import Exhaustion
+from watchdog.judge.series import KEY as PART
+from watchdog.judge.series import Series
+
+# Who holds less begins anew after a restart; most processes of a server hold less, and writing all
+# of them every five minutes would be most of what we write.
+KEPT_LEAST_KIB = 1024
+EXHAUSTION = "exhaustion:"  # the key of its state among the records
+
+
+class Resume:
+    """What earlier runs on this boot knew; each trend goes on when its entity is seen again."""
+
+    def __init__(self, world: World, series: Series, exhaustion: Exhaustion) -> None:
+        self.world = world
+        self.series = series
+        self.exhaustion = exhaustion
+        self.waiting: dict[Ident, EntityRecord] = {}
+        self.waiting_units: dict[str, EntityRecord] = {}
+
+    def dump(self, boot: str, urgent: bool) -> list[EntityRecord]:
+        """The trends worth keeping; with `urgent` only those under suspicion."""
+        world = self.world
+
+        def kept(trend: Trend) -> bool:
+            return trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
+
+        found = [
+            trend.dump(
+                f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT],
+                world.program(ident)[1] if world.serves(ident) else None,
+            )
+            for ident, row in world.rows.items()
+            if kept(trend := world.trends[ident])
+        ]  # fmt: skip
+        found += [
+            trend.dump(f"unit:{unit}", boot, None, unit)
+            for unit, trend in world.unit_trends.items()
+            if kept(trend)
+        ]
+        found += [] if urgent else world.programs.dump()
+        found += self.series.dump(boot, urgent)
+        host = world.host
+        if host is not None and (self.exhaustion.open or not urgent):
+            blob = json.dumps(self.exhaustion.kept(), separators=(",", ":")).encode()
+            found.append(EntityRecord(EXHAUSTION, boot, host.t, host.t, 0, blob))
+        return found
+
+    def load(self, records: Iterable[EntityRecord]) -> None:
+        """Take up what `dump` gave."""
+        for record in records:
+            head, _, tail = record.key.partition(":")
+            if record.key == EXHAUSTION:
+                self._exhaustion(record)
+            elif record.key.startswith(PART):
+                self.series.load(record)
+            elif head == "life":
+                self.world.programs.load(record)
+            elif head == "unit":
+                self.waiting_units[tail] = record
+            elif head.isdigit() and tail.isdigit():
+                self.waiting[(int(head), int(tail))] = record
+
+    def processes(self, sweep: Sweep) -> dict[Ident, Closed]:
+        """Hand the kept trends to who is still there, with the levels that closed by it."""
+        resumed: dict[Ident, Closed] = {}
+        for row in sweep.rows:
+            ident = (row[0], row[1])
+            record = self.waiting.pop(ident, None)
+            if record:
+                trend, levels = self._go_on(record, self.world.trends[ident], row[COMM])
+                resumed[ident] = (ident, self.world.resume(ident, trend), levels)
+        return resumed
+
+    def unit(self, unit: str, closed: list[int]) -> list[int]:
+        """The same for a unit that was just read."""
+        record = self.waiting_units.pop(unit, None)
+        if record is None:
+            return closed
+        trend, closed = self._go_on(record, self.world.unit_trends[unit])
+        self.world.unit_trends[unit] = trend
+        return closed
+
+    def _go_on(
+        self, record: EntityRecord, fresh: Trend, comm: str | None = None
+    ) -> tuple[Trend, list[int]]:
+        """The kept trend with what was just seen, and the levels that closed a bucket by it.
+
+        `comm` is the name of a process now: an exec while nobody looked is one as well.
+        """
+        kept = entities.load(record)
+        if kept is None:
+            return fresh, []
+        if comm is not None and fresh.kib * 2 < kept.kib:
+            before = entities.names(record)[0]
+            if starts_over(kept, fresh.kib, before is not None and before != comm):
+                fresh.episode = kept.episode
+                return fresh, []
+        closed = kept.add(fresh.last_t, fresh.last_up, fresh.kib)
+        self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
+        return kept, closed
+
+    def _exhaustion(self, record: EntityRecord) -> None:
+        try:
+            kept = json.loads(record.blob)
+        except ValueError:
+            return
+        if isinstance(kept, dict):
+            self.exhaustion.take(kept)
