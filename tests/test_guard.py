@@ -228,14 +228,6 @@ def test_a_loss_without_an_owner_is_held_until_half_of_the_mark(world: World) ->
     assert world.told[1][3]["candidates"][0]["rank"]["blame"] == 0
 
 
-def test_the_kernels_own_part_of_a_loss_is_said(world: World) -> None:
-    world.tick(200)
-    world.slab = 150
-    world.tick(80, 1.0)
-    assert world.outcomes() == [(None, "hold", "would")]
-    assert any("the kernel's own slab took 110 MiB" in text for text in world.told[0][2])
-
-
 def test_a_plunge_is_looked_at_twice_before_anybody_is_blamed(world: World) -> None:
     world.scene.forget_looks()
     world.tick(80)

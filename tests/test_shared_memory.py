@@ -65,14 +65,6 @@ def test_an_unmapped_memfd_is_its_holders() -> None:
     assert parts(engine, [(10, 7, 290), (11, 7, 290)]) == {10: 145, 11: 145}
 
 
-def test_many_workers_of_one_file_have_it_together() -> None:
-    workers = range(10, 110)
-    engine = told([(pid, 5, 0) for pid in workers], charged=100)
-    assert sum(attribute(engine.world, Memfds(2.0, 2.0, tuple(
-        (pid, 1, 7, 100 * MIB) for pid in workers
-    ))).values()) >= 99 * MIB  # fmt: skip
-
-
 def test_a_mapping_counts_once_however_many_map_it() -> None:
     pool = [(10, 5, 200), (11, 5, 200), (12, 5, 200)]
     assert sum(parts(told(pool, charged=210)).values()) in range(206, 211)

@@ -29,7 +29,7 @@ from machine import (
     watcher_of,
 )
 
-IDLE, RUNS = int(os.environ.get("IDLE", "3000")), 10
+IDLE, RUNS = 3000, 10
 ROOM = 560  # MiB that the ballast leaves available
 MARK = 0.05
 CONFIG = """

@@ -8,7 +8,7 @@ when everybody has ended.
 from watchdog.facts import SHMEM, UNIT, Ident, Memfds
 from watchdog.history.world import World
 
-LEAST_BYTES = 256 << 10  # of a large file among many workers each has little
+LEAST_BYTES = 4 << 20
 
 
 def attribute(world: World, memfds: Memfds) -> dict[Ident, int]:

@@ -1,0 +1,147 @@
+"""The watcher's end of the wire to the guard: what it is told, and what the guard says and wishes.
+
+The guard's reports become facts; its wishes go to the senses and the deeds. Whoever owns this looks
+at `stopping` after each call: the guard has said so, or is gone.
+"""
+
+import json
+import select
+from collections.abc import Callable
+from typing import Any
+
+from watchdog import wire
+from watchdog.clock import Clock
+from watchdog.deeds import Deeds
+from watchdog.facts import Fact, Host, Said, Sweep
+from watchdog.health import Health, Say
+from watchdog.policy.rules import Rules, enforces, guard_settings, observing
+from watchdog.sense.senses import Senses
+from watchdog.store.db import Store
+
+GRANT_S = 2.0
+KEPT = "guard_spent"
+SPENT_MAX = 64
+
+
+class GuardLine:
+    """`feed` takes the facts, `say` tells; `reload` and `take_rules` change the rules in force."""
+
+    def __init__(
+        self, fd: int, clock: Clock, rules: Rules, senses: Senses, store: Store, health: Health,
+        spent: str | None, feed: Callable[[Fact], None], say: Say, reload: Callable[[], None],
+        take_rules: Callable[[Rules], None],
+    ) -> None:  # fmt: skip
+        self.fd = fd
+        self.clock = clock
+        self.rules = rules
+        self.senses = senses
+        self.store = store
+        self.health = health
+        self.feed = feed
+        self.say = say
+        self.reload = reload
+        self.take_rules = take_rules
+        self.deeds: Deeds | None = None  # they spend of the guard's budget, and so need this first
+        self.spent = _times(spent)
+        self.granted: bool | None = None
+        self.stopping = False
+
+    @property
+    def mode(self) -> str:
+        """What the guard does, which only observes where it was not granted the machine's lock."""
+        return "observe" if self._armed() and not self.granted else self.rules.guard.mode
+
+    def send(self, *message: Any) -> None:
+        """Hand the guard one message, its kind first."""
+        # A guard that is behind loses a message; the next beat or dossier replaces it.
+        try:
+            wire.send(self.fd, message)
+        except wire.ClosedError:
+            self.stopping = True
+
+    def agree(self) -> None:
+        """Hand over the rules; nothing is enforced before the guard says that it holds the lock."""
+        self.send("rules", guard_settings(self.rules))
+        self.granted = None
+        until = self.clock.boottime() + GRANT_S
+        armed = enforces(self.rules)
+        while (armed or self._armed()) and self.granted is None and not self.stopping:
+            left = until - self.clock.boottime()
+            if left <= 0:
+                if armed:
+                    self._hold_back("the guard did not answer")
+                return
+            if self.clock.wait({self.fd: select.POLLIN}, left):
+                self.hear()
+
+    def hear(self) -> None:
+        """Take what has come."""
+        try:
+            messages = wire.receive(self.fd)
+        except wire.ClosedError:
+            self._gone()
+            return
+        for message in messages:
+            if message[0] == "stop":
+                self.stopping = True
+            elif message[0] == "reload":
+                self.reload()
+            elif message[0] == "enforce":
+                self.granted = bool(message[1])
+                if not self.granted and enforces(self.rules):
+                    self._hold_back(message[2] or "the lock for enforcing is not to be had")
+            elif message[0] == "report":
+                _, t, up, kind, identity, because, body = message
+                if kind == "guard.action" and body.get("outcome") == "done":
+                    self._spent(t)
+                self.feed(Said(t, up, kind, identity, tuple(because), body))
+            else:
+                self._wish(message)
+
+    def spend(self) -> None:
+        """A deed has used up one of the guard's budget: it counts that too."""
+        self._spent(self.clock.wall())
+        self.send("spent", self.spent[-1:])
+
+    def _wish(self, message: wire.Message) -> None:
+        """What the guard asks for beside its reports."""
+        kind = message[0]
+        if kind == "hurry":
+            self.senses.interval_s = message[1] or self.rules.watch.interval_s
+            if message[1]:
+                self.senses.next_up = self.clock.boottime()
+        elif kind == "inputs":
+            host = Host(*message[1])
+            rows = tuple(tuple(row) for row in message[2])
+            self.feed(host)
+            self.feed(Sweep(host.t, host.up, rows, census=False))
+        elif kind == "revive" and self.deeds:
+            self.deeds.revive(*message[1:5])
+        elif kind == "stop_unit" and self.deeds:
+            self.deeds.stop_unit(*message[1:4])
+
+    def _spent(self, t: float) -> None:
+        """The guard's budget, for the next boot."""
+        self.spent = [*self.spent, t][-SPENT_MAX:]
+        self.store.put_kept({KEPT: json.dumps(self.spent)})
+
+    def _armed(self) -> bool:
+        return self.rules.guard.mode == "enforce"
+
+    def _hold_back(self, reason: str) -> None:
+        """Somebody else enforces on this machine: our policies go on in observe."""
+        self.take_rules(observing(self.rules))
+        self.health.degrade("enforce", f"policies only observe: {reason}")
+
+    def _gone(self) -> None:
+        because = ["the guard is gone: stopping, to be started again"]
+        self.say("watchdog.degraded", because, {"what": "guard"})
+        self.stopping = True
+
+
+def _times(text: str | None) -> list[float]:
+    """Unix seconds, as `_spent` keeps them."""
+    try:
+        return [float(one) for one in json.loads(text or "[]")]
+    except (ValueError, TypeError):
+        return []
