@@ -106,9 +106,9 @@ def forecasts(results: Sequence["Result"]) -> str:
     )
 
 
-def write(path: Path, name: str, text: str, bench: str = "leaks") -> None:
+def write(path: Path, name: str, text: str, command: str = "bench leaks") -> None:
     """Between the two marks of that name; everything else of the file stays."""
-    begin, end = f"<!-- {name}: made by ./dev bench {bench} -->", f"<!-- end of {name} -->"
+    begin, end = f"<!-- {name}: made by ./dev {command} -->", f"<!-- end of {name} -->"
     before, found, rest = path.read_text("utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:

@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.write:
         from bench.leaks.tables import write
 
-        write(ROOT / "docs/leaks.md", "real", text, "real")
+        write(ROOT / "docs/leaks.md", "real", text, "bench real")
     return 0
 
 

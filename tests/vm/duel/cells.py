@@ -1,9 +1,11 @@
-"""Inside the virtual machine, as root: one cell of the duel after the other.
+"""Inside the duel's machine, as root: what its saved states are made of, and one cell of it.
 
-    python3 -u cells.py DAEMON:SCENARIO[:NUMBER] …
+    python3 cells.py prepare                  once: our package, the peers' settings, swap
+    python3 cells.py warm DAEMON WARM         the daemon, and innocents that are steady
+    python3 cells.py cell DAEMON SCENARIO     who dies; one JSON object goes to /results/out
 
-A cell: a daemon, an innocent service, a heartbeat, and a culprit. It ends 20 s after relief, or
-after 240 s. What happened goes to /results/cells.jsonl, one object a cell.
+A cell ends 20 s after relief, or after 240 s; where nobody has to die, when it was quiet for as
+long as its scenario says.
 """
 
 import contextlib
@@ -15,52 +17,45 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-MIB = 1 << 20
+from scenarios import SCENARIOS, WARM, Role
+
 HERE = Path(__file__).resolve().parent
-RESULTS = Path("/results/cells.jsonl")
-LIMIT_S, AFTER_RELIEF_S, QUIET_S = 240.0, 20.0, 100.0
-SETTLED_S = 25.0
+OUT = Path("/results/out")
+LIMIT_S, AFTER_RELIEF_S = 240.0, 20.0
+# Short and well again: between the marks of all daemons and their goals. A cell of one that acts
+# earlier begins with less.
+SHORT, WELL = 0.12, 0.20
 UNITS = Path("/run/systemd/system")
 OURS = "oom-watchdog"
+METHOD = 1  # raised when what a cell measures changes: older cells are not comparable then
+SWAP = Path("/swap")
+LOAD = Path("/usr/local/lib/duel-load.py")
 
-CONFIG = """
-[guard]
-mode = "enforce"
-"""
-
-# The service of each daemon, and how one that is to be compared is set up: as Debian ships it.
+# The service of each daemon; it is set up as Debian ships it, and where that does nothing here, as
+# its own documentation says.
 SERVICES = {"none": None, "earlyoom": "earlyoom", "nohang": "nohang",
             "systemd-oomd": "systemd-oomd", "oomd": "oomd", OURS: OURS}  # fmt: skip
-
-
-class Role(NamedTuple):
-    """A service of a scenario: load.py's arguments, when it starts, and whether it may die."""
-
-    name: str
-    load: str
-    at_s: float = 0.0
-    guilty: bool = False
-    unit: str = ""
-
-
-# Sizes in MiB of a machine of 1 GiB; ends of memory lie 40 to 100 s after the start of the culprit.
-SCENARIOS: dict[str, tuple[Role, ...]] = {
-    "hog": (Role("shop", "steady 350"), Role("hog", "grow 0 120", 30, True)),
-    "leak": (Role("shop", "steady 480"), Role("hog", "grow 20 6", 30, True)),
-    "late-riser": (Role("shop", "steady 250"), Role("hog", "grow 20 4", 30, True),
-                   Role("riser", "warm 150 20", 100)),
-    "stubborn": (Role("shop", "steady 350"), Role("hog", "stubborn 20 12", 30, True)),
-    "respawn": (Role("shop", "steady 350"),
-                Role("hog", "grow 20 40", 30, True, "Restart=always\nRestartSec=0\n")),
-    "plateau": (Role("shop", "steady 200"), Role("riser", "warm 400 60", 30)),
-    "cache": (Role("shop", "steady 350"), Role("reader", "cache 1200", 30)),
-}  # fmt: skip
+SETTINGS = {
+    # Its mode is the one thing that we are told.
+    "/etc/oom-watchdog/config.d/duel.toml": '[guard]\nmode = "enforce"\n',
+    # Debian's own remark: on a machine with one hierarchy the option --cgroup-fs has to go.
+    "/etc/default/oomd": 'DAEMON_OPTS="--interval 1 --config /etc/oomd/oomd.json"\n',
+}
+# systemd-oomd(8): swap for the root slice, pressure for the slices that hold the services.
+PRESSURE = "ManagedOOMMemoryPressure=kill"
+OOMD_SLICES = (
+    ("-.slice", "ManagedOOMSwap=kill"),
+    ("system.slice", PRESSURE),
+    ("user.slice", PRESSURE),
+)
 
 
 def sh(*argv: str, timeout: float = 180) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+    if done.returncode:
+        print(argv, done.returncode, done.stderr, flush=True)
     return done.stdout
 
 
@@ -86,24 +81,46 @@ def armour() -> None:
         os.nice(-15)
 
 
+def spawn(argv: list[str], adj: int = 0) -> None:
+    """A program that does not inherit the armour."""
+    script = 'echo "$0" >/proc/self/oom_score_adj; renice -n 0 -p $$ >/dev/null; exec "$@"'
+    subprocess.Popen(["/bin/sh", "-c", script, str(adj), *argv])
+
+
 class Watched:
     """A service, and the main process that it has at the moment."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.unit = f"duel-{role.name}.service"
+        self.unit = role.called or f"duel-{role.name}.service"
+        self.pidfile = Path(f"/run/duel-{role.name}.pid")
         self.pid = 0
         self.pidfd = -1
         self.deaths: list[float] = []
-        self.started = False
-        self.pidfile = Path(f"/run/duel-{role.name}.pid")
+        self.started = self.restarted = False
+        self.excused = 0
+        self.argv = ["/usr/bin/python3", "-I", "-S", str(LOAD), str(self.pidfile),
+                     *role.load.split()]  # fmt: skip
 
     def write(self) -> None:
         self.pidfile.unlink(missing_ok=True)
-        (UNITS / self.unit).write_text(
-            f"[Service]\nExecStart=/usr/bin/python3 -I -S {HERE}/load.py {self.pidfile} "
-            f"{self.role.load}\nTimeoutStopSec=5\n{self.role.unit}"
-        )
+        if not self.unit.endswith(".scope"):
+            (UNITS / self.unit).write_text(
+                f"[Service]\nExecStart={' '.join(self.argv)}\nTimeoutStopSec=5\n{self.role.unit}"
+            )
+
+    def start(self) -> None:
+        self.started = True
+        if self.unit.endswith(".scope"):  # as container runtimes do it
+            run = ["systemd-run", "--quiet", "--scope", f"--unit={self.unit}", "-p", "Delegate=yes"]
+            spawn([*run, *self.argv])
+        else:
+            sh("systemctl", "start", "--no-block", self.unit)
+
+    def restart(self) -> None:
+        self.restarted = True
+        self.excused += 1
+        sh("systemctl", "restart", "--no-block", self.unit)
 
     def look(self, now: float) -> None:
         """Has its process ended; is there another one? By files and pidfds: no program is run."""
@@ -113,7 +130,10 @@ class Watched:
             if poller.poll(0):
                 os.close(self.pidfd)
                 self.pidfd = -1
-                self.deaths.append(round(now, 2))
+                if self.excused:
+                    self.excused -= 1
+                else:
+                    self.deaths.append(round(now, 2))
         if self.pidfd < 0 and self.started:
             with contextlib.suppress(OSError, ValueError):
                 pid = int(self.pidfile.read_text())
@@ -125,22 +145,62 @@ class Watched:
     def alive(self) -> bool:
         return self.pidfd >= 0
 
+    @property
+    def lost(self) -> int:
+        """How many of its workers somebody ended."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(f"{self.pidfile}.lost").read_text())
+        return 0
 
-def install() -> None:
-    """Ours, from the wheel, once."""
-    if Path("/usr/bin/oom-watchdog").exists():
-        return
-    wheel = next(Path.cwd().glob("*.whl"))
-    pip = next(Path("/usr/share/python-wheels").glob("pip-*.whl")) / "pip"
-    sh("python3", "-m", "venv", "--system-site-packages", "--without-pip", "/opt/oom-watchdog")
-    sh("python3", str(pip), "--python", "/opt/oom-watchdog/bin/python", "install", "--quiet",
-       "--no-index", "--no-deps", str(wheel), timeout=400)  # fmt: skip
-    Path("/usr/bin/oom-watchdog").symlink_to("/opt/oom-watchdog/bin/oom-watchdog")
-    for name in ("oom-watchdog.service", "oomwatchdog.slice"):
-        Path("/etc/systemd/system", name).write_text(Path("systemd", name).read_text())
-    Path("/etc/oom-watchdog").mkdir(exist_ok=True)
-    Path("/etc/oom-watchdog/config.toml").write_text(CONFIG)
+
+def prepare() -> None:
+    """For all daemons alike: each of them is there, and none runs."""
+    sh("dpkg", "-i", str(next(Path.cwd().glob("oom-watchdog_*.deb"))), timeout=600)
+    sh("systemctl", "disable", "--now", "oom-watchdog.service", "oom-watchdog-notify.path")
+    sh("sh", "-c", "rm -rf /var/lib/oom-watchdog/* /run/oom-watchdog*")
+    for name, text in SETTINGS.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    sh("dd", "if=/dev/zero", f"of={SWAP}", "bs=1M", "count=512")
+    SWAP.chmod(0o600)
+    sh("mkswap", str(SWAP))
+    Path("/big").mkdir()
+    sh("mount", "-o", "ro", "/dev/vdd", "/big")
+    sh("sh", "-c", "sync; echo 3 >/proc/sys/vm/drop_caches")
+
+
+def warm(daemon: str, name: str) -> dict[str, Any]:
+    service, wanted = SERVICES[daemon], WARM[name]
+    LOAD.write_bytes((HERE / "load.py").read_bytes())
+    roles = [Watched(role) for role in wanted.roles]
+    for one in roles:
+        one.write()
+    if wanted.swap:
+        sh("swapon", str(SWAP))
+    if daemon == "systemd-oomd":
+        for part, setting in OOMD_SLICES:
+            sh("systemctl", "set-property", "--runtime", part, setting)
     sh("systemctl", "daemon-reload")
+    if service:
+        for _ in range(3):  # a starved host makes a start time out
+            sh("systemctl", "start", service)
+            if sh("systemctl", "is-active", service).strip() == "active":
+                break
+        else:
+            return {"void": "the daemon did not start"}
+    for one in roles:
+        one.start()
+        while not one.alive:
+            one.look(0)
+            time.sleep(0.1)
+    last = 0
+    while roles and abs(last - meminfo()["MemAvailable"]) > 4 << 20:  # until they are steady
+        last = meminfo()["MemAvailable"]
+        time.sleep(1)
+    time.sleep(wanted.age_s)
+    if service and sh("systemctl", "is-active", service).strip() != "active":
+        return {"void": "the daemon does not run any more"}
+    return {"warm": name}
 
 
 def pss(unit: str) -> int:
@@ -156,110 +216,111 @@ def pss(unit: str) -> int:
     return total
 
 
-def cell(daemon: str, scenario: str) -> dict[str, Any]:
-    service = SERVICES[daemon]
-    if daemon == OURS:
-        install()
-        sh("sh", "-c", "rm -rf /var/lib/oom-watchdog /run/oom-watchdog")
-    roles = [Watched(role) for role in SCENARIOS[scenario]]
-    for one in roles:
+def cell(daemon: str, name: str) -> dict[str, Any]:
+    scenario, service = SCENARIOS[name], SERVICES[daemon]
+    LOAD.write_bytes((HERE / "load.py").read_bytes())
+    innocents = [Watched(role) for role in WARM[scenario.warm].roles]
+    comers = [Watched(role) for role in scenario.roles]
+    roles = innocents + comers
+    for one in comers:
         one.write()
-    beat_file = Path("/run/duel-beat")
-    beat_file.unlink(missing_ok=True)
     sh("systemctl", "daemon-reload")
-    sh("sh", "-c", "sync; echo 3 >/proc/sys/vm/drop_caches")
-    if service:
-        for _ in range(3):  # a starved host makes a start time out
-            sh("systemctl", "start", service)
-            if sh("systemctl", "is-active", service).strip() == "active":
-                break
-        else:
-            return {"daemon": daemon, "scenario": scenario, "void": "it did not start"}
-    beat = subprocess.Popen(
-        ["/usr/bin/python3", "-I", "-S", str(HERE / "load.py"), str(beat_file), "beat"]
-    )
-    pressed = relieved = None
-    lowest = meminfo()["MemAvailable"]
-    total = meminfo()["MemTotal"]
+    for one in innocents:
+        one.started = True
+        one.look(0)
+    footprint = pss(service) if service else 0
+    beat_file = Path("/run/duel-beat")
+    spawn(["/usr/bin/python3", "-I", "-S", str(LOAD), str(beat_file), "beat"], -1000)
+    total, start = meminfo()["MemTotal"], meminfo()["MemAvailable"]
+    if scenario.shm_left:
+        size = start - int(scenario.shm_left * total)
+        sh("mount", "-o", f"remount,size={size}", "/dev/shm")
+    pressed = relieved = ended = None
+    lowest = start
     kills = oom_kills()
-    footprint = 0
     begin = time.monotonic()
-    seen = begin
-    blind = 0.0
+    seen, blind, last_start = begin, 0.0, 0.0
     while True:
         now = time.monotonic() - begin
-        for one in roles:
-            if not one.started and now >= one.role.at_s:
-                one.started = True
-                sh("systemctl", "start", "--no-block", one.unit)
-            one.look(now)
         available = meminfo()["MemAvailable"]
+        used = 1 - available / total
+        for one in roles:
+            if not one.started and now >= one.role.at_s and used >= one.role.at_used:
+                one.start()
+                last_start = now
+            if one.role.restart_at_used and used >= one.role.restart_at_used and not one.restarted:
+                one.restart()
+                last_start = now
+            one.look(now)
+        if scenario.kill_daemon_at and ended is None and service:
+            gone = (start - available) / max(1, start - 0.05 * total)
+            if gone >= scenario.kill_daemon_at:
+                ended = now
+                sh("systemctl", "kill", "--kill-whom=all", "-s", "KILL", service)
         lowest = min(lowest, available)
-        if service and not footprint and now > SETTLED_S - 5:
-            footprint = pss(service)
-        if pressed is None and available < 0.10 * total:
+        anybody = any(one.deaths or one.lost for one in roles)
+        if pressed is None and available < SHORT * total:
             pressed = now
-        elif pressed is not None and available > 0.20 * total:
+        elif pressed is not None and available > WELL * total and anybody:
             relieved = relieved or now
-        elif relieved is not None and available < 0.10 * total:
+        elif relieved is not None and available < SHORT * total:
             relieved = None  # it was none
         if relieved is not None and now - relieved > AFTER_RELIEF_S:
             break
-        guilty = any(one.role.guilty for one in roles)
-        last = max(one.role.at_s for one in roles)
-        if now > LIMIT_S or (not guilty and now > last + QUIET_S):
+        all_started = all(one.started for one in roles)
+        quiet = scenario.quiet_s and all_started and now > last_start + scenario.quiet_s
+        if now > LIMIT_S or quiet:
             break
         time.sleep(0.1)
         blind, seen = max(blind, time.monotonic() - seen), time.monotonic()
     end = round(time.monotonic() - begin, 1)
-    for one in roles:
-        one.look(end)
-    beat.kill()
-    beat.wait()
     stall = 0.0
     with contextlib.suppress(OSError, ValueError):
         stall = float(beat_file.read_text())
-    found = {
-        "daemon": daemon, "scenario": scenario, "end_s": end,
+    for one in roles:
+        one.look(end)
+    return {
+        "daemon": daemon, "scenario": name, "end_s": end,
         "pressed_s": pressed, "relieved_s": relieved, "lowest_bytes": lowest,
+        "start_bytes": start, "total_bytes": total,
         "deaths": sorted((at, one.role.name) for one in roles for at in one.deaths),
+        "lost": {one.role.name: one.lost for one in roles if one.lost},
         "guilty": [one.role.name for one in roles if one.role.guilty],
         "alive": {one.role.name: one.alive for one in roles},
         "oom_kills": oom_kills() - kills, "stall_s": round(stall, 3), "blind_s": round(blind, 3),
-        "footprint_bytes": footprint,
+        "footprint_bytes": footprint, "daemon_killed_s": ended,
+        **said(daemon, service),
     }  # fmt: skip
-    if daemon == OURS:
-        told = sh("oom-watchdog", "events", "--json").splitlines()
-        found["told"] = [
-            {key: event.get(key) for key in ("event", "do", "outcome", "comm", "unit", "because")}
-            for event in map(json.loads, told)
-            if event["event"] in ("guard.action", "leak.confirmed", "pressure.begun",
-                                  "watchdog.degraded", "oom.kill")
-        ]  # fmt: skip
-    elif service:
-        found["log"] = sh("journalctl", "--no-pager", "-o", "cat", "-n", "15", "-u", service)
-    if service:
-        sh("systemctl", "stop", service)
-    for one in roles:
-        sh("systemctl", "kill", "-s", "KILL", one.unit)
-        sh("systemctl", "stop", one.unit)
-        sh("systemctl", "reset-failed", one.unit)
-        (UNITS / one.unit).unlink()
-    return found
+
+
+def said(daemon: str, service: str | None) -> dict[str, Any]:
+    """What the daemon itself says; for ours its events."""
+    if daemon != OURS:
+        argv = ("journalctl", "--no-pager", "-o", "cat", "-n", "15", "-u", service or "")
+        return {"log": sh(*argv)} if service else {}
+    # The journal has them as the daemon wrote them, and reading it is quick.
+    lines = sh("journalctl", "--no-pager", "-o", "cat", "-u", OURS,
+               "--output-fields=OOM_WATCHDOG_EVENT_JSON", "-n", "200").splitlines()  # fmt: skip
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and event.get("event"):
+                found.append(event)
+    keys = ("event", "t", "do", "outcome", "how", "comm", "unit", "because", "what")
+    return {"told": [{key: one[key] for key in keys if key in one} for one in found]}
 
 
 def main(argv: list[str]) -> int:
-    armour()
-    big = HERE.parent / "big"
-    if any(":cache" in name for name in argv):
-        sh("sh", "-c", f"dd if=/dev/zero of={big} bs=1M count=1200 2>/dev/null")
-    for name in argv:
-        daemon, _, scenario = name.partition(":")
-        found = cell(daemon, scenario)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        print(json.dumps({k: v for k, v in found.items() if k not in ("log", "told")}))
-        time.sleep(3)
+    what, *words = argv
+    if what == "prepare":
+        prepare()
+        return 0
+    OUT.unlink(missing_ok=True)
+    if what == "cell":
+        armour()
+    found = cell(*words) if what == "cell" else warm(*words)
+    OUT.write_text(json.dumps(found))
     return 0
 
 

@@ -1,15 +1,16 @@
 """The duel: `./dev duel [--missing] [--budget 50min] [--cells DAEMON:SCENARIO,…] [--write]`.
 
-Boots the duel's virtual machine, lets each daemon meet each scenario in it (cells.py), keeps what
-came out by image, peers' packages, scenario and (for ours) commit, and prints the table.
-`--missing` goes on where the last run stopped; without it the cells that are named are run anew. A
-cell during which the host did something else with more than 15 % of a CPU keeps who died, and loses
-its times: they are not printed.
+Lets each daemon meet each scenario in a virtual machine, keeps what came out, prints the table.
+A cell is kept under its image, its scenario and, for ours, the package (the content of watchdog/,
+systemd/, debian/ and config/), so nothing is run again that cannot have changed. `--missing` goes
+on where the last run stopped, and may be stopped at any moment; without it the cells that are
+named are run anew. A cell during which the host did something else with more than 15 % of a CPU
+keeps who died, loses its times, and counts as missing.
 """
 
 import argparse
 import contextlib
-import hashlib
+import inspect
 import json
 import os
 import re
@@ -18,139 +19,295 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[2]
+sys.path[:0] = [str(TOP), str(HERE)]
+
+import load  # noqa: E402
+from cells import METHOD  # noqa: E402
+from saved import States, VoidError, digest  # noqa: E402
+from scenarios import SCENARIOS, WARM, Role  # noqa: E402
+
+from bench.leaks import tables  # noqa: E402
+
 PAGE = TOP / "docs" / "duel.md"
-BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
-CACHE = Path(os.environ.get("OOM_WATCHDOG_CACHE", "/var/cache/oom-watchdog-ci")) / "duel-cells"
+CACHE = Path(os.environ.get("OOM_WATCHDOG_CACHE", "/var/cache/oom-watchdog-ci"))
+CELLS = CACHE / "duel-cells"
 OURS = "oom-watchdog"
-DAEMONS = ("none", "earlyoom", "nohang", OURS)
-SCENARIOS = ("hog", "leak", "late-riser", "stubborn", "respawn", "plateau", "cache")
+PEERS = ("none", "earlyoom", "nohang", "systemd-oomd", "oomd")
+DAEMONS = (*PEERS, OURS)
 BUSY = 0.15
 RUNS = {OURS: 3}
-PER_BOOT = 4  # a machine that was short of memory is not as new: boot again after so many
-CELL_S = 330
+FIRST = ("hog", "leak", "leak-swap")  # where peers are looked at before anything is repeated
+CI = ("hog", "memfd", "imposter", "cache")
+PACKAGE = ("watchdog", "systemd", "debian", "config")
 Cell = dict[str, Any]
 
 
-def key_of(image: str, daemon: str, scenario: str) -> str:
-    """Cells are comparable where this is the same."""
-    said = [image, scenario]
-    said += [(HERE / name).read_text() for name in ("cells.py", "load.py")]
-    if daemon == OURS:
-        log = ["git", "-C", str(TOP), "log", "-1", "--format=%h", "--", "watchdog"]
-        said.append(subprocess.run(log, capture_output=True, text=True, check=False).stdout)
-    digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:12]
-    return f"{daemon}-{scenario}-{digest}"
+class Job(NamedTuple):
+    """One cell that is to be run."""
+
+    daemon: str
+    scenario: str
+
+    @property
+    def warm(self) -> str:
+        return SCENARIOS[self.scenario].warm
 
 
-def kept(image: str, daemon: str, scenario: str) -> list[Cell]:
-    found = []
-    for path in sorted(CACHE.glob(key_of(image, daemon, scenario) + "-*.json")):
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(path.read_text()))
-    return found
+# ---- what is kept ------------------------------------------------------------------------------
+
+
+def package() -> str:
+    """The content of what is packaged, as it stands in the working folder."""
+    listed = subprocess.run(["git", "-C", str(TOP), "ls-files", "-z", "--", *PACKAGE],
+                            capture_output=True, check=True).stdout.split(b"\0")  # fmt: skip
+    parts = []
+    for name in sorted(filter(None, listed)):
+        with contextlib.suppress(OSError):
+            parts.append(name.hex() + (TOP / os.fsdecode(name)).read_bytes().hex())
+    return digest("\0".join(parts))
+
+
+def loads(roles: Iterable[Role]) -> str:
+    """The source of what these services do."""
+    kinds = {word for role in roles for word in role.load.split() if word in load.KINDS}
+    return "".join(inspect.getsource(load.KINDS[kind]) for kind in sorted(kinds))
+
+
+def warm_key(name: str) -> str:
+    return digest(repr(WARM[name]) + loads(WARM[name].roles) + str(METHOD))
+
+
+class Kept:
+    """The cells on disk that are comparable with a run of now."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.package = package()
+        CELLS.mkdir(parents=True, exist_ok=True)
+
+    def key(self, daemon: str, scenario: str) -> str:
+        it = SCENARIOS[scenario]._replace(says="")
+        said = [self.image, repr(it), loads(it.roles), warm_key(it.warm), str(METHOD)]
+        said += [self.package] if daemon == OURS else []
+        return f"{daemon}-{scenario}-{digest(chr(0).join(said))}"
+
+    def of(self, daemon: str, scenario: str) -> list[Cell]:
+        """Those with times first, then the oldest first."""
+        found = []
+        for path in sorted(CELLS.glob(self.key(daemon, scenario) + "-*.json")):
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(path.read_text()))
+        return sorted(found, key=lambda one: bool(one["host_busy"]))
+
+    def add(self, one: Cell) -> None:
+        path = CELLS / f"{self.key(one['daemon'], one['scenario'])}-{time.time_ns()}.json"
+        path.with_suffix(".part").write_text(json.dumps(one))
+        path.with_suffix(".part").rename(path)
+
+
+# ---- how busy the host is ----------------------------------------------------------------------
 
 
 class Host:
-    """How busy the host is with other things than the machine that we booted."""
+    """How busy the host is with other things than the machine that we run."""
 
     def __init__(self) -> None:
-        self.samples: list[tuple[float, float]] = []
-        self.stopped = False
+        self.samples: list[float] = []
+        self.pid = 0
+        threading.Thread(target=self._sample, daemon=True).start()
 
     def watch(self, pid: int) -> None:
-        """Note every two seconds: (time, CPUs that others use)."""
-        last: tuple[float, float, float] | None = None
+        """From now on, beside this process."""
+        self.pid, self.samples = pid, []
+
+    @property
+    def others(self) -> float:
+        """CPUs; 1 where there was no time to look."""
+        return statistics.fmean(self.samples) if self.samples else 1.0
+
+    def _sample(self) -> None:
+        last: tuple[int, float, float, float] | None = None
         tick = os.sysconf("SC_CLK_TCK")
-        while not self.stopped:
-            fields = [
-                int(one) for one in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
-            ]
-            busy = (sum(fields) - fields[3] - fields[4]) / tick
-            own = sum(_cpu(one) for one in _tree(pid)) / tick
-            now = time.time()
-            if last is not None and now > last[0]:
-                others = (busy - last[1]) - (own - last[2])
-                self.samples.append((now, max(0.0, others / (now - last[0]))))
-            last = (now, busy, own)
-            time.sleep(2)
+        while True:
+            text = Path("/proc/stat").read_text().split("\n")[0]
+            fields = [int(one) for one in text.split()[1:9]]
+            busy, pid = (sum(fields) - fields[3] - fields[4]) / tick, self.pid
+            own = (_cpu(pid) + _cpu(os.getpid())) / tick
+            now = time.monotonic()
+            if last is not None and last[0] == pid and now > last[1]:
+                others = (busy - last[2]) - (own - last[3])
+                self.samples.append(max(0.0, others / (now - last[1])))
+            last = (pid, now, busy, own)
+            time.sleep(1)
 
 
 def _cpu(pid: int) -> int:
+    """Of a process and the children that it has waited for; `nice` became qemu by exec."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
-    return int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
+    return sum(map(int, fields[11:15]))
 
 
-def _tree(pid: int) -> list[int]:
-    found, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        found.append(one)
-        with contextlib.suppress(OSError):
-            todo += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
-    return found
+# ---- judging and showing -----------------------------------------------------------------------
 
 
-def boot(names: list[tuple[str, str]], keep: Path) -> tuple[list[Cell], float]:
-    """Run these cells in one machine; what came out, and how busy the host was beside it."""
-    cells = " ".join(f"{daemon}:{scenario}" for daemon, scenario in names)
-    env = dict(os.environ, OOM_WATCHDOG_VM_IMAGE=str(HERE / "image"),
-               OOM_WATCHDOG_VM_KEEP=str(keep),
-               OOM_WATCHDOG_VM_LIMIT=str(CELL_S * len(names) + 400))  # fmt: skip
-    argv = [str(TOP / "tests/vm/run"), "trixie", f"exec python3 -u duel/cells.py {cells}"]
-    host = Host()
-    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    thread = threading.Thread(target=host.watch, args=(process.pid,), daemon=True)
-    thread.start()
-    process.wait()
-    host.stopped = True
-    thread.join()
-    busy = statistics.fmean(one for _, one in host.samples) if host.samples else 1.0
-    path = keep / "cells.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines], busy
+def innocents(one: Cell) -> list[str]:
+    """Who died and should not have, in the order of their deaths."""
+    return list(dict.fromkeys(name for _, name in one["deaths"] if name not in one["guilty"]))
 
 
-def table(image: str) -> str:
-    """The table as the page has it."""
-    head = f"| | {' | '.join(SCENARIOS)} |\n|---|{'---|' * len(SCENARIOS)}\n"
-    rows = []
-    for daemon in DAEMONS:
-        parts = [shown(kept(image, daemon, scenario)) for scenario in SCENARIOS]
-        rows.append(f"| **{daemon}** | {' | '.join(parts)} |\n")
-    return head + "".join(rows)
+def right(one: Cell) -> bool:
+    """Nobody innocent died, and where somebody had to go, memory came back by that."""
+    needed = one["guilty"] and not SCENARIOS[one["scenario"]].quiet_s
+    return not innocents(one) and (not needed or one["relieved_s"] is not None)
 
 
 def shown(cells: Iterable[Cell]) -> str:
-    """One cell: who died, in which order, and the longest stall; its runs one below another."""
+    """One cell: who died, and the longest stall; its runs one below another."""
     said = []
     for one in cells:
-        guilty, deaths = set(one["guilty"]), [name for _, name in one["deaths"]]
-        innocent = [name for name in deaths if name not in guilty]
-        if innocent:
-            text = f"**innocent died** ({', then '.join(dict.fromkeys(deaths))})"
+        deaths = [name for _, name in one["deaths"] if name in one["guilty"]]
+        times = len(deaths) + sum(one["lost"].values())
+        if innocents(one):
+            names = (name + ("" if one["alive"][name] else ", not back") for name in innocents(one))
+            text = f"**innocent died** ({'; '.join(names)})"
+        elif one["lost"]:
+            text = f"culprit ({times} processes)" if times > 1 else "culprit"
+        elif deaths and len(set(deaths)) == 1:
+            text = "culprit" if times == 1 else f"culprit, {times} times"
         elif deaths:
-            text = "culprit" if len(deaths) == 1 else f"culprit, {len(deaths)} times"
+            text = "culprits"
         else:
             text = "nobody died"
         if one["oom_kills"]:
             text += f", {one['oom_kills']} by the kernel"
-        if guilty and one["relieved_s"] is None:
+        if one["guilty"] and not SCENARIOS[one["scenario"]].quiet_s and one["relieved_s"] is None:
             text += ", no relief"
         if not one["host_busy"]:
             text += f"; stall {one['stall_s']:.2f} s"
             if one["relieved_s"] is not None and one["pressed_s"] is not None:
-                text += f", relief after {one['relieved_s'] - one['pressed_s']:.1f} s"
+                text += f", relief {one['relieved_s'] - one['pressed_s']:.1f} s"
         said.append(text)
     return "<br>".join(said) or "not run"
+
+
+def table(kept: Kept) -> str:
+    """As the page has it: a row for each scenario, the runs of ours below one another."""
+    rows = []
+    for scenario in SCENARIOS:
+        runs = {daemon: kept.of(daemon, scenario)[: RUNS.get(daemon, 1)] for daemon in DAEMONS}
+        rows.append([f"`{scenario}`", *(shown(runs[daemon]) for daemon in (OURS, *PEERS))])
+    return tables.table(["", f"**{OURS}**", *PEERS], rows)
+
+
+def summary(kept: Kept) -> str:
+    """Right cells, stalls and footprints of each daemon."""
+    rows = []
+    for daemon in (OURS, *PEERS):
+        cells = [one for name in SCENARIOS for one in kept.of(daemon, name)[: RUNS.get(daemon, 1)]]
+        quiet = [one["stall_s"] for one in cells if not one["host_busy"]]
+        sizes = [one["footprint_bytes"] for one in cells if one["footprint_bytes"]]
+        rows.append([
+            f"**{daemon}**" if daemon == OURS else daemon,
+            f"{sum(map(right, cells))} of {len(cells)}",
+            str(sum(bool(innocents(one)) for one in cells)),
+            f"{statistics.median(quiet):.2f} s" if quiet else "-",
+            f"{max(quiet):.2f} s" if quiet else "-",
+            f"{statistics.median(sizes) / 2**20:.1f} MiB" if sizes else "-",
+        ])  # fmt: skip
+    head = ["", "right", "innocent died", "median stall", "longest stall", "PSS"]
+    return tables.table(head, rows)
+
+
+def result(kept: Kept, image: Path) -> str:
+    cells = [one for d in DAEMONS for s in SCENARIOS for one in kept.of(d, s)]
+    dates = sorted({one["date"] for one in cells}) or ["never"]
+    commits = sorted({one.get("commit", "") for one in cells if one["daemon"] == OURS} - {""})
+    versions = [line for line in (image / "versions").read_text().splitlines() if line]
+    said = (
+        f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} by `./dev duel --missing`, "
+        f"with {', '.join(versions)}, and {OURS} of {', '.join(commits) or 'no commit'}."
+    )
+    return f"{said}\n\n{summary(kept)}\n\n{table(kept)}"
+
+
+# ---- running -----------------------------------------------------------------------------------
+
+
+def plan(daemons: Sequence[str], scenarios: Sequence[str]) -> list[Job]:
+    """Every cell with its repetitions, in the order in which they tell most."""
+    ordered = sorted(scenarios, key=lambda one: list(WARM).index(SCENARIOS[one].warm))
+    ours = [Job(OURS, one) for one in ordered] if OURS in daemons else []
+    peers = [Job(daemon, one) for daemon in daemons if daemon != OURS for one in ordered
+             if not SCENARIOS[one].kill_daemon_at]  # fmt: skip
+    return [
+        *ours,
+        *(job for job in peers if job.scenario in FIRST),
+        *ours * (RUNS[OURS] - 1),
+        *(job for job in peers if job.scenario not in FIRST),
+    ]
+
+
+def missing(jobs: Iterable[Job], kept: Kept, *, busy_ok: bool) -> list[Job]:
+    """Without those that a kept cell already stands for."""
+    have: dict[Job, int] = {}
+    wanted = []
+    for job in jobs:
+        if job not in have:
+            cells = kept.of(*job)
+            have[job] = sum(busy_ok or not one["host_busy"] for one in cells)
+        have[job] -= 1
+        if have[job] < 0:
+            wanted.append(job)
+    return wanted
+
+
+def run(job: Job, states: States, host: Host, kept: Kept) -> Cell | None:
+    """One cell, kept and printed; None if there is none."""
+    began = time.monotonic()
+    try:
+        warm = states.warm(job.daemon, job.warm, warm_key(job.warm))
+        made = time.monotonic()
+        one = states.cell(warm, job.daemon, job.scenario)
+    except VoidError as error:
+        print(f"{job.daemon}:{job.scenario}: void: {error}", flush=True)
+        return None
+    log = ["git", "-C", str(TOP), "log", "-1", "--format=%h"]
+    commit = subprocess.run(log, capture_output=True, text=True, check=False).stdout.strip()
+    one |= {"host_busy": host.others > BUSY, "host_others": round(host.others, 2),
+            "date": time.strftime("%Y-%m-%d"), "commit": commit,
+            "real_s": round(time.monotonic() - made, 1)}  # fmt: skip
+    kept.add(one)
+    took = f"state {made - began:.0f} s, cell {one['real_s']:.0f} s, of {one['end_s']:.0f} s there"
+    verdict = f"{'' if right(one) else ' WRONG'} {shown([one])}"
+    said = f"{time.strftime('%H:%M:%S')} {job.daemon}:{job.scenario}:{verdict}"
+    print(f"{said} (host: {host.others:.2f} CPUs busy; {took})", flush=True)
+    return one
+
+
+def run_all(jobs: list[Job], image: Path, kept: Kept, end: float) -> list[Cell]:
+    host = Host()
+    states = States(image, CACHE, kept.package, host.watch)
+    done = []
+    for index, job in enumerate(jobs):
+        if time.monotonic() > end:
+            print(f"the time is up; {len(jobs) - index} cells are left: --missing goes on")
+            break
+        one = run(job, states, host, kept)
+        if one is not None:
+            done.append(one)
+        rest = [(other.daemon, other.warm) for other in jobs[index + 1 :]]
+        if job.daemon != OURS and (job.daemon, job.warm) not in rest:
+            states.forget(job.daemon, job.warm, warm_key(job.warm))  # half a gigabyte each
+    return done
 
 
 def seconds(text: str) -> float:
@@ -160,53 +317,59 @@ def seconds(text: str) -> float:
     return int(found[1]) * {"s": 1, "min": 60, "h": 3600, None: 1}[found[2]]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="./dev duel", description=__doc__)
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev duel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--missing", action="store_true", help="only what was not run yet")
-    parser.add_argument("--budget", type=seconds, default=3600.0, help="start no cell after this")
+    parser.add_argument("--budget", type=seconds, default=1e9, help="start no cell after this")
     parser.add_argument("--cells", help="such as earlyoom:leak,oom-watchdog:leak")
+    parser.add_argument("--daemons", default=",".join(DAEMONS), help="only these")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="only these")
+    parser.add_argument("--busy-ok", action="store_true", help="cells without times count as run")
+    parser.add_argument("--ci", action="store_true", help="four of ours; who died has to be right")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--write", action="store_true", help="put the table into docs/duel.md")
-    options = parser.parse_args()
-    make = [str(HERE / "image"), "trixie"]
+    return parser.parse_args()
+
+
+def image_folder() -> Path:
+    """Where the image is; it is made if it is not there, and so are the programs to run it."""
+    need = "need qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils mke2fs=e2fsprogs >&2"
+    make = ["bash", "-c", f'. "$0"/.ci/lib.sh; {need}; exec "$1" trixie', str(TOP)]
+    make += [str(HERE / "image")]
     done = subprocess.run(make, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(done.stderr, file=sys.stderr)
-        return 1
-    image = Path(done.stdout.strip().splitlines()[-1]).name
-    wanted = [(d, s) for s in SCENARIOS for d in DAEMONS]
-    if options.cells:
-        named = [tuple(one.split(":")) for one in options.cells.split(",")]
-        wanted = [(one[0], one[1]) for one in named]
-    if options.missing:
-        wanted = [one for one in wanted if not kept(image, *one)]
-    else:
-        wanted = [one for one in wanted for _ in range(RUNS.get(one[0], 1))]
-    if options.table:
-        wanted = []
-    began = time.monotonic()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    while wanted and time.monotonic() - began < options.budget:
-        some, wanted = wanted[:PER_BOOT], wanted[PER_BOOT:]
-        keep = CACHE / f"boot-{time.strftime('%Y%m%d-%H%M%S')}"
-        cells, busy = boot(some, keep)
-        for one in cells:
-            if "void" in one:
-                print(f"{one['daemon']}:{one['scenario']}: void: {one['void']}")
-                continue
-            one |= {"host_busy": busy > BUSY, "host_others": round(busy, 2),
-                    "date": time.strftime("%Y-%m-%d")}  # fmt: skip
-            name = key_of(image, one["daemon"], one["scenario"])
-            (CACHE / f"{name}-{time.time_ns()}.json").write_text(json.dumps(one))
-            print(f"{one['daemon']}:{one['scenario']}: {shown([one])} (host: {busy:.2f} CPUs busy)")
-        if len(cells) < len(some):
-            print(f"{len(some) - len(cells)} cells left no result: {keep}", file=sys.stderr)
-    text = table(image)
+        raise SystemExit(done.stderr)
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> int:
+    chosen = options()
+    image = image_folder()
+    kept = Kept(image.name)
+    jobs = plan(chosen.daemons.split(","), chosen.scenarios.split(","))
+    if chosen.ci:
+        jobs = [Job(OURS, name) for name in CI]
+    elif chosen.cells:
+        jobs = [Job(*one.split(":")) for one in chosen.cells.split(",")]
+    if chosen.missing:
+        jobs = missing(jobs, kept, busy_ok=chosen.busy_ok)
+    if chosen.table or chosen.write:
+        jobs = jobs if chosen.missing or chosen.cells else []
+    if jobs:
+        print(f"{len(jobs)} cells", flush=True)
+    done = run_all(jobs, image, kept, time.monotonic() + chosen.budget) if jobs else []
+    if chosen.ci:
+        wrong = [one for one in done if not right(one)]
+        print(f"{len(done) - len(wrong)} passed, {len(jobs) - len(done) + len(wrong)} failed")
+        return int(bool(wrong) or len(done) < len(jobs))
+    text = result(kept, image)
     print(text)
-    if options.write:
-        page = PAGE.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    if chosen.write:
+        listed = [[f"`{name}`", it.says] for name, it in SCENARIOS.items()]
+        tables.write(PAGE, "scenarios", tables.table(["scenario", "what happens"], listed), "duel")
+        tables.write(PAGE, "cells", text, "duel")
     return 0
 
 
