@@ -56,8 +56,8 @@ WARM = {
     "empty": Warm(),
     "shop": Warm((SHOP,), 55),
     "shop-swap": Warm((SHOP,), 55, swap=True),
-    "large": Warm((SHOP_LARGE,), 20),
-    "large-swap": Warm((SHOP_LARGE,), 20, swap=True),
+    "large": Warm((SHOP_LARGE,), 30),
+    "large-swap": Warm((SHOP_LARGE,), 30, swap=True),
 }
 HOG = Role("hog", "grow 0 120", guilty=True)
 LEAK = Role("hog", "grow 20 6", guilty=True)
