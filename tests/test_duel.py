@@ -29,7 +29,7 @@ def kept(duel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def cell(daemon: str, scenario: str, *, busy: bool = False, **more: Any) -> dict[str, Any]:
     return {"daemon": daemon, "scenario": scenario, "host_busy": busy, "deaths": [[9.0, "hog"]],
-            "guilty": ["hog"], "lost": {}, "oom_kills": 0, "relieved_s": 9.5, "pressed_s": 9.0,
+            "guilty": ["hog"], "lost": {}, "oom_kills": 0, "relieved_s": 9.5, "scarce_s": 0.2,
             "alive": {"shop": True, "hog": False}, "stall_s": 0.1, **more}  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_what_is_right(duel: Any) -> None:
     assert "innocent died** (shop)" in duel.shown([wrong])
     quiet = cell("none", "cache", deaths=[], guilty=[], relieved_s=None)
     assert duel.right(quiet)
-    assert "nobody died; stall 0.10 s" in duel.shown([quiet])
+    assert "nobody died; stall 0.10 s, scarce 0.2 s" in duel.shown([quiet])
     assert "stall" not in duel.shown([cell("none", "leak", busy=True)])
 
 

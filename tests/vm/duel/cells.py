@@ -27,9 +27,11 @@ LIMIT_S, AFTER_RELIEF_S = 240.0, 20.0
 # Short and well again: between the marks of all daemons and their goals. A cell of one that acts
 # earlier begins with less.
 SHORT, WELL = 0.12, 0.20
+# The mark below which we act, and below which no machine runs well.
+SCARCE = 0.05
 UNITS = Path("/run/systemd/system")
 OURS = "oom-watchdog"
-METHOD = 1  # raised when what a cell measures changes: older cells are not comparable then
+METHOD = 2  # raised when what a cell measures changes: older cells are not comparable then
 SWAP = Path("/swap")
 LOAD = Path("/usr/local/lib/duel-load.py")
 
@@ -239,7 +241,7 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
     lowest = start
     kills = oom_kills()
     begin = time.monotonic()
-    seen, blind, last_start = begin, 0.0, 0.0
+    seen, blind, last_start, scarce = begin, 0.0, 0.0, 0.0
     while True:
         now = time.monotonic() - begin
         available = meminfo()["MemAvailable"]
@@ -272,7 +274,9 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
         if now > LIMIT_S or quiet:
             break
         time.sleep(0.1)
-        blind, seen = max(blind, time.monotonic() - seen), time.monotonic()
+        step, seen = time.monotonic() - seen, time.monotonic()
+        blind = max(blind, step)
+        scarce += step if available < SCARCE * total else 0
     end = round(time.monotonic() - begin, 1)
     stall = 0.0
     with contextlib.suppress(OSError, ValueError):
@@ -281,7 +285,8 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
         one.look(end)
     return {
         "daemon": daemon, "scenario": name, "end_s": end,
-        "pressed_s": pressed, "relieved_s": relieved, "lowest_bytes": lowest,
+        "pressed_s": pressed, "relieved_s": relieved, "scarce_s": round(scarce, 2),
+        "lowest_bytes": lowest,
         "start_bytes": start, "total_bytes": total,
         "deaths": sorted((at, one.role.name) for one in roles for at in one.deaths),
         "lost": {one.role.name: one.lost for one in roles if one.lost},

@@ -27,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[2]
 sys.path[:0] = [str(TOP), str(HERE)]
 
+import cells  # noqa: E402
 import load  # noqa: E402
-from cells import METHOD  # noqa: E402
 from saved import States, VoidError, digest  # noqa: E402
 from scenarios import SCENARIOS, WARM, Role  # noqa: E402
 
@@ -80,7 +80,7 @@ def loads(roles: Iterable[Role]) -> str:
 
 
 def warm_key(name: str) -> str:
-    return digest(repr(WARM[name]) + loads(WARM[name].roles) + str(METHOD))
+    return digest(repr(WARM[name]) + loads(WARM[name].roles) + inspect.getsource(cells.warm))
 
 
 class Kept:
@@ -93,7 +93,7 @@ class Kept:
 
     def key(self, daemon: str, scenario: str) -> str:
         it = SCENARIOS[scenario]._replace(says="")
-        said = [self.image, repr(it), loads(it.roles), warm_key(it.warm), str(METHOD)]
+        said = [self.image, repr(it), loads(it.roles), warm_key(it.warm), str(cells.METHOD)]
         said += [self.package] if daemon == OURS else []
         return f"{daemon}-{scenario}-{digest(chr(0).join(said))}"
 
@@ -193,8 +193,7 @@ def shown(cells: Iterable[Cell]) -> str:
             text += ", no relief"
         if not one["host_busy"]:
             text += f"; stall {one['stall_s']:.2f} s"
-            if one["relieved_s"] is not None and one["pressed_s"] is not None:
-                text += f", relief {one['relieved_s'] - one['pressed_s']:.1f} s"
+            text += f", scarce {one['scarce_s']:.1f} s"
         said.append(text)
     return "<br>".join(said) or "not run"
 
