@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from watchdog import words
 from watchdog.facts import KernelLine
 from watchdog.judge import account
-from watchdog.oom_report import kill, lines, tasks
+from watchdog.oom_report import kill, limits, lines, tasks
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.oom_report.mem_info import MemInfo
 
@@ -115,7 +115,7 @@ def test_the_cgroup_is_read_back_when_the_statistics_name_it(
         "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0-1,3,"
         f"oom_memcg={owner},task_memcg={task},task={comm},pid=5,uid=6"
     )
-    found = kill.summary(text, words.safe(comm), owner)
+    found = limits.summary(text, words.safe(comm), owner)
     assert found is not None
     assert (found.oom_memcg, found.task_memcg, found.pid, found.uid) == (owner, task, 5, 6)
     assert found.comm == words.safe(comm)
@@ -123,14 +123,14 @@ def test_the_cgroup_is_read_back_when_the_statistics_name_it(
 
 
 def test_summaries_of_many_configurations() -> None:
-    found = kill.summary(
+    found = limits.summary(
         "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),task=cc1plus,pid=1,uid=2", None, None
     )
     assert found is not None
     assert (found.oom_memcg, found.task_memcg, found.comm, found.is_global) == (
         None, None, "cc1plus", False,
     )  # fmt: skip
-    found = kill.summary(
+    found = limits.summary(
         "oom-kill:constraint=CONSTRAINT_MEMORY_POLICY,nodemask=0-1,3,cpuset=a,mems_allowed=0-1,"
         "global_oom,task_memcg=/x,task=a,b,pid=1,uid=2", None, None,
     )  # fmt: skip
@@ -138,18 +138,18 @@ def test_summaries_of_many_configurations() -> None:
     assert (found.nodemask, found.cpuset, found.task_memcg, found.comm, found.is_global) == (
         "0-1,3", "a", "/x", "a,b", True,
     )  # fmt: skip
-    cut = kill.summary(
+    cut = limits.summary(
         "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/a", "a", None
     )
     assert cut is not None
     # of a value at which the line was cut off perhaps only a part is there
     assert (cut.oom_memcg, cut.task_memcg, cut.pid, cut.nodemask) == (None, None, None, None)
-    odd = kill.summary(
+    odd = limits.summary(
         "oom-kill:constraint=CONSTRAINT_X,oom_memcg=/a,task_memcg=/b,pid=1,uid=2", "a", "/c"
     )
     assert odd is not None
     assert (odd.oom_memcg, odd.task_memcg, odd.comm) == ("/a", "/b", None)
-    assert kill.summary("something else", None, None) is None
+    assert limits.summary("something else", None, None) is None
 
 
 def test_headers_of_saved_text() -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from watchdog import words
-from watchdog.oom_report import kill, lines
+from watchdog.oom_report import kill, limits, lines
 from watchdog.oom_report.draft import KILLS_MAX, Draft, Seen
 from watchdog.oom_report.report import Report
 
@@ -48,7 +48,7 @@ class Collector:
             if found is not None:
                 return self._on_kill(found, seen)
             self._misread(text, seen, line.exact)
-        elif "oom-kill:" in text and kill.is_summary(text, strict):
+        elif "oom-kill:" in text and limits.is_summary(text, strict):
             out = self._opened(seen)
             self._own(seen).summary_text = text
             return out
@@ -255,7 +255,7 @@ class Collector:
             draft.pinned.setdefault(pinned[0], pinned[1:])
 
     def _on_group(self, text: str, seen: Seen) -> list[Report]:
-        path = kill.group(text)
+        path = limits.group(text)
         if path is None or (self._echo and self.draft is None):
             return []
         if seen.usec is not None and self._again(seen, ("group", path, seen.usec)):
@@ -274,7 +274,7 @@ class Collector:
         return out
 
     def _on_task_in(self, text: str, seen: Seen) -> list[Report]:
-        found = kill.task_in(text)
+        found = limits.task_in(text)
         if found is None:
             if text.startswith("Task in /"):  # 3.16 to 3.18 break it in two
                 draft = self._own(seen) if self.draft and not self.draft.over else None
@@ -290,7 +290,11 @@ class Collector:
     def goes_on(self, text: str) -> bool:
         """The rest of a summary line that another CPU's output split."""
         draft = self.draft
-        if draft is None or draft.summary_text is None or kill.summary_complete(draft.summary_text):
+        if (
+            draft is None
+            or draft.summary_text is None
+            or limits.summary_complete(draft.summary_text)
+        ):
             return False
         draft.summary_text = (draft.summary_text + text)[: lines.TEXT_MAX]
         return True
@@ -299,7 +303,7 @@ class Collector:
 
     def unfinished(self, text: str) -> bool:
         """Whether the shape of a line wants more."""
-        return kill.unfinished(text) or (
+        return _goes_on(text) or (
             self._in_table(text) and not (self.draft and self.draft.table.fits(text))
         )
 
@@ -309,3 +313,23 @@ class Collector:
 
     def _in_table(self, text: str) -> bool:
         return text[:1] == "[" and self.draft is not None and bool(self.draft.table.columns)
+
+
+def _goes_on(text: str) -> bool:
+    """Whether a line of a report visibly goes on: a mail or a terminal wrapped it."""
+    if text.rstrip().endswith(" invoked"):
+        return True
+    if "invoked oom" in text:
+        return "oom_score_adj=" not in text and "oom_adj=" not in text
+    if "illed process" in text:
+        found = kill.kill(text, False)
+        return found is None or (found.anon is None and not text.rstrip().endswith(")"))
+    if "ill process" in text:
+        return kill.selected(text, False) is None and "sharing" not in text
+    if "oom-kill:" in text:
+        return not limits.summary_complete(text)
+    if text.startswith("Task in /"):
+        return not limits.task_in_complete(text)
+    if text.startswith("Tasks in /"):
+        return not text.rstrip().endswith("group set")
+    return kill.is_table(text) and not text.rstrip().endswith(" name")

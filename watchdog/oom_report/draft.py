@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from watchdog.memory import Counters, Group
-from watchdog.oom_report import call_trace, kill
+from watchdog.oom_report import call_trace, kill, limits
 from watchdog.oom_report.kernel_memory import KernelMemory
 from watchdog.oom_report.mem_info import MemInfo
 from watchdog.oom_report.report import Invoker, Other, Report, Victim
@@ -112,7 +112,9 @@ class Draft:
         victim, by = self._victim()
         comm = victim.comm if victim else self.selected.comm if self.selected else None
         found = (
-            kill.summary(self.summary_text, comm, self.mem.stats_of) if self.summary_text else None
+            limits.summary(self.summary_text, comm, self.mem.stats_of)
+            if self.summary_text
+            else None
         )
         scope = self._scope(found)
         page = self._page_size()
@@ -177,22 +179,22 @@ class Draft:
                 return Victim(pid, reaped.comm, witness="oom_reaper"), None
         return None, None
 
-    def _row(self, victim: Victim | None, found: kill.Summary | None) -> Row | None:
+    def _row(self, victim: Victim | None, found: limits.Summary | None) -> Row | None:
         for pid in (victim.pid if victim else None, found.pid if found else None):
             row = self.table.find(pid) if pid is not None else None
             if row is not None and (victim is None or victim.comm in (None, row.name)):
                 return row
         return self.table.find(victim.pid) if victim else None
 
-    def _scope(self, found: kill.Summary | None) -> str | None:
+    def _scope(self, found: limits.Summary | None) -> str | None:
         told = {k.scope for k, _ in self.kills}
         told.add(self.selected.scope if self.selected else None)
         if found is not None:
             # 5.0 to 5.2 say CONSTRAINT_NONE for a cgroup too: its name is the better witness
             if found.oom_memcg is not None:
                 return "memcg"
-            if found.constraint in kill.SCOPES:
-                return kill.SCOPES[found.constraint]
+            if found.constraint in limits.SCOPES:
+                return limits.SCOPES[found.constraint]
         if "memcg" in told or self.task_in or self.limit_reached or self.mem.limits:
             return "memcg"
         if self.group and "global" not in told:  # the group may be all of a global victim's
@@ -205,7 +207,7 @@ class Draft:
             return "global"
         return None
 
-    def _cgroups(self, found: kill.Summary | None, scope: str | None) -> tuple[str | None, ...]:
+    def _cgroups(self, found: limits.Summary | None, scope: str | None) -> tuple[str | None, ...]:
         task = found.task_memcg if found else None
         limit = found.oom_memcg if found else None
         if self.task_in is not None:
@@ -214,11 +216,11 @@ class Draft:
             limit = limit or self.limit_reached or self.mem.stats_of
         return limit, task
 
-    def _nodemask(self, found: kill.Summary | None) -> str | None:
+    def _nodemask(self, found: limits.Summary | None) -> str | None:
         return found.nodemask if found else self.head.nodemask if self.head else None
 
     def _selected(
-        self, found: kill.Summary | None, victim: Victim | None
+        self, found: limits.Summary | None, victim: Victim | None
     ) -> tuple[int, str | None, int | None] | None:
         if self.selected is not None:
             return self.selected.pid, self.selected.comm, self.selected.score
@@ -323,7 +325,7 @@ def _named(row: Row, victim: Victim | None) -> Row:
 
 
 def _completed(
-    victim: Victim, row: Row | None, found: kill.Summary | None, page: int | None
+    victim: Victim, row: Row | None, found: limits.Summary | None, page: int | None
 ) -> Victim:
     """What the kill line of this kernel does not tell, the summary or the table may."""
     uid = victim.uid

@@ -1,8 +1,8 @@
-"""Pure: the lines that say who asked, who was chosen, who died and by which limit.
+"""Pure: the lines that say who asked for memory, who was chosen and who died.
 
 Each reader takes the text of one line and answers None where the shape is another's. A comm is up
-to 15 bytes of anybody's choice, a cgroup's name nearly any path: they are cut out between what
-stands to their left and, read from the right, what only the kernel can have written last.
+to 15 bytes of anybody's choice: it is cut out between what stands to its left and, read from the
+right, what only the kernel can have written last.
 """
 
 import re
@@ -52,20 +52,6 @@ class Selected(NamedTuple):
     allocating: bool = False
 
 
-class Summary(NamedTuple):
-    """oom-kill:constraint=…: the one line that names both cgroups."""
-
-    constraint: str
-    nodemask: str | None
-    cpuset: str | None
-    oom_memcg: str | None
-    task_memcg: str | None
-    is_global: bool
-    comm: str | None
-    pid: int | None
-    uid: int | None
-
-
 class Reaped(NamedTuple):
     """oom_reaper: reaped process N (comm): what was left of it, in bytes."""
 
@@ -113,18 +99,7 @@ _CALL = re.compile(
     r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: |Pid: (\d{1,10}), comm: "
 )
 _VERSION = re.compile(r" ([1-9]\.\d{1,3}\.[\w.+-]{1,80}) #")
-_TASK_IN = re.compile(r"(?:Task in (.*?))? ?killed as a result of limit of (.*)", re.DOTALL)
-_GROUP = re.compile(r"Tasks in (.*?)\s{1,2}are going to be killed due\s{0,2}(?:to|$)", re.DOTALL)
 _SUPPRESSED = re.compile(r"oom_kill_process: (\d{1,9}) callbacks suppressed")
-_CONSTRAINT = re.compile(r"oom-kill:\s?constraint=([A-Z_]{1,40})")
-_SUMMARY_END = re.compile(r",pid=(\d{1,10}),uid=?(\d{1,10})\s*$")
-
-SCOPES = {
-    "CONSTRAINT_NONE": "global",
-    "CONSTRAINT_MEMCG": "memcg",
-    "CONSTRAINT_CPUSET": "cpuset",
-    "CONSTRAINT_MEMORY_POLICY": "mempolicy",
-}
 
 
 def _bytes(kib: str | None) -> int | None:
@@ -302,26 +277,6 @@ def is_table(text: str) -> bool:
     return text[:1] == "[" and "total_vm" in text and "pid" in text[:12]
 
 
-def unfinished(text: str) -> bool:
-    """Whether a line of a report visibly goes on: a mail or a terminal wrapped it."""
-    if text.rstrip().endswith(" invoked"):
-        return True
-    if "invoked oom" in text:
-        return "oom_score_adj=" not in text and "oom_adj=" not in text
-    if "illed process" in text:
-        found = kill(text, False)
-        return found is None or (found.anon is None and not text.rstrip().endswith(")"))
-    if "ill process" in text:
-        return selected(text, False) is None and "sharing" not in text
-    if "oom-kill:" in text:
-        return not summary_complete(text)
-    if text.startswith("Task in /"):
-        return not task_in_complete(text)
-    if text.startswith("Tasks in /"):
-        return not text.rstrip().endswith("group set")
-    return is_table(text) and not text.rstrip().endswith(" name")
-
-
 def call(text: str) -> tuple[int, str, str | None] | None:
     """(pid, what follows, kernel version) of the line that begins the call trace."""
     found = _CALL.match(text)
@@ -329,27 +284,6 @@ def call(text: str) -> tuple[int, str, str | None] | None:
         return None
     version = _VERSION.search(text, found.end())
     return int(found[1] or found[2]), text[found.end() :], version[1] if version else None
-
-
-def task_in(text: str) -> tuple[str | None, str] | None:
-    """(cgroup of the task, cgroup of the limit), up to 4.20."""
-    found = _TASK_IN.match(text)
-    if found is None or (found[1] is None and not text.lstrip().startswith("killed")):
-        return None
-    task = words.safe(found[1].strip()) if found[1] else None
-    return task, words.safe(found[2].strip())
-
-
-def task_in_complete(text: str) -> bool:
-    """Whether the line names both cgroups."""
-    found = task_in(text)
-    return found is not None and found[1].startswith("/")
-
-
-def group(text: str) -> str | None:
-    """The cgroup whose memory.oom.group takes all of it along."""
-    found = _GROUP.match(text)
-    return None if found is None else words.safe(found[1].strip())
 
 
 def suppressed(text: str) -> int | None:
@@ -366,103 +300,3 @@ def panic(text: str) -> str | None:
     if "out of memory" in low or "deadlocked on memory" in low or "panic_on_oom" in low:
         return words.safe(" ".join(why.split()))
     return None
-
-
-def is_summary(text: str, exact: bool) -> bool:
-    """Whether `summary` can read it."""
-    return _start(_CONSTRAINT, text, exact) is not None
-
-
-def summary_complete(text: str) -> bool:
-    """Whether it has its end; another CPU may have split it, a mail wrapped it."""
-    return _SUMMARY_END.search(text) is not None
-
-
-def summary(text: str, comm: str | None, owner: str | None) -> Summary | None:
-    """Read from both ends. `comm` of the kill line and `owner`, the cgroup of the statistics,
-    settle what a cgroup named "a,task=x,pid=1" makes ambiguous."""
-    start = _CONSTRAINT.search(text)
-    if start is None:
-        return None
-    body = text[start.end() :]
-    pid = uid = None
-    name: str | None = None
-    end = _SUMMARY_END.search(body)
-    if end is not None:
-        pid, uid = int(end[1]), int(end[2])
-        body, name = _split_task(body[: end.start()], comm)
-    nodemask = _between(
-        body, ",nodemask=", (",cpuset=", ",oom_memcg=", ",global_oom", ",task_memcg=")
-    )
-    cpuset = _between(body, ",cpuset=", (",mems_allowed=",))
-    is_global, oom_memcg, task_memcg = _memcgs(body, owner)
-    if end is None and name is None:  # cut off: of the last value only a part may be there
-        task_memcg, oom_memcg = None, oom_memcg if task_memcg is not None else None
-    return Summary(
-        start[1], None if nodemask == "(null)" else nodemask, _safe(cpuset), _safe(oom_memcg),
-        _safe(task_memcg), is_global, _safe(name), pid, uid,
-    )  # fmt: skip
-
-
-def _safe(text: str | None) -> str | None:
-    return None if text is None else words.safe(text)
-
-
-def _between(body: str, left: str, rights: tuple[str, ...]) -> str | None:
-    start = body.find(left)
-    if start < 0:
-        return None
-    start += len(left)
-    ends = [at for at in (body.find(right, start) for right in rights) if at >= 0]
-    return body[start : min(ends)] if ends else body[start:]
-
-
-def _split_task(body: str, comm: str | None) -> tuple[str, str | None]:
-    mark = ",task="
-    if comm is not None and words.safe(body).endswith(mark + comm):
-        at = len(body)
-        while at >= 0:
-            at = body.rfind(mark, 0, at)
-            if at >= 0 and words.safe(body[at + len(mark) :]) == comm:
-                return body[:at], body[at + len(mark) :]
-    at = body.find(mark)
-    while at >= 0:  # the leftmost that leaves room for a comm: a comm may hold the mark too
-        rest = body[at + len(mark) :]
-        if len(rest.encode("utf-8", "surrogateescape")) <= COMM_MAX:
-            return body[:at], rest
-        at = body.find(mark, at + 1)
-    return body, None
-
-
-def _memcgs(body: str, owner: str | None) -> tuple[bool, str | None, str | None]:
-    """(global?, cgroup of the limit, cgroup of the task)."""
-    mark, task_mark = ",oom_memcg=", ",task_memcg="
-    starts = _all(body, mark)
-    best: tuple[str, str] | None = None
-    for start in starts:
-        pair = body[start + len(mark) :]
-        for at in _all(pair, task_mark):
-            limit, task = pair[:at], pair[at + len(task_mark) :]
-            if owner is not None and words.safe(limit) == owner:
-                return False, limit, task
-            # the task lies in the cgroup of the limit or below it
-            below = task == limit or task.startswith(limit.rstrip("/") + "/")
-            if below and best is None:
-                best = limit, task
-    if best is not None:
-        return False, best[0], best[1]
-    if starts:
-        limit, found, task = body[starts[0] + len(mark) :].partition(task_mark)
-        return False, limit, task if found else None
-    is_global = ",global_oom" in body
-    at = body.find(task_mark)
-    return is_global, None, body[at + len(task_mark) :] if at >= 0 else None
-
-
-def _all(text: str, mark: str) -> list[int]:
-    found: list[int] = []
-    at = text.find(mark)
-    while at >= 0 and len(found) < 32:
-        found.append(at)
-        at = text.find(mark, at + 1)
-    return found

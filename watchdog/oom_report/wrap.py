@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from itertools import product
 
-from watchdog.oom_report import kill
+from watchdog.oom_report import kill, limits
 from watchdog.oom_report.lines import Line
 from watchdog.oom_report.prefix import START
 
@@ -173,7 +173,7 @@ def _best(pieces: list[str]) -> str:
 
 def _score(text: str) -> int:
     if text.startswith("Task in /"):
-        found = kill.task_in(text)
+        found = limits.task_in(text)
         if found is None:
             return 0
         # a cgroup's name may hold a blank, and most do not
