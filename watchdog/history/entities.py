@@ -11,6 +11,7 @@ from array import array
 from typing import Any, NamedTuple
 
 from watchdog.facts import EntityRecord
+from watchdog.history.case import NO_CASE, OfCase
 from watchdog.history.ring import (
     BUCKETS_S,
     LEVELS,
@@ -46,11 +47,10 @@ NO_PASSES: tuple[int, ...] = (0,) * NO_RING
 class Trend:
     """The history of one entity's private memory (anonymous + swap), in KiB.
 
-    ``stage`` is none, suspected or confirmed; ``since_t`` is when the rise began that is suspected
-    (Unix seconds), ``advised`` whether slow growth is told of, ``episode`` counts what was told,
-    ``passes`` counts, by level, the windows in a row that rose. ``high_up`` is when it last reached
-    a new height, and ``quiet_s`` how long it may go without one before the suspicion ends.
-    ``proven_kib`` is the level that the entity has shown the machine can carry.
+    ``stage`` is none, suspected or confirmed, ``advised`` whether slow growth is told of;
+    ``episode`` counts what was told, ``passes``, by level, the windows in a row that rose.
+    ``proven_kib`` is the level that the entity has shown the machine can carry; see `Case` for the
+    rest of what is told.
 
     Rings are kept from the level ``fine`` on: all of them while it moves, fewer the longer it
     holds still (`rest`), none at first and in the end. When it moves by more than ``still_kib``
@@ -61,11 +61,18 @@ class Trend:
     """
 
     __slots__ = (
-        "advised", "base_kib", "episode", "event", "fine", "first_t", "first_up", "high",
-        "high_up", "kib", "last_t", "last_up", "low", "passes", "peak_kib", "proven_kib",
-        "quiet_s", "rate", "rings", "since_t", "stage", "still_kib", "still_up", "verdict",
-        "verdict_up", "wake",
+        "advised", "case", "episode", "fine", "first_t", "first_up", "high", "kib", "last_t",
+        "last_up", "low", "passes", "proven_kib", "rings", "stage", "still_kib", "still_up", "wake",
     )  # fmt: skip
+    since_t = OfCase[float | None]()
+    base_kib = OfCase[int]()
+    peak_kib = OfCase[int]()
+    high_up = OfCase[float]()
+    quiet_s = OfCase[float]()
+    verdict_up = OfCase[float]()
+    rate = OfCase[float]()
+    event = OfCase[str | None]()
+    verdict = OfCase[Any]()
 
     def __init__(self, t: float, up: float) -> None:
         self.rings: list[Ring | None] = _NO_RINGS
@@ -74,18 +81,10 @@ class Trend:
         self.kib = 0
         self.stage = "none"
         self.advised = False
-        self.since_t: float | None = None
+        self.case = NO_CASE
         self.episode = 0
-        self.base_kib = 0
-        self.peak_kib = 0
-        self.passes = NO_PASSES
-        self.high_up = up
-        self.quiet_s = 0.0
-        self.verdict_up = up
-        self.rate = 0.0
+        self.passes: tuple[int, ...] = NO_PASSES
         self.proven_kib = 0
-        self.event: str | None = None
-        self.verdict: Any = None
         self.fine = NO_RING
         self.low, self.high = MISSING, -1  # nothing was seen yet
         self.still_kib = STILL_KIB
@@ -283,6 +282,15 @@ class Trend:
         episode = self.episode
         Trend.__init__(self, t, up)
         self.episode = episode
+
+    def __copy__(self) -> "Trend":
+        found = object.__new__(type(self))
+        for one in type(self).__mro__[:-1]:
+            for field in one.__dict__["__slots__"]:
+                setattr(found, field, getattr(self, field))
+        if self.case is not NO_CASE:
+            found.case = copy.copy(self.case)
+        return found
 
     def become(self, other: "Trend") -> None:
         """Go on where another one was."""

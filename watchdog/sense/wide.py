@@ -18,6 +18,8 @@ CMDLINE_MAX = 1024
 _READ_MAX = 4 * CMDLINE_MAX
 # System accounts by Debian's convention (adduser, FIRST_UID).
 SYSTEM_UID_BELOW = 1000
+NUMBERS_MAX = 4096
+_numbers: dict[int, int] = {}
 _SECRET = re.compile(
     r"((?:pass(?:word|wd)?|secret|token|api[-_]?key|credential)[a-z]*(?:=|:|\s))\S+", re.IGNORECASE
 )
@@ -53,7 +55,7 @@ def read(root: str, pid: int) -> Wide:
         uid,
         _number(f"{folder}/oom_score_adj"),
         _trusted(file, exe, uid),
-        f"{file.st_dev}-{file.st_ino}-{file.st_mtime_ns}" if file else None,
+        sys.intern(f"{file.st_dev}-{file.st_ino}-{file.st_mtime_ns}") if file else None,
     )
 
 
@@ -65,8 +67,8 @@ def who(
     found = read(root, pid)
     return Who(
         t, up, pid, stat.start_ticks,
-        ppid=stat.ppid,
-        uid=found.uid,
+        ppid=_shared(stat.ppid),
+        uid=_shared(found.uid),
         exe=sys.intern(found.exe) if found.exe else None,
         cgroup=cgroup,
         inner=place.inner,
@@ -76,6 +78,15 @@ def who(
         trusted=found.trusted,
         build=found.build,
     )  # fmt: skip
+
+
+def _shared(number: int | None) -> int | None:
+    """The same object for the same number: thousands have one parent and one user."""
+    if number is None:
+        return None
+    if len(_numbers) >= NUMBERS_MAX:
+        _numbers.clear()
+    return _numbers.setdefault(number, number)
 
 
 def masked(cmdline: str) -> str:
