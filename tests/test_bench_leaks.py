@@ -79,7 +79,7 @@ def test_the_judge_is_fed_as_the_engine_feeds_it():
         up = up0 + t
         size = int(mib * 1024) * 1024
         engine.feed(Group(up, up, "a.service", "/a.service", anon=size, limit=limit))
-        told += [(event, t) for event in engine._units() if event.kind == "leak.confirmed"]
+        told += [(event, t) for event in engine.leaks.units() if event.kind == "leak.confirmed"]
     assert [t for _, t in told] == alarms
 
 
