@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from watchdog import memory, procfs
 from watchdog.cli import memory_view
 from watchdog.cli.memory import Reading
-from watchdog.facts import Group, Held, HostRecord
+from watchdog.facts import Group, HostRecord
 from watchdog.history import machine
-from watchdog.host_memory import Mount, Pool
+from watchdog.host_memory import Held, Mount, Pool
 from watchdog.judge import columns, holders, host_account
 from watchdog.sense import host_memory as sense
 from watchdog.sense.breakdown import Breakdown

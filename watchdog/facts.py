@@ -1,14 +1,18 @@
 """The values that flow through the house: sense -> history -> judge -> policy -> act -> tell.
 
-Law of this room: it imports nothing of ours, it reads nothing, it decides nothing. All values are
-immutable. Sizes are bytes, ``t`` is Unix seconds (float, rounded to milliseconds where it is
-sensed), ``up`` is CLOCK_BOOTTIME in seconds and is None in a trace that does not carry it.
-NamedTuple rather than dataclass: the guard loads this file and must stay below 12 MiB resident;
-importing ``dataclasses`` costs 0.9 MiB more and each object twice the time.
+Law of this room: it reads nothing, it decides nothing. All values are immutable. Sizes are bytes,
+``t`` is Unix seconds (float, rounded to milliseconds where it is sensed), ``up`` is CLOCK_BOOTTIME
+in seconds and is None in a trace that does not carry it. What the guard knows too is defined in
+`guard_facts`, and is had from here by everybody else.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+
+from watchdog.guard_facts import DOSSIER_ROWS_MAX as DOSSIER_ROWS_MAX
+from watchdog.guard_facts import DossierRow as DossierRow
+from watchdog.guard_facts import Entity as Entity
+from watchdog.guard_facts import Host as Host
 
 # Hot rows are plain tuples, the same in memory and in the trace:
 # (pid, start_ticks, comm, rss_bytes, shared_bytes, swap_bytes, unit, shmem_bytes)
@@ -23,52 +27,6 @@ UNIT: Final = 6
 SHMEM: Final = 7
 
 Ident = tuple[int, int]  # (pid, start_ticks): with the boot id, one process for ever
-
-
-class Entity(NamedTuple):
-    """Who an event is about. A unit has no pid; a field that does not apply or is unknown is None.
-
-    ``unit`` is the outermost component of the systemd hierarchy that is no slice; ``inner`` and
-    ``container`` lie below it and are never used to act on a system unit.
-    """
-
-    pid: int | None = None
-    start: int | None = None
-    comm: str | None = None
-    exe: str | None = None
-    uid: int | None = None
-    unit: str | None = None
-    inner: str | None = None
-    container: str | None = None
-
-
-class Host(NamedTuple):
-    """One reading of the machine; None where this kernel or this trace does not tell.
-
-    ``psi_some_us`` and ``psi_full_us`` are the ``total=`` counters of /proc/pressure/memory,
-    ``oom_kill`` that of /proc/vmstat, ``btime`` the boot in Unix seconds. ``overcommit`` is
-    vm.overcommit_memory, ``committed`` what is promised of ``commit_limit``. ``shmem`` is shared
-    memory and tmpfs, ``slab`` the unreclaimable part of the kernel's, ``kernel`` all that neither a
-    process nor the page cache holds (`memory.unowned`).
-    """
-
-    t: float
-    up: float | None = None
-    boot_id: str | None = None
-    btime: float | None = None
-    mem_total: int | None = None
-    mem_available: int | None = None
-    swap_total: int | None = None
-    swap_free: int | None = None
-    psi_some_us: int | None = None
-    psi_full_us: int | None = None
-    oom_kill: int | None = None
-    commit_limit: int | None = None
-    committed: int | None = None
-    overcommit: int | None = None
-    shmem: int | None = None
-    slab: int | None = None
-    kernel: int | None = None
 
 
 class Sweep(NamedTuple):
@@ -429,18 +387,6 @@ class Order(NamedTuple):
     outcome: str | None
 
 
-# One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
-# (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight,
-#  entity, entity_proven_bytes, entity_leak_confidence, real, shared_bytes)
-# protected is None or the reason in words; weight is -1 (avoid), 0 or 1 (prefer). The entity is
-# whose processes are judged together; of the sum of their private memory `real` thousandths are
-# really theirs (forks share the rest). shared_bytes is shared memory that goes with the process.
-DossierRow = tuple[
-    int, int, str, str | None, int, int, float, str | None, int, str, int, float, int, int
-]
-DOSSIER_ROWS_MAX = 512
-
-
 class EntityRecord(NamedTuple):
     """One entity's trend as the store keeps it; ``blob`` is opaque to the store."""
 
@@ -472,32 +418,3 @@ class Notice(NamedTuple):
     id: str
     t: float
     json: str
-
-
-class Held(NamedTuple):
-    """What one process holds, in parts; bytes, None where this kernel does not tell.
-
-    ``cgroup`` is its path in the memory hierarchy. ``thp`` (huge pages that the kernel gave by
-    itself), ``pss`` (its share of what it shares), ``pss_anon`` (that of anonymous memory) and
-    ``uss`` (what nobody else maps) are None unless they were asked for.
-    """
-
-    pid: int
-    start: int
-    comm: str
-    uid: int | None
-    unit: str | None
-    container: str | None
-    cgroup: str | None
-    virtual: int
-    resident: int
-    anon: int | None
-    file: int | None
-    shmem: int | None
-    swap: int | None
-    pagetables: int | None
-    hugetlb: int | None
-    thp: int | None = None
-    pss: int | None = None
-    uss: int | None = None
-    pss_anon: int | None = None

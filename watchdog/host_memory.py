@@ -1,4 +1,4 @@
-"""Pure: all that a live machine tells of its memory, and the text of the files that tell it.
+"""Pure: all that a live machine and its processes tell of memory, and the text that tells it.
 
 Apart from `memory`, because the daemon never reads so much: only commands load this.
 """
@@ -40,6 +40,35 @@ SETTINGS = (
 # /sys/kernel/mm/transparent_hugepage: the word in brackets is the one in force.
 THP = ("enabled", "defrag", "shmem_enabled", "use_zero_page", "khugepaged/defrag",
        "khugepaged/max_ptes_none")  # fmt: skip
+
+
+class Held(NamedTuple):
+    """What one process holds, in parts; bytes, None where this kernel does not tell.
+
+    ``cgroup`` is its path in the memory hierarchy. ``thp`` (huge pages that the kernel gave by
+    itself), ``pss`` (its share of what it shares), ``pss_anon`` (that of anonymous memory) and
+    ``uss`` (what nobody else maps) are None unless they were asked for.
+    """
+
+    pid: int
+    start: int
+    comm: str
+    uid: int | None
+    unit: str | None
+    container: str | None
+    cgroup: str | None
+    virtual: int
+    resident: int
+    anon: int | None
+    file: int | None
+    shmem: int | None
+    swap: int | None
+    pagetables: int | None
+    hugetlb: int | None
+    thp: int | None = None
+    pss: int | None = None
+    uss: int | None = None
+    pss_anon: int | None = None
 
 
 class Pool(NamedTuple):

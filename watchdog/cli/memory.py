@@ -13,9 +13,8 @@ from watchdog import words
 from watchdog.cli import args as common
 from watchdog.cli import memory_view as view
 from watchdog.cli import status
-from watchdog.facts import Held
 from watchdog.history import machine
-from watchdog.host_memory import Memory
+from watchdog.host_memory import Held, Memory
 from watchdog.judge import holders, host_account
 from watchdog.sense import host_memory
 from watchdog.sense.breakdown import Breakdown

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from watchdog import words
-from watchdog.facts import Held
-from watchdog.host_memory import EVENTS, Memory
+from watchdog.host_memory import EVENTS, Held, Memory
 from watchdog.judge import account, columns, holders, host_account
 from watchdog.judge.account import Account
 from watchdog.judge.holders import Holder, Limit

@@ -14,8 +14,8 @@ import signal
 from typing import Any, NamedTuple
 
 from watchdog import words
-from watchdog.facts import Entity, Host
 from watchdog.guard.scene import Look, Scene
+from watchdog.guard_facts import Entity, Host
 from watchdog.judge.blame import Blame, Candidate, Loss, Ranked, rank
 
 TERM_S = 3.0  # SIGTERM has this long, unless memory falls to half in the meantime

@@ -25,10 +25,10 @@ from watchdog.act import armour
 from watchdog.act.kill import rehearse
 from watchdog.child import ours
 from watchdog.clock import Clock, RealClock
-from watchdog.facts import Host
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
 from watchdog.guard.scene import Scene, Spent
+from watchdog.guard_facts import Host
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
 from watchdog.sense.fast import Eyes
 from watchdog.tell.service import Service

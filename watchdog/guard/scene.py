@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
-from watchdog.facts import DossierRow, Host
+from watchdog.guard_facts import DossierRow, Host
 from watchdog.judge.blame import LOSS_LEAST, Account, Candidate
 from watchdog.policy.budget import Purse
 from watchdog.policy.guard_when import Pressure

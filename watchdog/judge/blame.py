@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from watchdog import words
-from watchdog.facts import DossierRow
+from watchdog.guard_facts import DossierRow
 
 MIB = 1 << 20
 FREES_LEAST = 16 * MIB

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from watchdog import procfs
-from watchdog.facts import Group, Held
+from watchdog.facts import Group
+from watchdog.host_memory import Held
 
 NO_UNIT = "(no unit)"
 # What stands before a container's name or id in its path, and what its owners call such a thing.

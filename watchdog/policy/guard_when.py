@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from watchdog import words
-from watchdog.facts import Host
+from watchdog.guard_facts import Host
 
 END_FACTOR = 1.5
 # A mark above half of the memory could never be left again at 1.5 times of it.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from watchdog import procfs, words
-from watchdog.facts import Held
+from watchdog.host_memory import Held
 
 
 class Breakdown:

@@ -8,7 +8,7 @@ import os
 from typing import NamedTuple
 
 from watchdog import procfs, words
-from watchdog.facts import Host
+from watchdog.guard_facts import Host
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
