@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS
-from watchdog.judge import proven, stage
+from watchdog.judge import leak, proven, stage
 from watchdog.judge.leak import GATES, Growth, confidence, growth, verdict
 from watchdog.judge.stage import Ending, step
 
@@ -197,8 +197,8 @@ def test_a_rise_in_disorder_is_no_steady_trend():
     assert isinstance(growth(range(60, 0, -1), floors, 60, GATES[0]), str)
 
 
-def straight(n=30, bucket_s=60):
-    return growth(range(n, 0, -1), [4000 * i for i in range(n)], bucket_s, GATES[1])
+def straight(n=30, bucket_s=60, first=0):
+    return growth(range(n, 0, -1), [first + 4000 * i for i in range(n)], bucket_s, GATES[1])
 
 
 def said(found, left_of_window, **more):
@@ -214,7 +214,7 @@ def test_the_horizon_is_relative_to_the_evidence():
     found = straight()
     assert isinstance(found, Growth)
     assert said(found, 1.4).stage == "confirmed"
-    assert said(found, 3.1).stage == "suspected"
+    assert said(found, 5.1).stage == "suspected"
     assert said(found, 1.4, passes=1).stage == "suspected"
     assert "would end only in" in said(found, 13)
     assert said(found, 1.4, headroom=None).exhausts_in_s is None
@@ -229,6 +229,56 @@ def test_the_younger_the_more_must_lie_behind():
         for age in ages
     ]  # fmt: skip
     assert furthest == sorted(furthest) and furthest[0] < 1.3 < furthest[-1]
+
+
+def test_who_has_only_doubled_has_a_longer_way_to_go():
+    """A cache that fills evenly is mostly of the order of what the program began with."""
+    several, doubled = (straight(first=first) for first in (20000, 100000))
+    assert several.times > 3.5 and 2 < doubled.times < 2.5
+    for watched in (3600.0, 4 * 3600.0, 12 * 3600.0):
+        assert leak.least_share(watched, several.times) < leak.least_share(watched, doubled.times)
+    assert said(several, 3.1, watched_s=43200.0).stage == "confirmed"
+    assert said(doubled, 3.1, watched_s=43200.0).stage == "suspected"
+
+
+@given(
+    st.floats(1, 3e6), st.floats(1, 3e6), st.floats(1, 50), st.floats(1, 50),
+)  # fmt: skip
+def test_the_larger_it_has_become_and_the_longer_watched_the_less_is_asked(one, two, size, other):
+    early, late, small, large = min(one, two), max(one, two), min(size, other), max(size, other)
+    assert leak.least_share(late, large) <= leak.least_share(late, small)
+    if early > 3600:
+        assert leak.least_share(late, small) <= leak.least_share(early, small) + 1e-9
+    assert 0.18 - 1e-9 <= leak.least_share(late, small) <= 0.5 + 1e-9
+
+
+def every_slope(ages, floors):
+    pairs = [(i, j) for j in range(len(floors)) for i in range(j)]
+    return sorted((floors[j] - floors[i]) / (ages[i] - ages[j]) for i, j in pairs)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(-2000, 30000), min_size=20, max_size=96), st.sets(st.integers(1, 95)))
+def test_a_rise_is_found_without_its_rates_as_with_them(steps, gaps):
+    """The counts of pairs decide what all slopes in order would; the bound is one."""
+    floors = [100000 + max(0, sum(steps[: i + 1])) for i in range(len(steps))]
+    ages = [age for age in range(len(floors) + len(gaps), 0, -1) if age not in gaps][: len(floors)]
+    floors = floors[: len(ages)]
+    found = leak.rise(ages, floors, 60, GATES[1])
+    slopes = every_slope(ages, floors)
+    if isinstance(found, str):
+        return
+    half = len(floors) // 2
+    of_late = every_slope(ages[half:], floors[half:])
+    measured = leak.measured(found)
+    middle = min(slopes[len(slopes) // 2], of_late[len(of_late) // 2])
+    assert measured.rate == pytest.approx(middle * 1024 / 60) and measured.rate_low > 0
+    rises, falls = sum(one > 0 for one in slopes), sum(one < 0 for one in slopes)
+    assert found.tau == (rises - falls) / len(slopes)
+    for headroom in (0, 1 << 24, 1 << 30, 1 << 34, 1 << 40):
+        ends = headroom / measured.rate
+        share = measured.window_s / (measured.window_s + ends)
+        assert leak.may_end(found, headroom) or share < leak.SUSPECT_SHARE
 
 
 def test_confidence_follows_the_evidence():

@@ -14,6 +14,7 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import sub, truediv
 from typing import NamedTuple
 
 from watchdog import words
@@ -43,13 +44,20 @@ GATES = (
     Gate(14, 18, 3, 16 * KIB, 0.03),
     Gate(30, 36, 1, 16 * KIB, 0.03),
 )
-# The least share of the way to the end that must lie behind, (watched for less than, share). A
-# start and its caches fill memory for minutes to hours, a daily load climbs for a day; who was old
-# when first seen has its start behind it. A rise of two days and more is none of these.
-LEAST_NEW = ((1200.0, 0.45), (7200.0, 0.42), (14400.0, 0.36), (86400.0, 0.26), (math.inf, 0.20))
-LEAST_OLD = ((1200.0, 0.42), (7200.0, 0.36), (86400.0, 0.25), (math.inf, 0.20))
+# The least share of the way to the end that must lie behind: (seconds that we have watched, share
+# of who has become several times as large, of who has about doubled), between them in proportion
+# to logarithms. A start and its caches fill memory for minutes to hours, a daily load climbs for a
+# day; both are mostly of the order of what was there before. A rise of two days is neither.
+LEAST = (
+    (1200.0, 0.45, 0.45),
+    (3600.0, 0.40, 0.50),
+    (28800.0, 0.18, 0.50),
+    (86400.0, 0.18, 0.25),
+    (172800.0, 0.18, 0.18),
+)
+SEVERAL_TIMES, ABOUT_DOUBLED = 3.5, 2.5
 LONG_S, LEAST_SHARE_LONG = 2 * 86400.0, 0.15
-CONFIRM_AT = 0.85
+CONFIRM_AT = 0.82
 # A suspicion costs one line.
 SUSPECT_SHARE, SUSPECT_SHARE_LONG = 0.08, 0.04
 # Of what never comes near an end.
@@ -58,6 +66,27 @@ SLOW_S, SLOW_PASSES = 86400.0, 3
 # interval only in half, so the wider of the two is told.
 ENDS_LOW, ENDS_HIGH = 0.6, 1.3
 LEVELS_OFF = "levels off"
+NO_RISE = "no rise to speak of"
+
+
+class Rise(NamedTuple):
+    """A rise that passed every gate but the horizon, before its rates are known (see Growth).
+
+    ``span_kib`` lies between the lowest and the highest floor.
+    """
+
+    ages: Sequence[int]
+    floors: Sequence[int]
+    span_kib: int
+    rise_kib: int
+    window_s: float
+    tau: float
+    bucket_s: int
+    bend: float
+    jump: float
+    fallen: float
+    times: float
+    fresh: float = 1.0
 
 
 class Growth(NamedTuple):
@@ -65,8 +94,8 @@ class Growth(NamedTuple):
 
     ``bend`` is how fast its last part rises, as a multiple of the first; ``jump`` the part of the
     rise that its two largest steps make; ``rose`` in how many of ten equal spans it rose;
-    ``fallen`` the deepest fall as a part of the rise; ``fresh`` the part of the rise that lies
-    higher than anything remembered from before.
+    ``fallen`` the deepest fall as a part of the rise; ``times`` how many times as large it is now;
+    ``fresh`` the part of the rise that lies higher than anything remembered from before.
     """
 
     rate: float
@@ -81,6 +110,7 @@ class Growth(NamedTuple):
     jump: float
     rose: int
     fallen: float
+    times: float
     fresh: float = 1.0
 
 
@@ -101,58 +131,123 @@ class Verdict(NamedTuple):
 
 def growth(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) -> Growth | str:
     """The rise in these floors (KiB, oldest first), or in a few words why it is none."""
+    found = rise(ages, floors, bucket_s, gate)
+    return found if isinstance(found, str) else measured(found)
+
+
+def rise(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) -> Rise | str:
+    """The same without its rates, which cost ten times as much as all the rest."""
     n = len(floors)
     if n < gate.suspect_n:
         return "too little seen"
-    sixth = n // 6
+    lowest, highest = min(floors), max(floors)
+    if highest - lowest < gate.least_kib:
+        return NO_RISE
     third = n // 3
-    rise = _median(floors[-sixth:]) - _median(floors[:sixth])
-    if rise < max(gate.least_kib, gate.least_share * _median(floors)):
-        return "no rise to speak of"
     # Cheap and deadly: each third's floor must lie above the one before.
     low, middle, high = min(floors[:third]), min(floors[third:-third]), min(floors[-third:])
     if not low < middle < high:
         return "no rise from third to third"
-    steps = sorted((b - a for a, b in itertools.pairwise(floors)), reverse=True)
-    if (floors[-1] - floors[0]) - steps[0] - steps[1] < 0.3 * rise:
+    sixth = n // 6
+    risen = _median(floors[-sixth:]) - _median(floors[:sixth])
+    if risen < max(gate.least_kib, gate.least_share * _median(floors)):
+        return NO_RISE
+    steps = sorted(map(sub, floors[1:], floors), reverse=True)
+    if (floors[-1] - floors[0]) - steps[0] - steps[1] < 0.3 * risen:
         return "one or two steps, level between"
-    fallen = _drawdown(floors) / rise
+    fallen = max(map(sub, itertools.accumulate(floors, max), floors)) / risen
     if fallen > 0.35:
         return "falls back as it rises"
     q = [_median(part) for part in _split(floors, 6)]
     early, late = q[2] - q[0], q[5] - q[3]
     # Warm-ups and filling caches slow down; a leak's last part rises like its first.
-    if q[5] - q[4] < 0.3 * rise / 5 or late < max(0.5 * early, 0.6 * rise / 5):
+    if q[5] - q[4] < 0.3 * risen / 5 or late < max(0.5 * early, 0.6 * risen / 5):
         return LEVELS_OFF
-    if min(early, q[4] - q[2]) < 0.6 * rise / 5:
+    if min(early, q[4] - q[2]) < 0.6 * risen / 5:
         return "rises only of late"
-    tau, slopes = _pairs(ages, floors)
-    if tau < 0.55:
+    pairs, half = n * (n - 1) // 2, n // 2
+    rises, falls = _order(floors)
+    tau = (rises - falls) / max(1, pairs)
+    # Sen's lower bound is above nothing where so few slopes are not.
+    flat = int((pairs - _sen_spread(n)) / 2)
+    if tau < 0.55 or pairs - rises > max(0, flat):
         return "no steady trend"
-    kib_to_rate = 1024 / bucket_s
-    middle_slope = slopes[len(slopes) // 2]
-    half = n // 2
-    of_late = _pairs(ages[half:], floors[half:])[1]
-    slope = min(middle_slope, of_late[len(of_late) // 2])
+    of_late, young = (n - half) * (n - half - 1) // 2, _order(floors[half:])[0]
+    if of_late - young > of_late // 2:
+        return "no steady trend"
+    return Rise(
+        ages=ages,
+        floors=floors,
+        span_kib=highest - lowest,
+        rise_kib=int(risen),
+        window_s=float((ages[0] - ages[-1] + 1) * bucket_s),
+        tau=tau,
+        bucket_s=bucket_s,
+        bend=min(9.0, late / early),
+        jump=(steps[0] + steps[1]) / risen,
+        fallen=fallen,
+        times=floors[-1] / max(1, low),
+    )
+
+
+def measured(found: Rise) -> Growth:
+    """With its rates: O(n^2), n <= 96."""
+    ages, floors, n = found.ages, found.floors, len(found.floors)
+    of_late: list[float] = []
+    slopes: list[float] = []
+    half, even = n // 2, ages[0] - ages[-1] == n - 1
+    for lag in range(1, n):
+        apart = itertools.repeat(lag) if even else map(sub, ages, ages[lag:])
+        slopes += map(truediv, map(sub, floors[lag:], floors), apart)
+        if lag < n - half:
+            of_late += slopes[half + lag - n :]
+    slopes.sort()
+    of_late.sort()
+    slope = min(slopes[len(slopes) // 2], of_late[len(of_late) // 2])
     spread = _sen_spread(n)
     lowest = slopes[max(0, int((len(slopes) - spread) / 2))]
     highest = slopes[min(len(slopes) - 1, int((len(slopes) + spread) / 2))]
-    if slope <= 0 or lowest <= 0:
-        return "no steady trend"
+    kib_to_rate = 1024 / found.bucket_s
     return Growth(
         rate=slope * kib_to_rate,
         rate_low=min(lowest, slope) * kib_to_rate,
         rate_high=max(highest, slope) * kib_to_rate,
-        rise_kib=int(rise),
-        window_s=float((ages[0] - ages[-1] + 1) * bucket_s),
-        tau=tau,
+        rise_kib=found.rise_kib,
+        window_s=found.window_s,
+        tau=found.tau,
         buckets=n,
-        bucket_s=bucket_s,
-        bend=min(9.0, late / early),
-        jump=(steps[0] + steps[1]) / rise,
+        bucket_s=found.bucket_s,
+        bend=found.bend,
+        jump=found.jump,
         rose=sum(b > a for a, b in itertools.pairwise(map(_median, _split(floors, 11)))),
-        fallen=fallen,
+        fallen=found.fallen,
+        times=found.times,
+        fresh=found.fresh,
     )
+
+
+def may_end(found: Rise, headroom: int | None) -> bool:
+    """Whether any of its rates could bring it near enough to an end to be suspected.
+
+    Half of the slopes are no less than the median m. One over d buckets stays within the span, so
+    that m d is at most that; and as at most n - 1 pairs lie d apart, some d of that half is n / 4
+    or more: m is at most four spans in n buckets.
+    """
+    if headroom is None:
+        return True
+    fastest = 4.01 * found.span_kib * 1024 / (len(found.floors) * found.bucket_s)
+    ends = headroom / fastest
+    long = found.window_s >= LONG_S
+    least = SUSPECT_SHARE_LONG if long else SUSPECT_SHARE
+    return found.window_s / (found.window_s + ends) >= least
+
+
+def may_be_slow(found: Rise, passes: int) -> bool:
+    """Whether it is long, even and new enough to be advised (see `advisory`)."""
+    return (
+        found.window_s >= SLOW_S and passes >= SLOW_PASSES
+        and found.tau >= 0.75 and 0.7 <= found.bend <= 2 and found.fresh >= 0.7
+    )  # fmt: skip
 
 
 def verdict(
@@ -178,12 +273,10 @@ def verdict(
     long = found.window_s >= LONG_S
     if ends is not None and share < (SUSPECT_SHARE_LONG if long else SUSPECT_SHARE):
         return "would end only in " + words.duration(ends)
-    least = next(
-        least for until, least in (LEAST_NEW if age_s < 86400 else LEAST_OLD) if watched_s < until
-    )
+    least = LEAST_SHARE_LONG if long else least_share(watched_s, found.times)
     sure = confidence(found, share, watched_s, agreeing)
     confirmed = (
-        sure >= CONFIRM_AT and share >= (LEAST_SHARE_LONG if long else least)
+        sure >= CONFIRM_AT and share >= least
         and passes >= gate.passes and found.buckets >= gate.confirm_n
     )  # fmt: skip
     if not confirmed:
@@ -193,17 +286,23 @@ def verdict(
     return _verdict("confirmed" if confirmed else "suspected", found, sure, headroom, because)
 
 
-def advisory(
-    found: Growth, *, age_s: float, headroom: int | None, headroom_of: str, passes: int
-) -> Verdict | str:
+def least_share(watched_s: float, times: float) -> float:
+    """What is asked after so long of who has become so many times as large (see LEAST)."""
+    after = bisect_right(LEAST, (watched_s,))
+    begins, large, small = LEAST[max(0, after - 1)]
+    until, larger, smaller = LEAST[min(after, len(LEAST) - 1)]
+    if begins < watched_s <= until:
+        part = math.log(watched_s / begins) / math.log(until / begins)
+        large, small = large + part * (larger - large), small + part * (smaller - small)
+    grown = math.log(max(1.0, times / ABOUT_DOUBLED)) / math.log(SEVERAL_TIMES / ABOUT_DOUBLED)
+    return small + min(1.0, grown) * (large - small)
+
+
+def advisory(found: Growth, *, age_s: float, headroom: int | None, headroom_of: str) -> Verdict:
     """Slow and steady growth whose end is too far away for a suspicion; it never pages.
 
-    A day and more of it, in a nearly straight line, at heights that are new.
+    A day and more of it, in a nearly straight line, at heights that are new (`may_be_slow`).
     """
-    if found.window_s < SLOW_S or passes < SLOW_PASSES:
-        return "too little seen"
-    if found.tau < 0.75 or not 0.7 <= found.bend <= 2 or found.fresh < 0.7:
-        return "no steady trend"
     ends = None if headroom is None else max(0.0, headroom / found.rate)
     because = _because(found, ends, headroom, headroom_of, age_s, 0)
     return _verdict("advisory", found, 0.5, headroom, because)
@@ -298,22 +397,19 @@ def _split(values: Sequence[int], parts: int) -> list[Sequence[int]]:
     return [values[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def _drawdown(values: Sequence[int]) -> int:
-    top = deepest = 0
-    for value in values:
-        top = max(top, value)
-        deepest = max(deepest, top - value)
-    return deepest
-
-
-def _pairs(ages: Sequence[int], values: Sequence[int]) -> tuple[float, list[float]]:
-    """(Kendall's tau, all pairwise slopes in order) in KiB a bucket; O(n^2), n <= 96."""
-    slopes: list[float] = []
-    for i, (age, value) in enumerate(zip(ages, values, strict=True)):
-        slopes += [(value - v) / (a - age) for a, v in zip(ages[:i], values[:i], strict=True)]
-    slopes.sort()
-    rises, falls = len(slopes) - bisect_right(slopes, 0.0), bisect_left(slopes, 0.0)
-    return (rises - falls) / max(1, len(slopes)), slopes
+def _order(values: Sequence[int]) -> tuple[int, int]:
+    """How many pairs rise and how many fall: all that Kendall's tau needs."""
+    ordered: list[int] = []
+    rises = falls = 0
+    for count, value in enumerate(values):
+        at = bisect_left(ordered, value)
+        rises += at
+        if at < count:
+            falls += count - bisect_right(ordered, value, at)
+            ordered.insert(at, value)
+        else:
+            ordered.append(value)
+    return rises, falls
 
 
 def _sen_spread(n: int) -> float:

@@ -16,10 +16,13 @@ from watchdog.history.ring import LEVELS, MISSING
 from watchdog.judge.leak import (
     GATES,
     LEVELS_OFF,
-    Growth,
+    Rise,
     Verdict,
     advisory,
-    growth,
+    may_be_slow,
+    may_end,
+    measured,
+    rise,
     verdict,
 )  # fmt: skip
 
@@ -48,7 +51,7 @@ class Ending(NamedTuple):
     of: str
 
 
-def rising(trend: Trend, index: int) -> Growth | str:
+def rising(trend: Trend, index: int) -> Rise | str:
     """The rise at one level, over the longest window that shows it."""
     ring, gate, level = trend.rings[index], GATES[index], LEVELS[index]
     if ring is None or len(ring.values) < gate.suspect_n:
@@ -57,10 +60,10 @@ def rising(trend: Trend, index: int) -> Growth | str:
     # A leak that begins late fills only the end of the ring: look at shorter windows as well. Not
     # where the longer one levels off: a part of a warm-up is always straight enough.
     length = len(floors)
-    found: Growth | str = "too little seen"
+    found: Rise | str = "too little seen"
     while length >= gate.suspect_n and found != LEVELS_OFF:
-        found = growth(ages[-length:], floors[-length:], level.bucket_s, gate)
-        if isinstance(found, Growth):
+        found = rise(ages[-length:], floors[-length:], level.bucket_s, gate)
+        if isinstance(found, Rise):
             above = floors[-1] - known_top(trend, index, found.window_s)
             fresh = above / found.rise_kib
             return found._replace(fresh=fresh) if fresh >= LEAST_FRESH else HIGH_BEFORE
@@ -93,23 +96,25 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
             trend.passed(index, 0)
         else:
             found = rising(trend, index)
-            if isinstance(found, Growth):
-                trend.passed(index, trend.passes[index] + 1)
-                said = verdict(
-                    found, gate, age_s=age_s, watched_s=trend.last_up - trend.first_up,
-                    headroom=ending.bytes, headroom_of=ending.of,
-                    passes=trend.passes[index],
-                    agreeing=sum(1 for i, n in enumerate(trend.passes) if n and i != index),
-                )  # fmt: skip
-                if isinstance(said, Verdict) and (best is None or said.stage == "confirmed"):
-                    best = said
-                    _note(trend, said)
-                elif isinstance(said, str) and index >= SLOWEST:
-                    far = advisory(
-                        found, age_s=age_s, headroom=ending.bytes, headroom_of=ending.of,
-                        passes=trend.passes[index],
+            if isinstance(found, Rise):
+                passes = trend.passes[index] + 1
+                trend.passed(index, passes)
+                said: Verdict | str = ""
+                if may_end(found, ending.bytes):
+                    said = verdict(
+                        measured(found), gate, age_s=age_s,
+                        watched_s=trend.last_up - trend.first_up,
+                        headroom=ending.bytes, headroom_of=ending.of, passes=passes,
+                        agreeing=sum(1 for i, n in enumerate(trend.passes) if n and i != index),
                     )  # fmt: skip
-                    slow = far if isinstance(far, Verdict) else slow
+                if isinstance(said, Verdict):
+                    if best is None or said.stage == "confirmed":
+                        best = said
+                        _note(trend, said)
+                elif index >= SLOWEST and not trend.open and may_be_slow(found, passes):
+                    slow = advisory(
+                        measured(found), age_s=age_s, headroom=ending.bytes, headroom_of=ending.of
+                    )
             else:
                 trend.passed(index, 0)
     if trend.stage != "none":
