@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog import trace
-from watchdog.engine import Engine
+from watchdog.engine import Engine, resume
 from watchdog.engine.leaks import Leaks
 from watchdog.facts import (
     Event,
@@ -343,6 +343,21 @@ def test_a_month_leaves_the_tables_as_small_as_a_day():
         if step in (100, 1999):
             marks.append(sizes())
     assert marks[1] == pytest.approx(marks[0], abs=5)
+
+
+def test_a_dump_in_pieces_holds_who_is_still_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resume, "PIECE", 3)
+    engine = Engine(default_rules(), None)
+    rows = tuple(row(pid, 40, unit=None, start=100) for pid in range(10, 20))
+    engine.feed(Sweep(T0, UP0, rows, census=True))
+    assert {record.key for record in engine.dump()} == {f"{pid}:100" for pid in range(10, 20)}
+    pieces = engine.pieces()
+    found = next(pieces)
+    assert len(found) == 3
+    left = (*rows[:8], row(18, 40, unit=None, start=500))
+    engine.feed(Sweep(T0 + 30, UP0 + 30, left, census=True))
+    found += [record for piece in pieces for record in piece]
+    assert [record.key for record in found] == [f"{pid}:100" for pid in range(10, 18)]
 
 
 def test_a_dump_names_who_it_is_and_gives_the_sizes_back():

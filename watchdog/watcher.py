@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from watchdog import guard_line, health, overview, targets, trace, words
@@ -26,6 +26,7 @@ from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
 from watchdog.facts import (
     Earlier,
+    EntityRecord,
     Event,
     Fact,
     KernelLine,
@@ -112,6 +113,7 @@ class Watcher:
         self.next_beat = started
         self.next_persist = started + PERSIST_S
         self.next_suspects = started + PERSIST_SUSPECTS_S
+        self.pieces: Iterator[list[EntityRecord]] = iter(())
         self.next_retry = started + RETRY_STORE_S
         self.status = ""
 
@@ -175,7 +177,10 @@ class Watcher:
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
         self.machine.end(self.senses.host.boot_id)
         self._persist(urgent=False)
-        self.store.flush(0.5)
+        for piece in self.pieces:
+            self.store.put_entities(piece)
+            if not self.store.flush(0.5):
+                break
         self.desk.answers()
         self.store.close(0.3)
         self.people.close()
@@ -227,6 +232,8 @@ class Watcher:
         elif up >= self.next_suspects:
             self.next_suspects = up + PERSIST_SUSPECTS_S
             self._persist(urgent=True)
+        else:
+            self.store.put_entities(next(self.pieces, ()))
         if up >= self.next_retry:
             self.next_retry = up + RETRY_STORE_S
             self.store.retry()
@@ -321,7 +328,10 @@ class Watcher:
     # ---- the store, now.json -----------------------------------------------------------------
 
     def _persist(self, urgent: bool) -> None:
-        self.store.put_entities(self.engine.dump(urgent))
+        if urgent:
+            self.store.put_entities(self.engine.dump(urgent))
+        else:
+            self.pieces = self.engine.pieces()  # written one a turn
         self.store.put_host(self.machine.take_closed() if not urgent else ())
         self.store.put_kept(self.log.cursors() | self._kept_count())
         if not urgent:

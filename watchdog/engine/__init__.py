@@ -4,7 +4,8 @@ history remembers, judge decides what is true, policy decides what is to be done
 room only lets them meet: it knows the order in which a fact passes through them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from watchdog.engine.leaks import LEAST_KIB, Leaks
@@ -288,7 +289,11 @@ class Engine:
 
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""
-        return self.resume.dump(self.boot_id or "", urgent)
+        return list(chain.from_iterable(self.pieces(urgent)))
+
+    def pieces(self, urgent: bool = False) -> Iterator[list[EntityRecord]]:
+        """The same, a few hundred at a time; other facts may be fed in between."""
+        return self.resume.pieces(self.boot_id or "", urgent)
 
     def load(self, records: Iterable[EntityRecord]) -> None:
         """Trends of an earlier run on this boot: each goes on when its entity is seen again."""

@@ -1,11 +1,12 @@
 """Pure: trends over a restart of the daemon, to the store and back."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from watchdog.facts import COMM, UNIT, EntityRecord, Ident, Sweep
 from watchdog.history import entities
 from watchdog.history.entities import Trend
+from watchdog.history.present import Process
 from watchdog.history.world import Closed, World, starts_over
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.series import KEY as PART
@@ -14,6 +15,8 @@ from watchdog.judge.series import Series
 # Who holds less begins anew after a restart; most processes of a server hold less, and writing all
 # of them every five minutes would be most of what we write.
 KEPT_LEAST_KIB = 1024
+# A record is 600 bytes to 2 KiB. Of ten thousand at a time the store's queue would not take all.
+PIECE = 250
 EXHAUSTION = "exhaustion:"  # the key of its state among the records
 
 
@@ -27,22 +30,24 @@ class Resume:
         self.waiting: dict[Ident, EntityRecord] = {}
         self.waiting_units: dict[str, EntityRecord] = {}
 
-    def dump(self, boot: str, urgent: bool) -> list[EntityRecord]:
-        """The trends worth keeping; with `urgent` only those under suspicion."""
+    def pieces(self, boot: str, urgent: bool) -> Iterator[list[EntityRecord]]:
+        """The trends worth keeping; with `urgent` only those under suspicion.
+
+        Time may pass between two pieces: who has gone by then is left out.
+        """
         world = self.world
 
         def kept(trend: Trend) -> bool:
             return trend.stage != "none" or (not urgent and trend.kib >= KEPT_LEAST_KIB)
 
+        processes = [process for process in world.present if kept(process)]
+        for start in range(0, len(processes), PIECE):
+            yield [
+                self._process(process, boot)
+                for process in processes[start : start + PIECE]
+                if world.present.get(process.ident) is process
+            ]
         found = [
-            trend.dump(
-                f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT],
-                world.program(ident)[1] if world.serves(ident) else None,
-            )
-            for ident, row in world.rows.items()
-            if kept(trend := world.trends[ident])
-        ]  # fmt: skip
-        found += [
             trend.dump(f"unit:{unit}", boot, None, unit)
             for unit, trend in world.unit_trends.items()
             if kept(trend)
@@ -53,7 +58,13 @@ class Resume:
         if host is not None and (self.exhaustion.open or not urgent):
             blob = json.dumps(self.exhaustion.kept(), separators=(",", ":")).encode()
             found.append(EntityRecord(EXHAUSTION, boot, host.t, host.t, 0, blob))
-        return found
+        for start in range(0, len(found), PIECE):
+            yield found[start : start + PIECE]
+
+    def _process(self, process: Process, boot: str) -> EntityRecord:
+        world, ident, row = self.world, process.ident, process.row
+        runs = world.program(ident)[1] if world.serves(ident) else None
+        return process.dump(f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT], runs)
 
     def load(self, records: Iterable[EntityRecord]) -> None:
         """Take up what `dump` gave."""
