@@ -12,10 +12,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from watchdog import measures, words
+from watchdog.store import place
 
 if TYPE_CHECKING:
     from watchdog.policy.rules import Rules
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 NOTHING, USAGE, LOCKED, CONFIGURATION = 1, 2, 75, 78
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?")
+
+
+class EndedError(Exception):
+    """A command has said why it cannot go on; `status` is its exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,6 +117,20 @@ def unreadable(name: str, error: OSError) -> int:
     return USAGE
 
 
+@contextlib.contextmanager
+def history(state: str | None) -> Iterator[str]:
+    """The path of what the daemon keeps; where it cannot be read, says why and ends the command."""
+    folder = place.reading_dir(state)
+    try:
+        yield os.path.join(folder, place.DATABASE)
+    except FileNotFoundError:
+        complain(f"no history in {folder} yet (it is written by oom-watchdog run)")
+        raise EndedError(NOTHING) from None
+    except place.StoreError as error:
+        complain(str(error))
+        raise EndedError(USAGE) from None
+
+
 def quietly(main: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run a command: a reader that goes away is a quiet 0, and so is Ctrl-C.
 
@@ -119,6 +142,8 @@ def quietly(main: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
         status = main(argv)
         sys.stdout.flush()
+    except EndedError as ended:
+        return ended.status
     except BrokenPipeError:
         # Python flushes once more at exit, and would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

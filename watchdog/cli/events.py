@@ -10,7 +10,6 @@ from typing import Any
 
 from watchdog import words
 from watchdog.cli import args as common
-from watchdog.store import place
 from watchdog.store.events import Wanted, follow_events, read_events
 from watchdog.tell import catalog, terminal
 
@@ -50,25 +49,17 @@ def _main(argv: list[str]) -> int:
     wanted = Wanted(
         options.since, options.until, options.unit, options.kind, options.id, options.pid
     )
-    folder = place.reading_dir(options.state)
-    path = os.path.join(folder, place.DATABASE)
+    if options.state and not os.path.isdir(options.state):
+        common.complain(f"there is no folder {os.path.abspath(options.state)}")
+        return common.USAGE
     show = _Show(options.json, long=options.id is not None and not options.follow)
-    try:
+    with common.history(options.state) as path:
         if options.follow:
             last = FOLLOW_FIRST if options.since is None else None
             for event in _patient(follow_events(path, wanted, last)):
                 show.one(event)
         else:
             show.all(read_events(path, wanted))
-    except FileNotFoundError:
-        if options.state and not os.path.isdir(folder):
-            common.complain(f"there is no folder {folder}")
-            return common.USAGE
-        common.complain(f"no history in {folder} yet (it is written by oom-watchdog run)")
-        return common.NOTHING
-    except place.StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
     if not show.count:
         common.complain("no such event" if argv else "no events yet")
     return 0 if show.count else common.NOTHING

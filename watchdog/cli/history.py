@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ from watchdog.cli import args as common
 from watchdog.facts import EntityRecord
 from watchdog.history import entities, machine
 from watchdog.store import entities as store
-from watchdog.store import place
 from watchdog.store.events import Wanted, open_reader, read_events
 from watchdog.tell import terminal
 
@@ -64,9 +62,7 @@ def _main(argv: list[str]) -> int:
     if options.every is not None and options.every <= 0:
         common.complain("--every: expected a time above zero")
         return common.USAGE
-    folder = place.reading_dir(options.state)
-    path = os.path.join(folder, place.DATABASE)
-    try:
+    with common.history(options.state) as path:
         found, hint = _find(path, options.who)
         found = [part for one in found if (part := _cut(one, options.since)).points]
         if not found:
@@ -78,12 +74,6 @@ def _main(argv: list[str]) -> int:
             return 0
         first = min(one.points[0][0] for one in found)
         told = list(read_events(path, _wanted(found[0], first)))
-    except FileNotFoundError:
-        common.complain(f"no history in {folder} yet (it is written by oom-watchdog run)")
-        return common.NOTHING
-    except place.StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
     print("\n\n".join("\n".join(_table(one, told, options.every)) for one in found))
     return 0
 

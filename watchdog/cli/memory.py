@@ -194,20 +194,11 @@ def _reading(memory: Memory) -> Reading:
 def _past(options: argparse.Namespace) -> int:
     until = time.time()
     span = machine.finest(until - options.since)
-    folder = place.reading_dir(options.state)
-    try:
-        records = read_host(
-            os.path.join(folder, place.DATABASE), span.bucket_s, options.since, until
-        )
-    except FileNotFoundError:
-        common.complain(f"no history in {folder} yet (it is written by oom-watchdog run)")
-        return common.NOTHING
-    except place.StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
+    with common.history(options.state) as path:
+        records = read_host(path, span.bucket_s, options.since, until)
     found = [Reading(record.t, machine.decode(record.blob), record.boot_id) for record in records]
     if not found:
-        common.complain(f"nothing was recorded in {folder} since then")
+        common.complain(f"nothing was recorded in {os.path.dirname(path)} since then")
         return common.NOTHING
     buckets = math.ceil((until - found[0].t) / HISTORY_ROWS / span.bucket_s)
     every = options.every or buckets * span.bucket_s

@@ -5,14 +5,12 @@ it be taken.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from watchdog import words
 from watchdog.cli import args as common
 from watchdog.policy.rules import PLAIN, verb
-from watchdog.store import place
 from watchdog.store.events import Wanted, read_events
 from watchdog.tell import terminal
 
@@ -37,15 +35,8 @@ def _main(argv: list[str]) -> int:
     parser.add_argument("--since", metavar="T", type=common.when, help="from then on (7 days)")
     options = parser.parse_args(argv)
     since = common.when("7d") if options.since is None else options.since
-    folder = place.reading_dir(options.state)
-    try:
-        told = list(read_events(os.path.join(folder, place.DATABASE), Wanted(since)))
-    except FileNotFoundError:
-        common.complain(f"no history in {folder} yet (it is written by oom-watchdog run)")
-        return common.NOTHING
-    except place.StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
+    with common.history(options.state) as path:
+        told = list(read_events(path, Wanted(since)))
     found = review(told)
     if options.json:
         print(json.dumps(found))
