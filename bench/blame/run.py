@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.blame.worlds import MARK, REPORTING, TUNING, Proc, World
+from bench.leaks.tables import write
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Sweep, Who
 from watchdog.judge.blame import Candidate, Loss, rank
@@ -22,7 +23,6 @@ from watchdog.policy.rules import default_rules
 MIB = 1 << 20
 RULES = ("size", "growth since healthy", "growth in 60 s", "ours")
 PAGE = Path(__file__).parents[2] / "docs" / "blame.md"
-BEGIN, END = "<!-- begin of the tables -->", "<!-- end of the tables -->"
 T0, UP0 = 1_700_000_000.0, 2_000_000.0
 SHARED = 4 * MIB
 HEALTHY_ABOVE = 2 * MARK
@@ -239,9 +239,7 @@ def main() -> int:
     print(f"{len(results)} of {len(seeds)} worlds ran out of memory; "
           f"{time.monotonic() - began:.0f} s", file=sys.stderr)  # fmt: skip
     if options.write:
-        page = PAGE.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write(PAGE, "tables", text.rstrip("\n"), "bench blame")
     return 0
 
 
