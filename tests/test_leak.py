@@ -164,7 +164,7 @@ def test_a_first_rise_strong_enough_is_confirmed_at_once():
     ("floors", "why"),
     [
         ([1] * 5, "too little seen"),
-        ([100000] * 20, "no rise to speak of"),
+        ([100000] * 20, "no part of it rises"),
         ([0] * 7 + [50000] * 13, "no rise from third to third"),
         (
             [i * 10 for i in range(10)]

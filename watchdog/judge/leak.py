@@ -67,6 +67,7 @@ SLOW_S, SLOW_PASSES = 86400.0, 3
 ENDS_LOW, ENDS_HIGH = 0.6, 1.3
 LEVELS_OFF = "levels off"
 NO_RISE = "no rise to speak of"
+LEVEL = "no part of it rises"
 
 
 class Rise(NamedTuple):
@@ -141,39 +142,43 @@ def rise(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) 
     if n < gate.suspect_n:
         return "too little seen"
     lowest, highest = min(floors), max(floors)
-    if highest - lowest < gate.least_kib:
-        return NO_RISE
+    if highest - lowest < max(gate.least_kib, gate.least_share * lowest):
+        return LEVEL
     third = n // 3
     # Cheap and deadly: each third's floor must lie above the one before.
     low, middle, high = min(floors[:third]), min(floors[third:-third]), min(floors[-third:])
     if not low < middle < high:
         return "no rise from third to third"
     sixth = n // 6
-    risen = _median(floors[-sixth:]) - _median(floors[:sixth])
-    if risen < max(gate.least_kib, gate.least_share * _median(floors)):
-        return NO_RISE
-    steps = sorted(map(sub, floors[1:], floors), reverse=True)
-    if (floors[-1] - floors[0]) - steps[0] - steps[1] < 0.3 * risen:
-        return "one or two steps, level between"
-    fallen = max(map(sub, itertools.accumulate(floors, max), floors)) / risen
-    if fallen > 0.35:
-        return "falls back as it rises"
     q = [_median(part) for part in _split(floors, 6)]
+    first, last = q[0], q[5]
+    if n % 6:
+        first, last = _median(floors[:sixth]), _median(floors[-sixth:])
+    risen = last - first
+    if risen < gate.least_kib or (
+        risen < gate.least_share * highest and risen < gate.least_share * _median(floors)
+    ):
+        return NO_RISE
+    steps = list(map(sub, floors[1:], floors))
+    straight = min(steps) > 0
+    jumps = max(steps)
+    steps.remove(jumps)
+    jumps += max(steps)
+    if (floors[-1] - floors[0]) - jumps < 0.3 * risen:
+        return "one or two steps, level between"
+    fallen = 0.0
+    if not straight:
+        fallen = max(map(sub, itertools.accumulate(floors, max), floors)) / risen
+        if fallen > 0.35:
+            return "falls back as it rises"
     early, late = q[2] - q[0], q[5] - q[3]
     # Warm-ups and filling caches slow down; a leak's last part rises like its first.
     if q[5] - q[4] < 0.3 * risen / 5 or late < max(0.5 * early, 0.6 * risen / 5):
         return LEVELS_OFF
     if min(early, q[4] - q[2]) < 0.6 * risen / 5:
         return "rises only of late"
-    pairs, half = n * (n - 1) // 2, n // 2
-    rises, falls = _order(floors)
-    tau = (rises - falls) / max(1, pairs)
-    # Sen's lower bound is above nothing where so few slopes are not.
-    flat = int((pairs - _sen_spread(n)) / 2)
-    if tau < 0.55 or pairs - rises > max(0, flat):
-        return "no steady trend"
-    of_late, young = (n - half) * (n - half - 1) // 2, _order(floors[half:])[0]
-    if of_late - young > of_late // 2:
+    tau = 1.0 if straight else _tau(floors)
+    if tau is None:
         return "no steady trend"
     return Rise(
         ages=ages,
@@ -184,7 +189,7 @@ def rise(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) 
         tau=tau,
         bucket_s=bucket_s,
         bend=min(9.0, late / early),
-        jump=(steps[0] + steps[1]) / risen,
+        jump=jumps / risen,
         fallen=fallen,
         times=floors[-1] / max(1, low),
     )
@@ -395,6 +400,21 @@ def _median(values: Sequence[int]) -> float:
 def _split(values: Sequence[int], parts: int) -> list[Sequence[int]]:
     edges = [len(values) * i // parts for i in range(parts + 1)]
     return [values[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def _tau(floors: Sequence[int]) -> float | None:
+    """Kendall's tau; None where it shows no trend, or where the slopes above nothing are so few
+    that Sen's lower bound is not, or the median of the last half."""
+    n = len(floors)
+    pairs, half = n * (n - 1) // 2, n // 2
+    rises, falls = _order(floors)
+    tau = (rises - falls) / max(1, pairs)
+    if tau < 0.55 or pairs - rises > max(0, int((pairs - _sen_spread(n)) / 2)):
+        return None
+    of_late = (n - half) * (n - half - 1) // 2
+    if pairs - rises > of_late // 2 and of_late - _order(floors[half:])[0] > of_late // 2:
+        return None
+    return tau
 
 
 def _order(values: Sequence[int]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from watchdog.history.entities import NO_PASSES, Trend
 from watchdog.history.ring import LEVELS, MISSING
 from watchdog.judge.leak import (
     GATES,
+    LEVEL,
     LEVELS_OFF,
     Rise,
     Verdict,
@@ -54,14 +55,15 @@ class Ending(NamedTuple):
 def rising(trend: Trend, index: int) -> Rise | str:
     """The rise at one level, over the longest window that shows it."""
     ring, gate, level = trend.rings[index], GATES[index], LEVELS[index]
-    if ring is None or len(ring.values) < gate.suspect_n:
+    if ring is None or len(ring.values) - ring.values.count(MISSING) < gate.suspect_n:
         return "too little seen"
     ages, floors = ring.known(level.slots)
     # A leak that begins late fills only the end of the ring: look at shorter windows as well. Not
-    # where the longer one levels off: a part of a warm-up is always straight enough.
+    # where the longer one levels off: a part of a warm-up is always straight enough. And of what is
+    # level as a whole no part rises.
     length = len(floors)
     found: Rise | str = "too little seen"
-    while length >= gate.suspect_n and found != LEVELS_OFF:
+    while length >= gate.suspect_n and found not in (LEVELS_OFF, LEVEL):
         found = rise(ages[-length:], floors[-length:], level.bucket_s, gate)
         if isinstance(found, Rise):
             above = floors[-1] - known_top(trend, index, found.window_s)
