@@ -92,6 +92,23 @@ def test_threads_descriptors_arenas_and_huge_pages_are_told():
     assert not any("MALLOC_ARENA_MAX" in one for one in said("go").because)
 
 
+def test_page_tables_and_hugetlb_are_told_where_they_are_a_relevant_share():
+    def because(**beside):
+        looks = [
+            looked("malloc", 0)._replace(**{key: one for key, (one, _) in beside.items()}),
+            looked("malloc", 1)._replace(**{key: two for key, (_, two) in beside.items()}),
+        ]
+        found = hints.of_process(looks, None, None, None, None)
+        return [one for one in found.because if one.startswith("beside that")]
+
+    assert because(pagetables=(MIB, 2 * MIB), hugetlb=(0, 0)) == because(hugetlb=(None, None)) == []
+    assert because(pagetables=(40 * MIB, 90 * MIB), hugetlb=(None, 512 * MIB)) == [
+        "beside that it has 90.0 MiB of page tables, which the kernel keeps for it (50.0 MiB more "
+        "than when suspected)",
+        "beside that it has 512 MiB of huge pages of hugetlbfs, which no resident size counts",
+    ]
+
+
 def test_a_cap_is_told_against_the_limit_and_only_of_the_part_that_it_bounds():
     heap, direct = said("jvm"), said("jvmdirect")
     assert heap.body["heap_cap_bytes"] == 400 * MIB and heap.body["heap_cap_from"] == "-Xmx400m"
@@ -249,6 +266,8 @@ def test_a_recorded_process_is_read_as_a_live_one(tmp_path):
     found = sense_parts.look(str(tmp_path), 7, start)
     assert found["heap"] == looked("jvm", 0).heap and found["libraries"] == ["libjvm"]
     assert found["threads"] == looked("jvm", 0).threads and found["descriptors"] is None
+    status = procfs.parse_kb(RECORDED["jvm"]["looks"][0]["status"].encode())
+    assert found["pagetables"] == status["VmPTE"] > 0 and found["hugetlb"] == 0
     assert sense_parts.look(str(tmp_path), 7, start + 1) is None
     assert sense_parts.look(str(tmp_path), 8, start) is None
 

@@ -243,8 +243,9 @@ class Parts(NamedTuple):
 
     ``anon`` is all anonymous memory and swap; ``heap`` (that brk moves), ``arenas`` (glibc's
     others), ``stacks``, ``mappings`` (other anonymous ones) and ``files`` (private copies of pages
-    of files) add up to it. ``thp`` lies in all of them, ``shmem`` beside them. ``go``: it has the
-    heap of a Go program; ``libraries`` are those that tell a runtime.
+    of files) add up to it. ``thp`` lies in all of them; ``shmem``, ``pagetables`` and ``hugetlb``
+    (huge pages of hugetlbfs) beside them. ``go``: it has the heap of a Go program; ``libraries``
+    are those that tell a runtime.
     """
 
     t: float
@@ -269,6 +270,7 @@ class Parts(NamedTuple):
     maps: int | None = None
     go: bool | None = None
     libraries: tuple[str, ...] = ()
+    hugetlb: int | None = None
 
 
 class Mute(NamedTuple):

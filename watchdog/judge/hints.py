@@ -21,6 +21,7 @@ NAMES = {
 ARENAS_MANY = 8
 DESCRIPTORS_MORE = 16
 THREADS_MORE = 4
+BESIDE = 0.1  # of what it holds; page tables of a dense process are 0.002 of it
 MIB = 1 << 20
 
 
@@ -52,6 +53,7 @@ def of_process(
     because += _threads(first, last, part)
     because += _arenas(last)
     because += _huge(first, last, more, grew)
+    because += _beside(first, last, sum(sizes.values()))
     bound = runtimes.cap(kind, cmdline, limit or total, part)
     if bound is not None:
         because.append(_bound(bound, sizes[part], limit))
@@ -189,6 +191,21 @@ def _huge(first: Parts, last: Parts, more: Mapping[str, int], grew: bool) -> lis
             "used beside what is"
         ]
     return []
+
+
+def _beside(first: Parts, last: Parts, held: int) -> list[str]:
+    """What it takes beside its own memory, where that is a relevant share of it."""
+    found = []
+    for size, before, what in (
+        (last.pagetables, first.pagetables, "page tables, which the kernel keeps for it"),
+        (last.hugetlb, first.hugetlb, "huge pages of hugetlbfs, which no resident size counts"),
+    ):
+        if size is None or size < max(16 * MIB, held * BESIDE):
+            continue
+        more = size - (size if before is None else before)
+        grown = f" ({words.size(more)} more than when suspected)" if more >= MIB else ""
+        found.append(f"beside that it has {words.size(size)} of {what}{grown}")
+    return found
 
 
 def _bound(bound: runtimes.Cap, held: int, limit: int | None) -> str:

@@ -43,6 +43,7 @@ def look(root: str, pid: int, start: int) -> dict[str, Any] | None:
         "shmem": status.get("RssShmem"),
         "swap": status.get("VmSwap"),
         "pagetables": status.get("VmPTE"),
+        "hugetlb": status.get("HugetlbPages"),
         "threads": status.get("Threads"),
         "descriptors": _descriptors(f"{base}/fd"),
     }
