@@ -66,6 +66,25 @@ def test_a_small_confirmed_leak_counts_if_it_holds_all_that_is_needed() -> None:
     assert chosen(small, *others, need=60) != 1
 
 
+def test_what_forks_share_is_not_taken_off_a_newcomer() -> None:
+    """A unit that replaces its worker: the word about the old one says nothing of the new one."""
+    shop = process(10, 480, unit="shop.service", entity="shop.service")
+    of_it = {"unit": "hog.service", "entity": "hog.service"}
+    parent = process(11, 8, 0, real=500, **of_it)
+    worker = process(12, 250, grew=240 * MIB, known=False, real=500, **of_it)
+    old = process(9, 60, 60)  # there is a history
+    assert chosen(shop, parent, worker, old, loss=Loss(40 * MIB, 8.0)) == 12
+    found = rank([shop, parent, worker, old], 25 * MIB, loss=Loss(40 * MIB, 8.0)).ranked[0]
+    assert found.rank[5] == 254 * MIB  # use: half of the parent, all of the worker
+
+
+def test_a_unit_holds_no_less_than_the_largest_of_its_processes() -> None:
+    """Its cgroup and its processes are not read at the same instant."""
+    of_it = {"unit": "hog.service", "entity": "hog.service", "real": 400}
+    found = rank([process(11, 8, **of_it), process(12, 250, **of_it)], 25 * MIB).ranked[0]
+    assert found.rank[5] == 250 * MIB
+
+
 @pytest.mark.parametrize("reason", ["unit db.service is protected", "PID 1 and 2"])
 def test_the_protected_are_never_chosen(reason: str) -> None:
     hog = LEAK._replace(protected=reason)

@@ -232,8 +232,10 @@ def _groups(candidates: list[Candidate]) -> list[_Group]:
 def _group(everybody: list[Candidate]) -> _Group:
     members = [one for one in everybody if one.protected is None]
     members.sort(key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True)
+    # Told of those that were known then; of a newcomer the part of its parent is taken off already.
     real = min(one.real for one in everybody)
-    use = sum(one.use for one in everybody) * real // 1000
+    use = _really([(one.use, one.known) for one in everybody], real)
+    use = max(use, *(one.use for one in everybody))  # one process holds what it holds
     proven = max(one.entity_proven for one in everybody)
     if all(one.entity is None for one in everybody):
         proven = sum(one.proven for one in everybody)
@@ -241,13 +243,22 @@ def _group(everybody: list[Candidate]) -> _Group:
         tuple(members),
         len(everybody),
         max(0, use - int(ALLOWANCE * proven)),
-        sum(one.frees for one in members) * real // 1000,
+        max(
+            _really([(one.frees, one.known) for one in members], real),
+            max((one.frees for one in members), default=0),
+        ),
         use,
         proven,
-        max(0, sum(one.grew for one in everybody)) * real // 1000,
+        max(0, _really([(one.grew, one.known) for one in everybody], real)),
         max(max(one.leak, one.entity_leak) for one in everybody),
         max(-1, min(1, members[0].weight)) if members else 0,
     )
+
+
+def _really(sizes: list[tuple[int, bool]], real: int) -> int:
+    """The sum of (bytes, known), where only `real` thousandths of the known ones' are their own."""
+    known = sum(size for size, told in sizes if told)
+    return known * real // 1000 + sum(size for size, told in sizes if not told)
 
 
 def _unowned(account: Account) -> str:
