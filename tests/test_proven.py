@@ -185,6 +185,26 @@ def test_what_forks_share_is_not_counted_twice(controller: bool) -> None:
     assert real(level) == 1000
 
 
+def test_a_cgroup_that_was_read_before_says_how_it_is_to_its_processes() -> None:
+    """Between censuses few are read: what a unit has taken since is not shared for that."""
+    engine = Engine(default_rules(), None)
+    path = "/system.slice/pool.service"
+    for second, sizes, told in ((0, (100, 100), 120), (10, (300, 300), None)):
+        engine.feed(host(second))
+        if told is not None:
+            engine.feed(Group(T0 + second, UP0 + second, "pool.service", path, anon=told * SIZE))
+        rows = tuple(row(5 + n, size, "pool.service") for n, size in enumerate(sizes))
+        engine.feed(Sweep(T0 + second, UP0 + second, rows, True))
+    level = engine.levels.of["pool.service"]
+    assert (level.use, real(level)) == (360 << 10, 600)
+    engine.feed(host(20))
+    engine.feed(Group(T0 + 20, UP0 + 20, "pool.service", path, anon=700 * SIZE))
+    for second, size in ((20, 50), (30, 60)):  # files in a tmpfs are in no process
+        rows = (row(5, size, "pool.service"), row(6, size, "pool.service"))
+        engine.feed(Sweep(T0 + second, UP0 + second, rows, True))
+    assert (level.use, real(level)) == (720 << 10, 1000)
+
+
 def test_the_entity_in_a_login_is_the_unit_below_or_the_program() -> None:
     engine = Engine(default_rules(), None)
     user = "user@1000.service"

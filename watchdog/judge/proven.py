@@ -37,6 +37,8 @@ FALL = 0.10
 RISE, RISE_KIB = 1.02, 1024
 # So old at our first sight, it lived before our history begins.
 OLD_S = 300.0
+# A cgroup that was read so long before its processes says nothing of them now.
+READ_TOGETHER_S = 1.0
 KEPT_MAX = 512
 KEPT_LEAST_KIB = 4096
 KEPT_S = 31 * 86400.0
@@ -52,18 +54,19 @@ class Level:
     ``kib`` is the proven level, ``held`` the part of it that was proven by holding, ``rises`` how
     often that rose; ``since`` is when the rise above that began, from ``base`` (None: none has).
     ``sum`` is what its ``members`` (processes) hold, and ``use`` what the entity does: less, where
-    they share, and its cgroup tells so.
+    they share, and its cgroup tells so; ``told`` are both, of when it last did.
     """
 
     __slots__ = (
         "base", "floor", "held", "kib", "last", "members", "opened", "peak", "rises", "since",
-        "sum", "t", "trough", "use", "window",
+        "sum", "t", "told", "trough", "use", "window",
     )  # fmt: skip
 
     def __init__(self, kib: int = 0) -> None:
         self.use = self.sum = self.members = 0
         self.kib = self.held = self.base = kib
         self.rises = 0
+        self.told = (0, 0)
         self.since: float | None = None
         self.window = HELD_LEAST_S
         self.opened: float | None = None  # when the window began that is open
@@ -72,6 +75,11 @@ class Level:
         self.peak = 0
         self.trough = -1  # -1: it has not fallen from the peak
         self.t = 0.0  # Unix seconds, when it was last seen
+
+    def use_now(self) -> int:
+        """By what its processes hold now, and how the cgroup's figure was to theirs."""
+        use, then = self.told
+        return self.sum + use - then if use >= then else self.sum * use // then
 
     def step(self, up: float, kib: int, fit: bool) -> None:
         """Take a use. `fit`: the machine is healthy and no leak of this entity is suspected."""
@@ -158,6 +166,10 @@ class Levels:
             if level is None or group.unit is None or not level.members:
                 continue
             kib = used_bytes(group) >> 10
+            if now - (group.t if group.up is None else group.up) > READ_TOGETHER_S:
+                kib = level.use_now()  # between censuses few of them are read
+            else:
+                level.told = (kib, level.sum)
             if level.use != kib:
                 level.use = kib
                 changed.add(level)
