@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from machine import MIB, Found, events, install_wheel, run_tests, sh, show, wait
+from machine import HOLD, MIB, Found, events, install_wheel, run_tests, sh, show, wait
 
 POLICIES = """
 [watch]
@@ -37,10 +37,6 @@ do = ["restart-unit"]
 per = "process"
 mode = "enforce"
 """
-HOLD = (
-    "import sys, time; b = bytearray(int(sys.argv[1]) << 20); b[::4096] = b'x' * len(b[::4096]); "
-)
-HOLD += "time.sleep(600)"
 
 
 def unit(name: str, mib: int, more: str = "") -> None:

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from machine import (
+    CONFIG_FILE,
     MIB,
     SERVICE,
+    burst,
     events,
     install,
     listing,
@@ -29,11 +31,11 @@ from machine import (
     run_tests,
     sh,
     show,
+    start_leak,
     wait,
     watcher_of,
 )
 
-CONFIG = Path("/etc/oom-watchdog/config.d/vm.toml")
 STATE = Path("/var/lib/oom-watchdog")
 GROUP = Path("/sys/fs/cgroup/vm-burst")
 RULES = '[watch]\ninterval = "1s"\n'
@@ -146,7 +148,7 @@ def test_install() -> None:
     with row("apt install ./oom-watchdog_*.deb", "runs, and kills nothing") as seen:
         install(package())
         assert show(SERVICE, "ActiveState") == "active"
-        CONFIG.write_text(RULES)
+        CONFIG_FILE.write_text(RULES)
         sh("systemctl", "reload", SERVICE)
         wait("the new rules", 60, lambda: events("watchdog.reloaded"))
         seen.append(f"active, {show(SERVICE, 'StatusText')}")
@@ -165,27 +167,27 @@ def test_reload() -> None:
         "reload of a bad file", "refused and told; the old rules and the process stay"
     ) as seen:
         after = cursor()
-        CONFIG.write_text("[guard]\nmode = 'kill everybody'\n")
+        CONFIG_FILE.write_text("[guard]\nmode = 'kill everybody'\n")
         begin = time.monotonic()
         sh("systemctl", "reload", SERVICE)
         took = time.monotonic() - begin
         refused = wait("refusal", 30, lambda: told(after, "watchdog.config_rejected"))
         assert main_pid() == pid and not told(after, "watchdog.reloaded")
         seen.append(f"{because(refused[0])}; systemctl came back after {took:.1f} s")
-        CONFIG.write_text(RULES)
+        CONFIG_FILE.write_text(RULES)
         sh("systemctl", "reload", SERVICE)
 
 
 def test_a_bad_file_at_the_start() -> None:
     with row("start with a bad file", "ends with 78, is not started again and again") as seen:
-        CONFIG.write_text("[guard]\nmode = 'kill everybody'\n")
+        CONFIG_FILE.write_text("[guard]\nmode = 'kill everybody'\n")
         sh("systemctl", "restart", SERVICE, check=False)
         time.sleep(5)
         assert show(SERVICE, "ExecMainStatus") == "78", show(SERVICE, "ExecMainStatus")
         assert show(SERVICE, "ActiveState") == "failed"
         seen.append(f"status 78, {show(SERVICE, 'ActiveState')}, "
                     f"{show(SERVICE, 'NRestarts')} restarts")  # fmt: skip
-        CONFIG.write_text(RULES)
+        CONFIG_FILE.write_text(RULES)
         sh("systemctl", "reset-failed", SERVICE)
         sh("systemctl", "start", SERVICE)
 
@@ -324,9 +326,7 @@ def test_clock_steps() -> None:
 def test_oom_kill_of_a_unit() -> None:
     with row("OOM kill of a unit", "one oom.kill, beside the unit's own messages") as seen:
         after = cursor()
-        sh("systemd-run", "--wait", "--quiet", "--unit=shop-burst", "-p", "MemoryMax=64M",
-           "-p", "MemorySwapMax=0", "/usr/bin/python3", str(Path.cwd() / "leak.py"),
-           str(20 * MIB), check=False)  # fmt: skip
+        burst(20 * MIB)
         wait("oom.kill", 30, lambda: told(after))
         there = sh("journalctl", "--no-pager", "-u", "shop-burst.service")
         print(there)
@@ -388,16 +388,15 @@ def test_a_hook_is_a_unit_of_its_own() -> None:
         hook.write_text("#!/bin/sh\nread -r facts\necho \"$(id -un) $(cat /proc/self/cgroup) "
                         "$(echo \"$facts\" | cut -c1-30)\"\n")  # fmt: skip
         hook.chmod(0o755)
-        CONFIG.write_text(RULES + HOOK)
+        CONFIG_FILE.write_text(RULES + HOOK)
         sh("systemctl", "reload", SERVICE)
         after = cursor()
-        sh("systemd-run", "--quiet", "--unit=shop-hook", "/usr/bin/python3",
-           str(Path.cwd() / "leak.py"), str(10 * MIB))  # fmt: skip
+        start_leak("shop-hook", 10 * MIB)
         try:
             event = wait("the action", 90, lambda: told(after, "policy.action"))[0]
         finally:
             sh("systemctl", "stop", "shop-hook", check=False)
-            CONFIG.write_text(RULES)
+            CONFIG_FILE.write_text(RULES)
             hook.unlink()
         text = because(event)
         assert event["outcome"] == "done", event
@@ -428,7 +427,7 @@ def test_upgrade_and_downgrade() -> None:
         wait("its alert", 30, lambda: told(after))
         install(repacked("99.0"))
         assert show(SERVICE, "ActiveState") == "active" and main_pid() != pid
-        assert shipped.read_text().endswith("# by hand\n") and CONFIG.read_text() == RULES
+        assert shipped.read_text().endswith("# by hand\n") and CONFIG_FILE.read_text() == RULES
         assert len(stored()) == before + len(raised), "history"
         seen.append(
             f"{before + len(raised)} kills of before still told, restarted, files as before"

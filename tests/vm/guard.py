@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from machine import (
+    HOLD,
     MIB,
     Found,
     events,
@@ -39,9 +40,6 @@ interval = "5s"
 mode = "enforce"
 budget = "100 per 1h"
 """
-HOLD = (
-    "import sys, time; b = bytearray(300 << 20); b[::4096] = b'x' * len(b[::4096]); time.sleep(9e5)"
-)
 # Fills memory until so much is left, and is spared: what a large healthy server holds.
 BALLAST = f"""
 import time
@@ -136,7 +134,7 @@ def taken(unit: str, before: int) -> Found:
 def test_set_up() -> None:
     install_wheel()
     Path("/etc/oom-watchdog/config.toml").write_text(CONFIG)
-    service("innocent", HOLD)
+    service("innocent", HOLD, "300")
     for _ in range(IDLE):
         if os.fork() == 0:
             os.execv("/usr/bin/sleep", ["sleep", "infinity"])

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from machine import (
+    CONFIG_FILE,
     MIB,
     SERVICE,
     Found,
     about,
+    burst,
     events,
     install,
     journal,
@@ -30,6 +32,7 @@ from machine import (
     run_tests,
     sh,
     show,
+    start_leak,
     wait,
     watcher_of,
 )  # fmt: skip
@@ -89,7 +92,7 @@ def test_install() -> None:
 
 def test_starts_under_systemd() -> None:
     """`systemctl start` comes back when the daemon is ready; both processes are in our slice."""
-    Path("/etc/oom-watchdog/config.d/vm.toml").write_text(CONFIG)
+    CONFIG_FILE.write_text(CONFIG)
     Path("/etc/systemd/system/shop-leak.service").write_text(LEAK_UNIT)
     sh("systemctl", "daemon-reload")
     sh("systemctl", "stop", SERVICE)
@@ -255,12 +258,10 @@ def test_memory_says_what_free_and_sar_say() -> None:
     print(sh("oom-watchdog", "memory", "--since", "10min", check=False))
 
 
-def burst() -> int:
+def killed_in_burst() -> int:
     """A kill by the kernel within a second or two; the victim's pid as the kernel tells it."""
     before = len(journal("_TRANSPORT=kernel"))
-    sh("systemd-run", "--wait", "--quiet", "--unit=shop-burst", "-p", "MemoryMax=64M",
-       "-p", "MemorySwapMax=0", "/usr/bin/python3", str(Path.cwd() / "leak.py"),
-       str(400 * MIB), check=False)  # fmt: skip
+    burst(400 * MIB)
     for entry in journal("_TRANSPORT=kernel")[before:]:
         words = str(entry.get("MESSAGE", "")).partition("Killed process ")[2].split()
         if words:
@@ -270,7 +271,7 @@ def burst() -> int:
 
 def test_kill_while_we_were_down_is_told_once() -> None:
     sh("systemctl", "stop", SERVICE)
-    victim = burst()
+    victim = killed_in_burst()
     sh("systemctl", "start", SERVICE)
     wait(f"oom.kill of {victim}", 30, lambda: [
         event for event in events("oom.kill") if event.get("pid") == victim])  # fmt: skip
@@ -290,32 +291,29 @@ def test_nothing_is_told_twice() -> None:
 
 def test_a_policy_enforces_inside_the_sandbox() -> None:
     """The lock for enforcing, the capabilities and the system-call filter let a signal through."""
-    path = Path("/etc/oom-watchdog/config.d/vm.toml")
-    path.write_text(CONFIG + ENFORCE)
+    CONFIG_FILE.write_text(CONFIG + ENFORCE)
     sh("systemctl", "reload", SERVICE)
     wait("the new rules", 30, lambda: events("watchdog.reloaded"))
-    sh("systemd-run", "--quiet", "--unit=shop-hog", "/usr/bin/python3",
-       str(Path.cwd() / "leak.py"), str(10 * MIB))  # fmt: skip
+    start_leak("shop-hog", 10 * MIB)
     action = wait("the action", 60, lambda: [
         event for event in events("policy.action") if event["policy"] == "hog"])[0]  # fmt: skip
     assert (action["outcome"], action["mode"]) == ("done", "enforce"), action
     wait("its end", 20, lambda: show("shop-hog.service", "ActiveState") != "active")
     assert not [event for event in events("watchdog.degraded") if event.get("what") == "enforce"]
     print(sh("journalctl", "--no-pager", "-u", "shop-hog.service"))
-    path.write_text(CONFIG)
+    CONFIG_FILE.write_text(CONFIG)
 
 
 def test_bad_configuration_is_refused() -> None:
     """A reload of nonsense keeps the old rules, and says so."""
     before = len(events("watchdog.reloaded"))
-    path = Path("/etc/oom-watchdog/config.d/vm.toml")
-    path.write_text("[guard]\nmode = 'kill everybody'\n")
+    CONFIG_FILE.write_text("[guard]\nmode = 'kill everybody'\n")
     pid = main_pid()
     sh("systemctl", "reload", SERVICE)
     refused = wait("watchdog.config_rejected", 20, lambda: events("watchdog.config_rejected"))
     print(json.dumps(refused[0]["because"]))
     assert main_pid() == pid
-    path.write_text(CONFIG)
+    CONFIG_FILE.write_text(CONFIG)
     sh("systemctl", "reload", SERVICE)
     wait("watchdog.reloaded", 20, lambda: len(events("watchdog.reloaded")) > before)
 

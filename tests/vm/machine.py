@@ -15,6 +15,12 @@ from typing import TypeVar
 
 MIB = 1024 * 1024
 SERVICE = "oom-watchdog.service"
+CONFIG_FILE = Path("/etc/oom-watchdog/config.d/vm.toml")
+# Holds as many MiB as its argument says.
+HOLD = (
+    "import sys, time; b = bytearray(int(sys.argv[1]) << 20); b[::4096] = b'x' * len(b[::4096]); "
+    "time.sleep(9e5)"
+)
 Found = dict[str, object]
 T = TypeVar("T")
 
@@ -28,6 +34,21 @@ def sh(*argv: str, check: bool = True, timeout: float = 120) -> str:
 
 def show(unit: str, key: str) -> str:
     return sh("systemctl", "show", "--value", "-p", key, unit).strip()
+
+
+def start_leak(unit: str, rate: int) -> None:
+    """A unit that grows by so many bytes a second."""
+    sh("systemd-run", "--quiet", f"--unit={unit}", *_leak(rate))
+
+
+def burst(rate: int) -> None:
+    """A unit that grows so fast, until the kernel has killed it at its limit of 64 MiB."""
+    sh("systemd-run", "--wait", "--quiet", "--unit=shop-burst", "-p", "MemoryMax=64M",
+       "-p", "MemorySwapMax=0", *_leak(rate), check=False)  # fmt: skip
+
+
+def _leak(rate: int) -> tuple[str, ...]:
+    return "/usr/bin/python3", str(Path.cwd() / "leak.py"), str(rate)
 
 
 def wait(what: str, timeout: float, look: Callable[[], T | None]) -> T:

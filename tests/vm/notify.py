@@ -14,6 +14,8 @@ from pathlib import Path
 
 import receivers  # type: ignore[import-not-found]
 from machine import (
+    CONFIG_FILE,
+    HOLD,
     SERVICE,
     Found,
     events,
@@ -59,9 +61,8 @@ def test_install() -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     (folder / "hook").write_text(f"json://bob:{SECRET}@127.0.0.1:{HTTP}/tok3n")
     (folder / "hook").chmod(0o600)
-    config = Path("/etc/oom-watchdog/config.d/vm.toml")
-    config.write_text(CONFIG)
-    config.chmod(0o640)
+    CONFIG_FILE.write_text(CONFIG)
+    CONFIG_FILE.chmod(0o640)
     print(sh("oom-watchdog", "check").rstrip())
     Path("/run/oom-watchdog/doctor.json").unlink(missing_ok=True)
     sh("systemctl", "reload", SERVICE)
@@ -89,8 +90,7 @@ def test_a_test_arrives() -> None:
 
 def test_delivered_once_after_an_outage_and_kill_9() -> None:
     began = time.monotonic()
-    sh("systemd-run", "--quiet", "--unit=shop-hog", "/usr/bin/python3", "-c",
-       "import time; x = bytearray(b'x' * 90000000); time.sleep(900)")  # fmt: skip
+    sh("systemd-run", "--quiet", "--unit=shop-hog", "/usr/bin/python3", "-c", HOLD, "90")
 
     def failures() -> list[Found]:
         return [one for one in events("watchdog.degraded") if "notify" in str(one.get("what"))]
