@@ -18,6 +18,7 @@ from watchdog.child import Child, Children
 from watchdog.clock import Clock
 from watchdog.deeds import Deeds
 from watchdog.facts import Event, Notice, Order, Outcome
+from watchdog.health import Health
 from watchdog.policy.match import protected
 from watchdog.policy.rules import Rules
 from watchdog.store.db import Store
@@ -107,6 +108,15 @@ class Desk:
     def deadline(self) -> float | None:
         """When `answers` has to be called although the store is silent; None: not at all."""
         return next((put.at + ANSWER_S for put in self.waiting if not put.told), None)
+
+    def check(self, health: Health) -> None:
+        """Try again what journald did not take, and say what was lost for good."""
+        if self.journal is not None:
+            self.journal_again()
+            lost = self.journal.dropped
+            health.lost("journal", lost, f"journald did not take {words.count(lost, 'alert')}")
+        unsaid = words.count(self.unsaid, "line")
+        health.lost("output", self.unsaid, f"standard output did not take {unsaid}")
 
     def journal_again(self) -> None:
         """Send what journald did not take before; what it takes now is told."""

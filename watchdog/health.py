@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from watchdog import words
-from watchdog.desk import Desk
 from watchdog.sense.processes import Processes
 from watchdog.store.db import Store
 
@@ -38,9 +37,8 @@ class Health:
 
 
 def check(
-    health: Health, store: Store, processes: Processes, desk: Desk, record: str,
-    problem: str | None,
-) -> None:  # fmt: skip
+    health: Health, store: Store, processes: Processes, record: str, problem: str | None
+) -> None:
     """Say what does not work, and what works again. `problem` is why `record` is not written."""
     if store.failed:
         health.degrade("store", store.failed, "going on from memory")
@@ -51,11 +49,5 @@ def check(
     if processes.refused:
         health.degrade("refused", "not every process may be looked at: permission denied "
                        f"{words.count(processes.refused, 'time')} so far")  # fmt: skip
-    if desk.journal is not None:
-        desk.journal_again()
-        dropped = desk.journal.dropped
-        health.lost("journal", dropped, f"journald did not take {words.count(dropped, 'alert')}")
-    unsaid = words.count(desk.unsaid, "line")
-    health.lost("output", desk.unsaid, f"standard output did not take {unsaid}")
     if problem:
         health.degrade("record", f"cannot record into {record}: {problem}")

@@ -343,7 +343,8 @@ class Watcher:
     def _checked(self) -> None:
         recorder = self.recorder.problem if self.recorder else None
         record = words.safe(self.opts.record or "")
-        health.check(self.health, self.store, self.senses.processes, self.desk, record, recorder)
+        health.check(self.health, self.store, self.senses.processes, record, recorder)
+        self.desk.check(self.health)
 
     def _write_now(self) -> None:
         document = overview.document(
