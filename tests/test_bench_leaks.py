@@ -6,10 +6,11 @@ from array import array
 
 import pytest
 
-from bench.leaks import holdout, kinds, others, ours, picture, run, score, tables, training
+from bench.leaks import fit, holdout, kinds, others, ours, picture, run, score, tables, training
 from bench.leaks.series import DAY_S, Kind, Series, make, thinned
 from watchdog.engine import Engine
 from watchdog.facts import Group
+from watchdog.judge import leak
 from watchdog.policy.rules import default_rules
 
 ALL = kinds.KINDS + holdout.KINDS + training.KINDS
@@ -196,3 +197,18 @@ def test_misses_are_named():
     task = run.Task(Kind("B01", "flat", False, kinds.flat), "test", 4, True, False)
     lines = run.misses([run.Result(task, {"plain": {"ours": wrong}}, None, [7200.0])])
     assert lines == ["false plain: test:B01:4 alarms at h: 2.0"]
+
+
+def test_the_fit_finds_weights_again_and_its_rows_are_what_the_judge_weighs():
+    chance = random.Random(5)
+    truth = (0.5, 2.0, -1.5)
+    rows = []
+    for _ in range(3000):
+        seen = (1.0, chance.gauss(0, 1), chance.gauss(0, 1))
+        odds = sum(a * b for a, b in zip(truth, seen, strict=True))
+        rows.append(fit.Row(seen, chance.random() < 1 / (1 + math.exp(-odds)), 1.0))
+    assert fit.fit(rows) == pytest.approx(truth, abs=0.25)
+    found, none = fit.rows_of(("L01", 1)), fit.rows_of(("B01", 1))
+    assert found and not none and all(row.leak for row in found)
+    assert sum(row.weight for row in found) == pytest.approx(1)
+    assert len(found[0].evidence) == len(leak.WEIGHTS) == len(fit.NAMES)

@@ -123,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--misses", action="store_true", help="list what our judge got wrong")
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
     options.add_argument("--write", action="store_true", help="into docs/leaks.md and .svg")
+    options.add_argument("--fit", action="store_true", help="the confidence's weights, fitted anew")
     args = options.parse_args(argv)
     which = args.set or (TUNING if args.tune else REPORTING)
     pool: tuple[Kind, ...] = holdout.KINDS if args.holdout else kinds.KINDS
@@ -137,6 +138,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         pool = tuple(kind for kind in everything if kind.code in codes)
     if args.seeds < 1 or args.jobs < 1:
         options.error("at least one seed and one job")
+    if args.fit:
+        from bench.leaks import fit
+
+        print(fit.report(args.seeds, args.jobs))
+        return 0
     more = MORE if args.more is None else args.more
     begun = time.monotonic()
     results = carry_out(plan(pool, which, args.seeds, more, not args.ours), args.jobs)

@@ -14,7 +14,7 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from operator import sub, truediv
+from operator import mul, sub, truediv
 from typing import NamedTuple
 
 from watchdog import words
@@ -58,6 +58,8 @@ LEAST = (
 SEVERAL_TIMES, ABOUT_DOUBLED = 3.5, 2.5
 LONG_S, LEAST_SHARE_LONG = 2 * 86400.0, 0.15
 CONFIRM_AT = 0.82
+# Of the confidence, by `evidence`; `./dev bench leaks --fit` works them out again.
+WEIGHTS = (6.02, 1.50, 0.37, -3.96, -0.95, -1.17, -5.17, 0.90, -0.80, -0.87, -1.19)
 # A suspicion costs one line.
 SUSPECT_SHARE, SUSPECT_SHARE_LONG = 0.08, 0.04
 # Of what never comes near an end.
@@ -346,27 +348,32 @@ def _because(
 def confidence(found: Growth, share: float, watched_s: float, agreeing: int) -> float:
     """How likely a rise is a leak, 0.05..0.97, where three of five that are watched do leak.
 
-    Logistic regression over the kinds of bench/leaks that judges are tuned on: at each share of
-    the way to the end the first window that shows it, of leaks and of benign growth. What speaks
-    against a leak most is a rise that slows down, and heights that were reached before.
+    Logistic regression over the kinds of bench/leaks that judges are tuned on (bench/leaks/fit.py):
+    at each share of the way to the end the first window that shows it, of leaks and of benign
+    growth. What speaks against a leak most is a rise that slows down, and heights that were reached
+    before.
     """
     if share <= 0:
         return 0.3
-    hours = found.window_s / 3600
-    odds = (
-        6.02
-        + 1.50 * math.log(share / max(1e-6, 1 - share))
-        + 0.37 * math.log(hours)
-        - 3.96 * max(0.0, 1 - found.bend)
-        - 0.95 * max(0.0, min(found.bend, 2.5) - 1.2)
-        - 1.17 * min(1.0, found.jump)
-        - 5.17 * (1 - min(1.0, found.fresh))
-        + 0.90 * min(2, agreeing)
-        - 0.80 * min(5.0, math.log1p(watched_s / 3600))
-        - 0.87 * min(3.0, (found.rate_high - found.rate_low) / found.rate)
-        - 1.19 * min(1.0, found.window_s / max(1.0, watched_s))
-    )
+    odds = sum(map(mul, WEIGHTS, evidence(found, share, watched_s, agreeing)))
     return max(0.05, min(0.97, 1 / (1 + math.exp(-odds))))
+
+
+def evidence(found: Growth, share: float, watched_s: float, agreeing: int) -> tuple[float, ...]:
+    """What the confidence weighs, in the order of WEIGHTS."""
+    return (
+        1.0,
+        math.log(share / max(1e-6, 1 - share)),
+        math.log(found.window_s / 3600),
+        max(0.0, 1 - found.bend),
+        max(0.0, min(found.bend, 2.5) - 1.2),
+        min(1.0, found.jump),
+        1 - min(1.0, found.fresh),
+        min(2, agreeing),
+        min(5.0, math.log1p(watched_s / 3600)),
+        min(3.0, (found.rate_high - found.rate_low) / found.rate),
+        min(1.0, found.window_s / max(1.0, watched_s)),
+    )
 
 
 def _rose(found: Growth) -> str:
