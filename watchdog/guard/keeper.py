@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from watchdog import wire, words
-from watchdog.child import Process, spawn
+from watchdog.spawn import Process, spawn
 
 BEAT_LATE_S = 60.0
 RESIDENT_MAX = 64 << 20

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 from watchdog.act import armour
 from watchdog.act.kill import rehearse
-from watchdog.child import ours
 from watchdog.clock import Clock, RealClock
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
@@ -31,6 +30,7 @@ from watchdog.guard.scene import Scene, Spent
 from watchdog.guard_facts import Host
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
 from watchdog.sense.fast import Eyes
+from watchdog.spawn import ours
 from watchdog.tell.service import Service
 from watchdog.wire import Message
 
