@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog.engine import Engine
-from watchdog.facts import Group, Host, Row, Sweep, Who
+from watchdog.facts import Group, Host, Row, Said, Sweep, Who
 from watchdog.judge.proven import Level, Levels, real
 from watchdog.policy.rules import default_rules
 
@@ -203,6 +203,20 @@ def test_a_cgroup_that_was_read_before_says_how_it_is_to_its_processes() -> None
         rows = (row(5, size, "pool.service"), row(6, size, "pool.service"))
         engine.feed(Sweep(T0 + second, UP0 + second, rows, True))
     assert (level.use, real(level)) == (720 << 10, 1000)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_who_falls_because_he_was_ended_has_not_come_back(short: bool) -> None:
+    """A leak that systemd starts again at once must not prove itself by our own kill."""
+    engine = Engine(default_rules(), None)
+    for second, size in ((0, 20), (2, 180), (4, 340)):
+        show(engine, second, [row(5, size, "hog.service", int(UP0 * 100))])
+    if short:  # so short a time that no sweep saw it
+        for second, kind in ((5.0, "pressure.begun"), (5.2, "pressure.ended")):
+            engine.feed(Said(T0 + second, UP0 + second, kind, "host-1", (), {}))
+    for second, size in ((6, 30), (8, 120)):
+        show(engine, second, [row(6, size, "hog.service", int(UP0 * 100) + 520)])
+    assert engine.levels.of["hog.service"].kib == (0 if short else 310 << 10)
 
 
 def test_the_entity_in_a_login_is_the_unit_below_or_the_program() -> None:

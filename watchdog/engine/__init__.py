@@ -70,6 +70,7 @@ class Engine:
         self.resume = Resume(self.world, self.series, self.exhaustion)
         self.decider = Decider(rules, kept)
         self.healthy = True
+        self.was_short = False  # at some time since the last sweep
         self.judged: Host | None = None  # the reading that health was last judged from
         self.pressed: bool | None = None  # the guard's word; None in a trace without it
         self.pending: dict[str, Order] = {}
@@ -210,7 +211,8 @@ class Engine:
                     leaks.unit(group.unit, group, self.resume.unit(group.unit, levels))
         self.series.machine(sweep.t, now)
         out += leaks.units()
-        self.levels.step(world, sweep, leaks.suspects, self.healthy)
+        self.levels.step(world, sweep, leaks.suspects, self.healthy and not self.was_short)
+        self.was_short = bool(self.pressed)
         if sweep.census:
             went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
             out += self._told(self.kills.census(went, sweep.t, sweep.up))
@@ -228,6 +230,7 @@ class Engine:
     def _said(self, said: Said) -> list[Out]:
         if said.kind in ("pressure.begun", "pressure.ended"):
             self.pressed = said.kind == "pressure.begun"
+            self.was_short = True  # whoever fell since the last sweep may have been made to
         body = said.body
         if said.kind == "guard.action":
             done = body.get("outcome") == "done"
