@@ -141,8 +141,8 @@ SCENARIOS = {
     "tmpfs-file": Scenario(
         "shop", (Role("writer", "tmpfs 20", guilty=True),),
         "a service of 350 MiB; a program writes 20 MiB/s into `/dev/shm` until it is full, "
-        "when 4 % of the memory are left",
-        quiet_s=60, shm_left=0.04,
+        "when 4 % of the memory are left; nobody frees it by dying",
+        quiet_s=60, shm_left=0.06,
     ),
     "plateau": Scenario(
         "empty", (Role("riser", "warm 575 60"),),
