@@ -261,6 +261,8 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
                 sh("systemctl", "kill", "--kill-whom=all", "-s", "KILL", service)
         lowest = min(lowest, available)
         anybody = any(one.deaths or one.lost for one in roles)
+        if pressed is None and any(one.deaths for one in roles if one.role.guilty):
+            return {"void": f"the culprit ended when memory was plentiful: {said(daemon, service)}"}
         if pressed is None and available < SHORT * total:
             pressed = now
         elif pressed is not None and available > WELL * total and anybody:

@@ -276,6 +276,8 @@ def run(job: Job, states: States, host: Host, kept: Kept) -> Cell | None:
         warm = states.warm(job.daemon, job.warm, warm_key(job.warm))
         made = time.monotonic()
         one = states.cell(warm, job.daemon, job.scenario)
+        if "void" in one:
+            raise VoidError(one["void"])
     except VoidError as error:
         print(f"{job.daemon}:{job.scenario}: void: {error}", flush=True)
         return None

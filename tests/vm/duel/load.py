@@ -92,7 +92,9 @@ def memfd(_: str, rate: float) -> NoReturn:
 
 
 def shm(_: str, rate: float) -> NoReturn:
-    whole = mmap.mmap(-1, 2048 * MIB, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    noreserve = 0x4000  # the kernel refuses what is larger than all memory without it
+    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | noreserve
+    whole = mmap.mmap(-1, 2048 * MIB, flags=flags)
     at_rate(rate, lambda mib: [whole.write(CHUNK) for _ in range(mib)])
 
 
