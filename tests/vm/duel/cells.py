@@ -181,7 +181,7 @@ def warm(daemon: str, name: str) -> dict[str, Any]:
         sh("swapon", str(SWAP))
     if daemon == "systemd-oomd":
         for part, setting in OOMD_SLICES:
-            sh("systemctl", "set-property", "--runtime", part, setting)
+            sh("systemctl", "set-property", "--runtime", "--", part, setting)
     sh("systemctl", "daemon-reload")
     if service:
         for _ in range(3):  # a starved host makes a start time out
