@@ -10,10 +10,12 @@ keeps who died, loses its times, and counts as missing.
 
 import argparse
 import contextlib
+import fcntl
 import inspect
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -294,7 +296,18 @@ def run(job: Job, states: States, host: Host, kept: Kept) -> Cell | None:
     return one
 
 
-def run_all(jobs: list[Job], image: Path, kept: Kept, end: float) -> list[Cell]:
+def run_all(jobs: list[Job], image: Path, kept: Kept, end: float, *, again: bool) -> list[Cell]:
+    """One after the other, and no two duels at a time: each would be the other's busy host.
+
+    `again`: a cell beside which the host was busy comes once more, at the end.
+    """
+    planned = len(jobs)
+    lock = (CACHE / "duel-states.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("another duel runs; this one waits for its end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     host = Host()
     states = States(image, CACHE, kept.package, host.watch)
     done = []
@@ -305,6 +318,8 @@ def run_all(jobs: list[Job], image: Path, kept: Kept, end: float) -> list[Cell]:
         one = run(job, states, host, kept)
         if one is not None:
             done.append(one)
+            if again and one["host_busy"] and index < planned:
+                jobs.append(job)
         rest = [(other.daemon, other.warm) for other in jobs[index + 1 :]]
         if job.daemon != OURS and (job.daemon, job.warm) not in rest:
             states.forget(job.daemon, job.warm, warm_key(job.warm))  # half a gigabyte each
@@ -363,7 +378,10 @@ def main() -> int:
         jobs = jobs if chosen.missing or chosen.cells else []
     if jobs:
         print(f"{len(jobs)} cells", flush=True)
-    done = run_all(jobs, image, kept, time.monotonic() + chosen.budget) if jobs else []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the machine ends with us
+    again = not (chosen.ci or chosen.busy_ok)
+    end = time.monotonic() + chosen.budget
+    done = run_all(jobs, image, kept, end, again=again) if jobs else []
     if chosen.ci:
         wrong = [one for one in done if not right(one)]
         print(f"{len(done) - len(wrong)} passed, {len(jobs) - len(done) + len(wrong)} failed")
