@@ -30,10 +30,11 @@ need() {
 APT_OPTIONS=(--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Check-Date "false"'
     --aptopt='Acquire::Retries "3"')
 
-# bootstrap SUITE PACKAGES TARGET [more mmdebstrap options]: a minimal Debian in TARGET.
+# bootstrap SUITE PACKAGES TARGET [more mmdebstrap options]: a minimal Debian in TARGET, or what
+# MIRROR has.
 bootstrap() {
     local suite=$1 packages=$2 target=$3
     shift 3
     nice -n 10 mmdebstrap --quiet --variant=minbase --include="$packages" "${APT_OPTIONS[@]}" \
-        "$@" "$suite" "$target"
+        "$@" "$suite" "$target" ${MIRROR:+"$MIRROR"}
 }
