@@ -292,6 +292,15 @@ def test_the_dossier_has_the_largest_first_and_says_who_is_protected():
     assert dossier[1][5] > 200 * MIB
 
 
+def test_the_dossier_leaves_oom_score_adj_to_the_guard_which_reads_it_afresh():
+    """A child of a service that is spared gives it up after we have seen it, without an exec."""
+    engine = Engine(default_rules(), None)
+    engine.feed(Who(T0, UP0, 9, 1, exe="/usr/bin/db", oom_score_adj=-1000))
+    engine.feed(Sweep(T0, UP0, ((9, 1, "db", 50 * MIB, 0, None, "db.service", None),), census=True))
+    (line,) = engine.dossier()
+    assert line[7] is None
+
+
 def test_many_processes_leave_a_bounded_dossier():
     engine = Engine(default_rules(), None)
     engine.feed(Sweep(T0, UP0, tuple(row(pid, 50) for pid in range(1, 700)), census=True))

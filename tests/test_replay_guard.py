@@ -113,6 +113,13 @@ def test_thirty_growers_are_a_fallback_and_it_is_said() -> None:
     assert any("too small for its work" in sentence for sentence in found[0].because)
 
 
+def test_whom_the_kernel_is_told_to_spare_is_spared_in_a_recording_too() -> None:
+    facts = [fact._replace(oom_score_adj=-950) if isinstance(fact, Who) and fact.pid == 11 else fact
+             for fact in machine()]  # fmt: skip
+    (first,) = actions(judged(facts))
+    assert first.body["victim"]["pid"] == 10
+
+
 def test_nobody_is_taken_while_memory_is_well() -> None:
     assert actions(judged(machine(end=660))) == []
 

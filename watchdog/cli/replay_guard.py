@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from watchdog import targets
+from watchdog.act.kill import SPARED_ADJ
 from watchdog.engine import Engine
 from watchdog.facts import COMM, START, Host, Said, Sweep
 from watchdog.guard.incident import Incident
@@ -60,10 +61,18 @@ class ReplayGuard:
         self.eyes = _Eyes(engine)
         self.pressure = Pressure(rules.guard)
         self.scene = Scene(self.eyes, self.pressure, self._tell)  # type: ignore[arg-type]
-        self.scene.shield = lambda pid: f"PID {pid} is never signalled" if pid <= 2 else None
+        self.scene.shield = self._shield
         self.incident: Incident | None = None
         self.t = 0.0
         self.up: float | None = None
+
+    def _shield(self, pid: int) -> str | None:
+        """As act/kill.shielded, by what the recording tells."""
+        if pid <= 2:
+            return f"PID {pid} is never signalled"
+        one = self.engine.world.present.by_pid.get(pid)
+        adj = one.who.oom_score_adj if one is not None and one.who is not None else None
+        return f"its oom_score_adj is {adj}" if adj is not None and adj <= SPARED_ADJ else None
 
     def take(self, fact: Host | Sweep) -> Iterator[Said]:
         """Judge a reading of the machine, and look at everybody after each sweep."""

@@ -151,12 +151,15 @@ def identified(world: World, ident: Ident) -> Subject:
 def _dossier_row(world: World, rules: Rules, one: Process, size: int) -> DossierRow:
     ident, row = one.ident, one.row
     subject, key = identified(world, ident), key_of(world, ident)
+    # The guard reads oom_score_adj itself: who is started from a service that is spared gives it up
+    # only then (the backends of PostgreSQL, the logins of sshd).
+    lasting = subject._replace(oom_score_adj=None)
     level: Level | None = one.level
     whole = world.unit_trends.get(key)
     return (
         ident[0], ident[1], row[COMM], row[UNIT], one.proven_kib << 10,
         excess_bytes(one.proven_kib, size >> 10), _sure(one),
-        protected(rules, subject), weight(rules, subject),
+        protected(rules, lasting), weight(rules, subject),
         key, proven_bytes(level), _sure(whole) if whole else 0.0, real(level),
         world.shared.get(ident, 0),
     )  # fmt: skip
