@@ -7,6 +7,7 @@ from memory where its disk hangs or is full, so that no alert waits for a disk.
 import json
 import os
 import select
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,7 +24,7 @@ from watchdog.policy.match import protected
 from watchdog.policy.rules import Rules
 from watchdog.store.db import Store
 from watchdog.tell import terminal
-from watchdog.tell.journal import Journal
+from watchdog.tell.journal import SOCKET, Journal
 
 if TYPE_CHECKING:
     from watchdog.post import Post
@@ -47,6 +48,16 @@ class _Put:
     def __init__(self, flat: dict[str, Any], at: float, notices: Sequence[Notice]) -> None:
         self.flat, self.at, self.notices, self.told = flat, at, notices, False
         self.sent = False
+
+
+def journal_here() -> Journal | None:
+    """Journald, where it runs."""
+    return Journal() if os.path.exists(SOCKET) else None
+
+
+def terminal_here(as_json: bool) -> TextIO | None:
+    """Standard output, unless systemd has tied it to the journal that is told anyway."""
+    return sys.stdout if as_json or not os.environ.get("JOURNAL_STREAM") else None
 
 
 class Desk:

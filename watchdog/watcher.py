@@ -13,9 +13,9 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
-from watchdog import guard_line, health, overview, targets, trace, words
+from watchdog import desk, guard_line, health, overview, targets, trace, words
 from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
@@ -52,7 +52,6 @@ from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
 from watchdog.store.place import DATABASE, StoreError, now_dir
-from watchdog.tell import journal
 
 BEAT_S = 5.0
 PERSIST_S = 300.0
@@ -80,8 +79,8 @@ class Watcher:
         self.senses = Senses(clock, self.rules.watch.interval_s)
         self.machine = Machine()
         self.desk = Desk(
-            clock, self.rules, self.children, self.store, self._journal(), self._terminal(),
-            opts.json, self._feed_back,
+            clock, self.rules, self.children, self.store, desk.journal_here(),
+            desk.terminal_here(opts.json), opts.json, self._feed_back,
         )  # fmt: skip
         self.people = People(
             clock, self.rules, self.children, self.store, self.engine, self.desk, self.health,
@@ -374,15 +373,6 @@ class Watcher:
             self.people.post.outbox.state() if self.people.post else None,
             self.people.mutes.plain() if self.people.mutes else [],
         )  # fmt: skip
-
-    def _journal(self) -> journal.Journal | None:
-        return journal.Journal() if os.path.exists(journal.SOCKET) else None
-
-    def _terminal(self) -> TextIO | None:
-        """Standard output, unless systemd has tied it to the journal that is told anyway."""
-        if not os.environ.get("JOURNAL_STREAM") or self.opts.json:
-            return sys.stdout
-        return None
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
