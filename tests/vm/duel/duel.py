@@ -230,7 +230,9 @@ def summary(kept: Kept) -> str:
 
 def result(kept: Kept, image: Path) -> str:
     cells = [one for d in DAEMONS for s in SCENARIOS for one in kept.of(d, s)]
-    dates = sorted({one["date"] for one in cells}) or ["never"]
+    if not cells:
+        return "Not measured yet with this version."
+    dates = sorted({one["date"] for one in cells})
     commits = sorted({one.get("commit", "") for one in cells if one["daemon"] == OURS} - {""})
     versions = [line for line in (image / "versions").read_text().splitlines() if line]
     said = (
