@@ -62,6 +62,19 @@ def test_the_leak_is_named_not_the_database() -> None:
     assert first.body["candidates"][0]["rank"]["blame"] >= 1
 
 
+def test_a_recording_of_a_live_leak_names_whom_the_guard_killed() -> None:
+    """Recorded in a virtual machine (Debian 13, 4 GiB) beside a guard that enforced: it ended PID
+    3587 by SIGTERM. The 3,000 idle processes that were there are left out.
+    """
+    path = Path(__file__).parent / "fixtures" / "guard-leak.jsonl.gz"
+    for mode in ("observe", "enforce"):
+        events = Replay(Rules(guard=GuardRules(mode))).run(command.facts(command.Lines(str(path))))
+        (first,) = actions(list(events))
+        assert (first.body["victim"]["pid"], first.body["do"]) == (3587, "terminate")
+        assert first.body["victim"]["unit"] == "leak.service"
+        assert first.body["mode"] == mode
+
+
 def test_observe_and_enforce_decide_the_same_but_for_the_mode() -> None:
     said = [
         [(e.t, e.kind, e.id, e.because, {k: v for k, v in e.body.items() if k != "mode"})
