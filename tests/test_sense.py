@@ -73,6 +73,24 @@ def test_a_census_describes_who_is_new_and_skips_kernel_threads(tree):
     processes.close()
 
 
+def test_who_was_seen_between_fork_and_exec_is_described_again_in_the_next_sweep(tree):
+    processes = Processes(str(tree.root))
+    tree.process(7, comm=b"9")  # systemd's executor, before it becomes the service
+    _, told = processes.census(1.0, 2.0)
+    assert [who.exe for who in told] == [None]
+    tree.process(7, comm=b"shop")
+    os.symlink("/usr/bin/shop", tree.root / "7/exe")
+    sweep, told = processes.sweep(2.0, 3.0)
+    assert [row[2] for row in sweep.rows] == ["shop"]
+    assert [who.exe for who in told] == ["/usr/bin/shop"]
+    assert processes.sweep(3.0, 4.0)[1] == []
+    tree.process(8, comm=b"9")
+    assert [who.pid for who in processes.sweep(8.0, 9.0)[1]] == [8]
+    tree.process(8, comm=b"shop")
+    assert [who.pid for who in processes.sweep(9.0, 10.0)[1]] == [8]
+    processes.close()
+
+
 def test_a_sweep_reads_the_hot_and_finds_newcomers(tree):
     tree.process(7)
     processes = Processes(str(tree.root))

@@ -74,6 +74,7 @@ class Processes:
         self.seen: dict[int, _Seen] = {}
         self.kernel: dict[int, int] = {}  # kernel threads: pid -> start
         self.hot: dict[int, int] = {}  # pid -> kept statm descriptor
+        self.fresh: list[int] = []  # seen once: perhaps between fork and exec, as somebody else
         self.looked_up = -1e9
         self.newcomers_every_s = NEWCOMERS_EVERY_S
         self.censuses = 0
@@ -97,6 +98,7 @@ class Processes:
         told: list[Who] = []
         rows: list[Row] = []
         present = self._pids()
+        self.fresh.clear()  # the exec of who was seen before shows in its memory
         self.censuses += 1
         for number, pid in enumerate(present, self.censuses):
             seen = self.seen.get(pid)
@@ -120,6 +122,12 @@ class Processes:
         """Read the hot ones through their kept descriptors, and look for newcomers."""
         rows: list[Row] = []
         told: list[Who] = []
+        fresh, self.fresh = self.fresh, []
+        for pid in fresh:
+            if self._is_another(pid):
+                _, who = self._look(pid, t, up, full=False)
+                if who:
+                    told.append(who)
         for pid, fd in list(self.hot.items()):
             row = self._hot_row(pid, fd)
             if row is None:
@@ -179,6 +187,7 @@ class Processes:
             return None, None
         if new or seen is None:
             seen = self.seen[pid] = _Seen(stat.start_ticks, up)
+            self.fresh.append(pid)
         comm = sys.intern(words.name(stat.comm))
         who = None
         if new or seen.row is None or comm != seen.row[COMM]:
@@ -192,6 +201,13 @@ class Processes:
         if full and (self.swapping or resident >= STATUS_LEAST_BYTES or grows or seen.swap):
             self._status(pid, seen)
         return self._row(pid, seen, comm, resident, shared), who
+
+    def _is_another(self, pid: int) -> bool:
+        """Whether what was seen a moment ago has become another program since."""
+        seen, stat = self.seen.get(pid), procfs.parse_stat(self._read(f"{pid}/stat") or b"")
+        if seen is None or seen.row is None or stat is None:
+            return False
+        return seen.start == stat.start_ticks and seen.row[COMM] != words.name(stat.comm)
 
     def _place(self, path: str | None) -> procfs.Place:
         """Where that is; the same object for the same path, as most processes share theirs."""
