@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS
 from watchdog.judge import leak, proven, stage
-from watchdog.judge.leak import GATES, Growth, confidence, growth, verdict
+from watchdog.judge.leak import confidence, verdict
+from watchdog.judge.rise import GATES, Growth, growth, measured, rise
 from watchdog.judge.stage import Ending, step
 
 MIB = 1024  # KiB
@@ -264,20 +265,20 @@ def test_a_rise_is_found_without_its_rates_as_with_them(steps, gaps):
     floors = [100000 + max(0, sum(steps[: i + 1])) for i in range(len(steps))]
     ages = [age for age in range(len(floors) + len(gaps), 0, -1) if age not in gaps][: len(floors)]
     floors = floors[: len(ages)]
-    found = leak.rise(ages, floors, 60, GATES[1])
+    found = rise(ages, floors, 60, GATES[1])
     slopes = every_slope(ages, floors)
     if isinstance(found, str):
         return
     half = len(floors) // 2
     of_late = every_slope(ages[half:], floors[half:])
-    measured = leak.measured(found)
+    rates = measured(found)
     middle = min(slopes[len(slopes) // 2], of_late[len(of_late) // 2])
-    assert measured.rate == pytest.approx(middle * 1024 / 60) and measured.rate_low > 0
+    assert rates.rate == pytest.approx(middle * 1024 / 60) and rates.rate_low > 0
     rises, falls = sum(one > 0 for one in slopes), sum(one < 0 for one in slopes)
     assert found.tau == (rises - falls) / len(slopes)
     for headroom in (0, 1 << 24, 1 << 30, 1 << 34, 1 << 40):
-        ends = headroom / measured.rate
-        share = measured.window_s / (measured.window_s + ends)
+        ends = headroom / rates.rate
+        share = rates.window_s / (rates.window_s + ends)
         assert leak.may_end(found, headroom) or share < leak.SUSPECT_SHARE
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bench.leaks import kinds, ours, training
 from bench.leaks.series import make
 from watchdog.judge import leak, stage
+from watchdog.judge.rise import Gate, Growth
 
 SEEDS = "tune2"
 SHARES = (0.1, 0.14, 0.18, 0.22, 0.26, 0.3, 0.35, 0.4, 0.5)
@@ -58,7 +59,7 @@ def _asked() -> Iterator[list[Any]]:
     """What the judge weighs meanwhile, while it goes on as ever."""
     asked: list[Any] = []
 
-    def spy(found: leak.Growth, gate: leak.Gate, **known: Any) -> leak.Verdict | str:
+    def spy(found: Growth, gate: Gate, **known: Any) -> leak.Verdict | str:
         left = known["headroom"] / found.rate
         share = found.window_s / (found.window_s + left)
         asked.append((found, gate, share, known["watched_s"], known["passes"], known["agreeing"]))

@@ -10,9 +10,9 @@ from watchdog.history.entities import Trend
 from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
 from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.filling import Filling
-from watchdog.judge.leak import GATES
 from watchdog.judge.looking import Looking
 from watchdog.judge.proven import prove
+from watchdog.judge.rise import GATES
 from watchdog.judge.series import Series
 
 # Who rose by less is not worth a look at any level.

@@ -16,7 +16,7 @@ from watchdog.history import entities
 from watchdog.history.entities import Trend
 from watchdog.history.world import World
 from watchdog.judge import stage
-from watchdog.judge.leak import Growth
+from watchdog.judge.rise import Growth
 from watchdog.judge.stage import Change, Ending
 
 KEY = "part:"

@@ -13,19 +13,8 @@ from typing import NamedTuple
 from watchdog import words
 from watchdog.history.entities import NO_PASSES, Trend
 from watchdog.history.ring import LEVELS, MISSING
-from watchdog.judge.leak import (
-    GATES,
-    LEVEL,
-    LEVELS_OFF,
-    Rise,
-    Verdict,
-    advisory,
-    may_be_slow,
-    may_end,
-    measured,
-    rise,
-    verdict,
-)  # fmt: skip
+from watchdog.judge.leak import Verdict, advisory, may_be_slow, may_end, verdict
+from watchdog.judge.rise import GATES, LEVEL, LEVELS_OFF, Rise, measured, rise
 
 # No new height for half of the time in which the rise was seen ends a suspicion, but not before a
 # short rest: allocation comes in bursts.
