@@ -37,6 +37,8 @@ SLOW_S, SLOW_PASSES = 86400.0, 3
 # The point estimate held within these factors in 80 % of the leaks of bench/leaks; Sen's own
 # interval only in half, so the wider of the two is told.
 ENDS_LOW, ENDS_HIGH = 0.6, 1.3
+
+
 class Verdict(NamedTuple):
     """What is said of one entity at one level; ``because`` is never empty.
 
