@@ -129,6 +129,17 @@ def test_a_loss_that_no_process_took_is_said_and_nobody_pays_for_it_at_first() -
     assert found.chosen.candidate.pid == 11
 
 
+def test_files_in_memory_cost_nobody_his_life_but_a_confirmed_leak() -> None:
+    fresh = process(20, 900)
+    found = rank([DATABASE, LEAK, fresh], 25 * MIB, loss=LOSS, deep=True, files="a tmpfs fills")
+    assert (found.chosen, found.how) == (None, "held")
+    leak = process(11, 120, 20, leak=0.9)
+    for deep in (False, True):
+        found = rank([DATABASE, leak, fresh], 25 * MIB, loss=LOSS, deep=deep, files="a tmpfs fills")
+        assert found.chosen is None or found.chosen.candidate.pid == 11
+    assert found.chosen is not None
+
+
 def test_nobody_stands_out_is_said_and_the_least_proven_that_suffices_is_taken() -> None:
     growers = [process(pid, 60, 50 + pid % 3) for pid in range(1, 30)]
     least = process(40, 70, 50)

@@ -494,3 +494,17 @@ def test_a_unit_that_is_told_without_a_path_ends_at_its_own_limit(sweeps):
     assert [one.body["unit"] for one in confirmed] == ["pod"]
     assert confirmed[0].t - T0 < 0.4 * 86400
     assert "below the limit of pod" in " ".join(confirmed[0].because)
+
+
+def test_a_unit_that_ended_while_the_daemon_was_down_is_cleared():
+    first = Engine(default_rules(), "box")
+    feed(first, world(130, leaking))
+    first.world.unit_trends["shop.service"].stage = "confirmed"
+    again = Engine(default_rules(), "box")
+    again.load(first.dump())
+    at = 1000.0
+    again.feed(host(at))
+    out = again.feed(Sweep(T0 + at, UP0 + at, (), census=True))
+    cleared = [one for one in out if isinstance(one, Event) and one.kind == "leak.cleared"]
+    assert [one.body["unit"] for one in cleared if one.body["pid"] is None] == ["shop.service"]
+    assert not again.resume.waiting_units

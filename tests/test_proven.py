@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Said, Sweep, Who
-from watchdog.judge.proven import Level, Levels, real
+from watchdog.history.world import World
+from watchdog.judge.proven import KEPT_S, Level, Levels, real
 from watchdog.policy.rules import default_rules
 
 MIB = 1 << 10  # KiB
@@ -235,3 +236,41 @@ def test_the_entity_in_a_login_is_the_unit_below_or_the_program() -> None:
         5: "user@1000.service/app-firefox.scope", 6: "user@1000.service:1000:/usr/bin/make",
         7: "user@1000.service:1000:/usr/bin/make", 8: "8:1", 9: "9:1",
     }  # fmt: skip
+
+
+def test_a_level_without_processes_is_forgotten():
+    levels = Levels()
+    levels.take({"large.service": [9000, 9000, 0, 0], "small.scope": [100, 100, 0, 0]})
+    world = World()
+    levels.step(world, Sweep(10.0, 10.0, (), census=True), (), True)
+    assert list(levels.of) == ["large.service"]
+    for at in range(10, int(KEPT_S), 86400):
+        levels.step(world, Sweep(float(at), float(at), (), census=True), (), True)
+    assert list(levels.of) == ["large.service"]
+    after = KEPT_S + 20.0
+    levels.step(world, Sweep(after, after, (), census=True), (), True)
+    assert not levels.of
+
+
+def test_what_the_guard_read_does_not_use_up_the_beginning():
+    engine = Engine(default_rules(), "box")
+    up = 500_000.0
+    engine.feed(Host(1e9, up, "boot", 1e9 - up, 8 << 30, 4 << 30, 0, 0, 0, 0, 0))
+    old = (7, 100, "postgres", 300 << 20, 0, None, "db.service", None)
+    other = (8, 100, "redis", 200 << 20, 0, None, "redis.service", None)
+    engine.feed(Sweep(1e9, up, (old,), census=False))
+    engine.feed(Sweep(1e9 + 1, up + 1, (old, other), census=True))
+    assert {name: level.kib for name, level in engine.levels.of.items()} == {
+        "db.service": 300 << 10, "redis.service": 200 << 10,
+    }  # fmt: skip
+
+
+def test_shared_memory_of_an_old_unit_has_been_carried_too():
+    engine = Engine(default_rules(), "box")
+    up = 500_000.0
+    engine.feed(Host(1e9, up, "boot", 1e9 - up, 8 << 30, 4 << 30, 0, 0, 0, 0, 0))
+    row = (7, 100, "postgres", 200 << 20, 0, None, "db.service", None)
+    engine.feed(Group(1e9, up, "db.service", "/system.slice/db.service", anon=200 << 20,
+                      shmem=4 << 30))  # fmt: skip
+    engine.feed(Sweep(1e9, up, (row,), census=True))
+    assert engine.levels.of["db.service"].kib >= 4 << 20

@@ -16,7 +16,7 @@ from watchdog import trace
 from watchdog.clock import RealClock
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Memfds, Sweep, Who
-from watchdog.guard.scene import Shared
+from watchdog.guard.scene import TMPFS_MAX, Shared
 from watchdog.judge.shared import attribute
 from watchdog.policy.rules import default_rules
 from watchdog.sense.memfd import MACHINE_LEAST, MemfdFiles
@@ -274,3 +274,42 @@ def test_it_looks_at_a_census_and_where_there_is_more(tmp_path: Path) -> None:
     assert look.due(1 * MIB, census=False), "what was said before holds no longer"
     assert not look.due(1 * MIB, census=False)
     assert os.sep in look.root
+
+
+def test_files_that_grew_long_ago_are_no_reason_and_readings_are_few(world: World) -> None:
+    scene = world.scene
+    files(world, 20)
+    world.up += 100
+    files(world, 400)
+    world.up += 7200
+    scene.files(scene.look(world.up, world.eyes.host(1e9, world.up)[0]), None)
+    assert [held for _, held in scene.tmpfs] == [400 * MIB]
+    for at in range(1000):
+        world.up += 2
+        files(world, 400)
+        scene.take_machine(world.up, {"zram": at, "tmpfs": [["/dev/shm", 400 * MIB, 9]]})
+    assert len(scene.tmpfs) == 1
+    for at in range(1000):
+        world.up += 2
+        files(world, at)
+    assert len(scene.tmpfs) <= TMPFS_MAX
+
+
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    true_link = os.readlink
+
+    def one_is_gone(path: str) -> str:
+        if path.endswith("/0"):
+            raise FileNotFoundError(path)
+        return true_link(path)
+
+    fd = os.memfd_create("held")
+    try:
+        os.write(fd, b"x" * (2 * MIB))
+        monkeypatch.setattr(os, "readlink", one_is_gone)
+        inode = os.fstat(fd).st_ino
+        assert inode in [row[2] for row in MemfdFiles()._open_in(os.getpid(), 1)]
+    finally:
+        os.close(fd)

@@ -132,6 +132,7 @@ class Watcher:
         self.guard.send("spent", self.guard.spent)
         self.guard.agree()
         self.log.prepare(self.clock)
+        self._machine()
         self._sense()
         self.deeds.recall(self.throttled)
         self._say_started()

@@ -306,7 +306,7 @@ class Engine:
 
     def _forget(self, t: float, up: float | None, now: float) -> list[Out]:
         before = now - GROUP_UNSEEN_S
-        out: list[Out] = [*self.leaks.forget(t, before)]
+        out: list[Out] = [*self.leaks.forget(t, before, self.resume.lost_units(before))]
         self.kills.forget(now)
         return out + self._exhausted(self.exhaustion.limits.forget(t, up, before))
 

@@ -77,7 +77,7 @@ class Leaks:
 
     def resumed(self, ident: Ident, trend: Trend) -> None:
         """A trend of an earlier run goes on."""
-        if trend.stage != "none":
+        if trend.stage != "none" or trend.rate > 0:
             self.suspects.add(ident)
 
     def lost(self, waiting: dict[Ident, EntityRecord], sweep: Sweep, now: float) -> Told:
@@ -181,10 +181,10 @@ class Leaks:
             )  # fmt: skip
         return out
 
-    def forget(self, t: float, before: float) -> Told:
-        """Cgroups that were not read since `before`, on the boot's clock."""
+    def forget(self, t: float, before: float, lost: list[tuple[str, Trend]]) -> Told:
+        """Cgroups not read since `before`, on the boot's clock; `lost`: since an earlier run."""
         out: Told = []
-        for unit, trend in self.world.forget_groups(before):
+        for unit, trend in [*self.world.forget_groups(before), *lost]:
             if trend.open:
                 change = stage.clear(trend, "the unit is gone")
                 out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)

@@ -101,6 +101,16 @@ class Resume:
         self.world.unit_trends[unit] = trend
         return closed
 
+    def lost_units(self, before: float) -> list[tuple[str, Trend]]:
+        """The trends of units that were not read since `before`, on the boot's clock."""
+        lost: list[tuple[str, Trend]] = []
+        for unit, record in list(self.waiting_units.items()):
+            trend = entities.load(record)
+            if trend is None or trend.last_up < before:
+                del self.waiting_units[unit]
+                lost += [] if trend is None else [(unit, trend)]
+        return lost
+
     def _go_on(
         self, record: EntityRecord, fresh: Trend, comm: str | None = None
     ) -> tuple[Trend, list[int]]:

@@ -24,6 +24,7 @@ ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells b
 # A rise of shared memory by less tells nothing of who it is that takes it.
 SHARED_RISE = 4 << 20
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
+TMPFS_MAX = 64  # readings kept; then every other one
 SLAB_TOLD = 16 << 20
 
 Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
@@ -181,10 +182,11 @@ class Scene:
     def take_machine(self, up: float, machine: Mapping[str, Any]) -> None:
         """Where memory lies that no process owns."""
         self.machine = machine
-        self.tmpfs.append((up, sum(used for _, used, _ in machine.get("tmpfs", ()))))
-        since = (up if self.first is None else self.first.up) - FILES_S
-        while len(self.tmpfs) > 2 and self.tmpfs[1][0] < since:
-            del self.tmpfs[0]
+        held = sum(used for _, used, _ in machine.get("tmpfs", ()))
+        if not self.tmpfs or self.tmpfs[-1][1] != held:
+            self.tmpfs.append((up, held))
+        if len(self.tmpfs) > TMPFS_MAX:
+            del self.tmpfs[1:-1:2]
 
     def look(self, up: float, host: Host) -> Look:
         """At everybody, now."""
@@ -221,6 +223,9 @@ class Scene:
 
         They stay when everybody has ended, and what anybody's end gives back they may take next.
         """
+        since = (now.up if self.first is None else self.first.up) - FILES_S
+        while len(self.tmpfs) > 1 and self.tmpfs[1][0] <= since:
+            del self.tmpfs[0]
         grown = self.tmpfs[-1][1] - self.tmpfs[0][1] if self.tmpfs else 0
         for then in (self.first, before):
             if then is None:

@@ -119,7 +119,10 @@ class World:
             self._told[ident] = who
             return
         known = process.who
-        if known and who.exe != known.exe is not None:
+        if known is None:  # the guard saw it before the watcher did
+            process.who = who
+            self._begun(process, who.t)
+        elif who.exe != known.exe is not None:
             self.inherited.another(ident)
             if process.stage == "none":
                 process.restart(who.t, _now(who))

@@ -175,7 +175,8 @@ def rank(
 ) -> Blame:
     """Whom to take so that `need` bytes come back. `deep`: less than half of the mark is left.
 
-    `files` is a sentence where what was lost lies in files in memory: then nobody is taken.
+    `files` is a sentence where what was lost lies in files in memory: then nobody is taken
+    but a confirmed leak.
     The order in which the candidates come makes no difference.
     """
     everybody = list(candidates)
@@ -189,7 +190,10 @@ def rank(
         ranked = [_by_size(group) for group in groups]
         return _answer(ranked, "size", ("the largest is taken, as configured",))
     if files:
-        return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
+        # A confirmed leak that holds all that is needed is worth its end whoever else takes memory.
+        groups = [group for group in groups if group.leak > 0 and group.excess >= need]
+        if not groups:
+            return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
     history = any(group.proven for group in entities)
     owned = sum(max(0, one.grew) for one in everybody)
     unowned = _unowned(Account(*loss, owned)) or (_unowned(account) if account else "")

@@ -18,7 +18,7 @@ a unit the process. A unit's level outlives its processes, restarts of the daemo
 """
 
 from array import array
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -148,19 +148,16 @@ class Levels:
     def __init__(self) -> None:
         self.of: dict[str, Level] = {}  # by name: see `key_of`
         self.own: list[Level] = []  # of the processes that have one for themselves
+        self.known: set[Level] = set()  # from before a restart of ours
         self.began = False
 
     def step(self, world: World, sweep: Sweep, suspects: Iterable[Ident], healthy: bool) -> None:
         """Add up every entity, and let each prove what it can."""
         t, now = sweep.t, sweep.t if sweep.up is None else sweep.up
-        kept: Collection[Level] = () if self.began else frozenset(self.of.values())
         changed = self._add_up(world, sweep)
         suspected = {
             one.level for i in suspects if (one := world.present.get(i)) and one.stage != "none"
         }
-        if not self.began:
-            self.began = True
-            self._begin(world, now, kept)
         for group in world.groups.values():
             level = self.of.get(group.unit) if group.unit is not None else None
             if level is None or group.unit is None or not level.members:
@@ -178,12 +175,16 @@ class Levels:
                 suspected.add(level)
             if group.low:
                 level.kib = max(level.kib, group.low >> 10)
+        if sweep.census and not self.began:  # what the guard read may come first: a part of all
+            self.began = True
+            self._begin(world, now)
         for level in chain(self.of.values(), self.own):
             opened = level.opened
             over = opened is None or now - opened >= level.window
             fit = healthy and level not in suspected
             if over or not fit or level in changed:
-                level.t = t
+                if level.members:
+                    level.t = t
                 level.step(now, level.use, fit)
         if sweep.census:
             self._forget(t)
@@ -235,7 +236,7 @@ class Levels:
             level.use = level.sum
         return changed
 
-    def _begin(self, world: World, now: float, kept: Collection[Level]) -> None:
+    def _begin(self, world: World, now: float) -> None:
         """Who lived before our history begins: what it holds has been carried so far.
 
         Not so who is known from before a restart of ours: then it is what it had proven.
@@ -251,8 +252,12 @@ class Levels:
             before = first.get(one.level)
             first[one.level] = carried if before is None else before + carried
         for level, kib in first.items():
-            if level not in kept:
-                level.kib = level.held = level.base = kib
+            if level in self.known:
+                continue
+            # where all are old, their cgroup's shared memory has been carried as well
+            carried = max(kib, level.use) if kib == level.sum else kib
+            level.kib = level.held = level.base = carried
+        self.known.clear()
 
     def _level(self, one: Process) -> Level:
         name = named(one)
@@ -272,8 +277,12 @@ class Levels:
         self.own = [level for level in self.own if level.members]
         for key, level in [item for item in self.of.items() if not item[1].members]:
             level.use = level.sum = 0
-            if t - level.t > KEPT_S:
+            if t - level.t > KEPT_S or level.kib < KEPT_LEAST_KIB:
                 del self.of[key]
+        empty = [key for key, level in self.of.items() if not level.members]
+        empty.sort(key=lambda key: self.of[key].t)
+        for key in empty[:-KEPT_MAX]:
+            del self.of[key]
 
     def kept(self) -> dict[str, Any]:
         """As JSON takes it: what a restart must not forget; the largest, and no single process."""
@@ -294,6 +303,7 @@ class Levels:
                 continue
             if 0 <= held <= kib < 1 << 40 and rises >= 0:
                 level = self.of[str(key)] = Level(kib)
+                self.known.add(level)
                 level.held, level.rises, level.t = held, rises, float(t)
 
 

@@ -121,11 +121,13 @@ class Series:
 
     def forget(self, before: float) -> Iterator[Found]:
         """Drop the series of units that were not seen since `before` (our now)."""
-        for name, trend in list(self.trends.items()):
-            if name.scope == "unit" and trend.last_up < before:
-                del self.trends[name]
+        waiting = {name: entities.load(record) for name, record in self.waiting.items()}
+        for name, trend in [*self.trends.items(), *waiting.items()]:
+            if name.scope == "unit" and (trend is None or trend.last_up < before):
+                self.trends.pop(name, None)
+                self.waiting.pop(name, None)
                 self.due.pop(name, None)
-                if trend.open:
+                if trend is not None and trend.open:
                     yield self._found(name, stage.clear(trend, "the unit is gone"), trend)
 
     def _found(self, name: Name, change: Change, trend: Trend) -> Found:
@@ -177,7 +179,11 @@ class Series:
 
     def rate(self) -> float:
         """Bytes a second by which the machine's own series are seen to grow."""
-        grow = (t.rate for name, t in self.trends.items() if name.part != "slab" and t.rate > 0)
+        waiting = ((name, entities.load(record)) for name, record in self.waiting.items())
+        grow = (
+            trend.rate for name, trend in (*self.trends.items(), *waiting)
+            if name.part != "slab" and trend is not None and trend.rate > 0
+        )  # fmt: skip
         return math.fsum(grow)
 
     def _cgroup(self, name: Name) -> str | None:

@@ -6,6 +6,7 @@ CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE. Only links that name a memfd are followe
 server would hang.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -78,12 +79,13 @@ class MemfdFiles:
                 for number, entry in enumerate(entries):
                     if number >= LINKS_MAX:
                         break
-                    if os.readlink(entry.path).startswith(_LINK):
-                        file = os.stat(entry.path)
-                        size = file.st_blocks * 512
-                        if size >= TOLD_LEAST and file.st_dev == self._device():
-                            found[file.st_ino] = (pid, start, file.st_ino, size)
-        except OSError:  # it has ended, closed one, or will not show them
+                    with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                        if os.readlink(entry.path).startswith(_LINK):
+                            file = os.stat(entry.path)
+                            size = file.st_blocks * 512
+                            if size >= TOLD_LEAST and file.st_dev == self._device():
+                                found[file.st_ino] = (pid, start, file.st_ino, size)
+        except OSError:  # it has ended, or will not show them
             pass
         return list(found.values())
 

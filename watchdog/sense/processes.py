@@ -9,7 +9,6 @@ read and close. RSS is never read from stat: kernels from 6.2 on misreport it th
 import heapq
 import os
 import resource
-import sys
 from bisect import bisect_left
 
 from watchdog import procfs, words
@@ -188,12 +187,12 @@ class Processes:
         if new or seen is None:
             seen = self.seen[pid] = _Seen(stat.start_ticks, up)
             self.fresh.append(pid)
-        comm = sys.intern(words.name(stat.comm))
+        comm = wide.same(words.name(stat.comm))
         who = None
         if new or seen.row is None or comm != seen.row[COMM]:
             paths = procfs.parse_cgroup(self._read(f"{pid}/cgroup") or b"")
             seen.place = self._place(paths.systemd)
-            seen.cgroup = sys.intern(paths.memory) if paths.memory else None
+            seen.cgroup = wide.same(paths.memory) if paths.memory else None
             who = wide.who(self.root, t, up, pid, stat, seen.cgroup, seen.place)
         resident, shared = memory
         private = resident - shared

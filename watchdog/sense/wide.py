@@ -7,7 +7,6 @@ at 1,024 characters, and what looks like a secret in it is masked.
 
 import os
 import re
-import sys
 from typing import NamedTuple
 
 from watchdog import procfs, words
@@ -25,6 +24,11 @@ _SECRET = re.compile(
 )
 
 
+# Most processes share these texts. Not sys.intern, which in CPython 3.12 never lets go of one.
+SAME_MAX = 4096
+_same: dict[str, str] = {}
+
+
 class Wide(NamedTuple):
     """`uid` is the effective one; `build` tells one build of an executable from another."""
 
@@ -34,6 +38,13 @@ class Wide(NamedTuple):
     oom_score_adj: int | None
     trusted: bool | None
     build: str | None
+
+
+def same(text: str) -> str:
+    """The one object for equal texts."""
+    if len(_same) >= SAME_MAX:
+        _same.clear()
+    return _same.setdefault(text, text)
 
 
 def read(root: str, pid: int) -> Wide:
@@ -55,7 +66,7 @@ def read(root: str, pid: int) -> Wide:
         uid,
         _number(f"{folder}/oom_score_adj"),
         _trusted(file, exe, uid),
-        sys.intern(f"{file.st_dev}-{file.st_ino}-{file.st_mtime_ns}") if file else None,
+        same(f"{file.st_dev}-{file.st_ino}-{file.st_mtime_ns}") if file else None,
     )
 
 
@@ -69,12 +80,12 @@ def who(
         t, up, pid, stat.start_ticks,
         ppid=_shared(stat.ppid),
         uid=_shared(found.uid),
-        exe=sys.intern(found.exe) if found.exe else None,
+        exe=same(found.exe) if found.exe else None,
         cgroup=cgroup,
         inner=place.inner,
         container=place.container,
         oom_score_adj=found.oom_score_adj,
-        cmdline=sys.intern(found.cmdline) if found.cmdline else None,
+        cmdline=same(found.cmdline) if found.cmdline else None,
         trusted=found.trusted,
         build=found.build,
     )  # fmt: skip
