@@ -107,7 +107,7 @@ class ReplayGuard:
         if host.mem_available is None or not host.mem_total:
             return
         if self.incident is not None:
-            self.scene.take_dossier(now, self.engine.dossier(), self._places())
+            self.scene.take_dossier(now, self.engine.dossier(), self._places(), host.shmem)
             self.incident.step(host, now, "observe")
         if host.mem_available < self.pressure.near_bytes(host.mem_total):
             self.scene.glance(now, host, GLANCE_S)
