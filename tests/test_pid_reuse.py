@@ -86,7 +86,8 @@ def test_the_new_owner_is_never_signalled(case: str, outcome: str) -> None:
         pytest.skip("no mount namespace may be made here: PIDs cannot be chosen")
     top = str(Path(__file__).parents[1])
     done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-I", "-c",
+        ["unshare", "--pid", "--fork", "--propagation", "unchanged", "--mount-proc",
+         "--kill-child", sys.executable, "-I", "-c",
          INSIDE, top, case],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -155,7 +156,8 @@ def test_a_unit_is_ended_and_who_took_a_number_of_it_is_not() -> None:
     try:
         top = str(Path(__file__).parents[1])
         done = subprocess.run(
-            ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-I",
+            ["unshare", "--pid", "--fork", "--propagation", "unchanged", "--mount-proc",
+             "--kill-child", sys.executable, "-I",
              "-c", UNIT, top, str(folder)],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
