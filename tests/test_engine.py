@@ -22,7 +22,7 @@ from watchdog.facts import (
     Tick,
     Who,
 )  # fmt: skip
-from watchdog.history import entities
+from watchdog.history import records
 from watchdog.policy import view
 from watchdog.policy.reach import EVERYBODY
 from watchdog.policy.rules import Match, Policy, Rules, Selector, When, default_rules
@@ -372,7 +372,7 @@ def test_a_dump_in_pieces_holds_who_is_still_there(monkeypatch: pytest.MonkeyPat
 def test_a_dump_names_who_it_is_and_gives_the_sizes_back():
     engine = Engine(default_rules(), None)
     feed(engine, world(130, leaking))
-    kept = {record.key: entities.sizes(record) for record in engine.dump()}
+    kept = {record.key: records.sizes(record) for record in engine.dump()}
     assert kept["7:700"].comm == "leaky" and kept["7:700"].unit == "shop.service"
     assert kept["unit:shop.service"].unit == "shop.service"
     points = kept["7:700"].points
@@ -380,7 +380,7 @@ def test_a_dump_names_who_it_is_and_gives_the_sizes_back():
     # a bucket holds its smallest value: that of its first second
     assert all(kib == int((12 + 2 * (up - 5 - UP0)) * 1024) for _, up, kib in points)
     assert points[0][0] == T0 + points[0][1] - UP0
-    assert entities.sizes(engine.dump()[0]._replace(blob=b"")) is None
+    assert records.sizes(engine.dump()[0]._replace(blob=b"")) is None
 
 
 def test_a_sweep_costs_no_pass_over_everybody_for_each(monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 
 from watchdog.cli import explain
 from watchdog.facts import Entity, Event, KernelLine
+from watchdog.history import records
 from watchdog.history.entities import Trend
 from watchdog.judge.diagnosis import oom_kill_event
 from watchdog.judge.past import Kill, Leak, Past
@@ -468,8 +469,8 @@ def test_this_machines_report_is_joined_with_its_trend(
     store = Store(str(folder / "history.db"))
     store.put_events([before])
     store.put_entities([
-        trend.dump("5359:77", boot, "leaker", "shop.service"),
-        gone.dump("5359:12", boot, "cron", "cron.service"),
+        records.dump(trend, "5359:77", boot, "leaker", "shop.service"),
+        records.dump(gone, "5359:12", boot, "cron", "cron.service"),
     ])  # fmt: skip
     store.close()
     event = json.loads(run("--last", "--json", "--state", folder)[1])
@@ -484,7 +485,7 @@ def test_this_machines_report_is_joined_with_its_trend(
     other.mkdir()
     store = Store(str(other / "history.db"))
     store.put_events([before])
-    store.put_entities([trend.dump("5359:77", boot, "leaker", "shop.service")])
+    store.put_entities([records.dump(trend, "5359:77", boot, "leaker", "shop.service")])
     store.close()
     event = json.loads(run("--last", "--json", "--state", other)[1])
     assert [kill["t"] for kill in event["kills_before"]] == [t - 7200]

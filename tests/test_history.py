@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchdog.facts import Group, Host, Sweep, Who
-from watchdog.history import entities
+from watchdog.history import entities, records
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS, MISSING, Level, Ring
 from watchdog.history.world import World, private_bytes
@@ -60,7 +60,7 @@ def test_a_trend_survives_the_store(samples):
         up += gap
         trend.add(1000.0 + up, up, kib)
     trend.stage, trend.since_t, trend.episode = "suspected", 1001.5, 3
-    kept = entities.load(trend.dump("10:100", "boot"))
+    kept = records.load(records.dump(trend, "10:100", "boot"))
     assert kept is not None
     for field in Trend.__slots__:
         if field in ("rings", "case"):
@@ -92,8 +92,8 @@ def test_coarse_rings_fed_from_fine_ones_hold_what_samples_would_have_put_there(
 
 @pytest.mark.parametrize("blob", [b"", b"garbage", b"{}\n", b'{"format":1}\n', b'{"format":99}\n'])
 def test_what_cannot_be_read_is_no_trend(blob):
-    record = Trend(1.0, 1.0).dump("1:1", "b")._replace(blob=blob)
-    assert entities.load(record) is None
+    record = records.dump(Trend(1.0, 1.0), "1:1", "b")._replace(blob=blob)
+    assert records.load(record) is None
 
 
 def test_private_memory_leaves_out_shared_and_counts_swap():
@@ -188,7 +188,7 @@ def test_a_size_that_no_ring_can_hold_counts_as_the_largest_that_it_can():
     for up in (0.0, 5.0, 10.0):
         trend.add(up, up, 1 << 40)
     assert list(trend.full().rings[0].values) == [MISSING - 1] * 2
-    assert entities.load(trend.dump("1:2", "boot")).kib == MISSING - 1
+    assert records.load(records.dump(trend, "1:2", "boot")).kib == MISSING - 1
 
 
 NUMBERS = ("kib", "episode", "peak_kib", "proven_kib", "high_up", "rate", "since_t")
@@ -200,11 +200,11 @@ def test_a_kept_trend_with_a_field_of_another_kind_is_no_trend(field, bad):
     trend = Trend(0.0, 0.0)
     for up in range(0, 100, 5):
         trend.add(up, up, 1000 + up)
-    record = trend.dump("1:2", "boot")
-    assert entities.load(record) is not None
+    record = records.dump(trend, "1:2", "boot")
+    assert records.load(record) is not None
     head, _, rest = record.blob.partition(b"\n")
     broken = json.dumps(json.loads(head) | {field: bad}).encode()
-    assert entities.load(record._replace(blob=broken + b"\n" + rest)) is None
+    assert records.load(record._replace(blob=broken + b"\n" + rest)) is None
 
 
 # ---- who holds still ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from watchdog.facts import Event
+from watchdog.history import records
 from watchdog.history.entities import Trend
 from watchdog.store.db import Store
 
@@ -33,10 +34,12 @@ def state(tmp_path: Path) -> Path:
     leak.stage, leak.since_t, leak.rate = "confirmed", NOW - 1200, 6 * 1048576 / 60
     store.put_entities(
         [
-            leak.dump("42:7", "boot-b", "python3", "shop.service"),
-            _trend(5, 10, 0, 90_000).dump("42:9", "boot-a", "old\\x1b", None),
-            _trend(10, 50, 1).dump("unit:shop.service", "boot-b", None, "shop.service"),
-            _trend(10, 50, 1, 90_000).dump("unit:shop.service", "boot-a", None, "shop.service"),
+            records.dump(leak, "42:7", "boot-b", "python3", "shop.service"),
+            records.dump(_trend(5, 10, 0, 90_000), "42:9", "boot-a", "old\\x1b", None),
+            records.dump(_trend(10, 50, 1), "unit:shop.service", "boot-b", None, "shop.service"),
+            records.dump(
+                _trend(10, 50, 1, 90_000), "unit:shop.service", "boot-a", None, "shop.service"
+            ),
         ]
     )
     for start in (7, 8):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from watchdog.facts import Entity, EntityRecord
-from watchdog.history import entities
+from watchdog.history import records
 from watchdog.judge.past import (
     KILLS_MAX,
     NOTHING,
@@ -103,12 +103,12 @@ class _Known(NamedTuple):
     leak: Leak | None
 
 
-def _newest(records: Iterator[EntityRecord], victim: Victim, t: float) -> _Known | None:
+def _newest(found: Iterator[EntityRecord], victim: Victim, t: float) -> _Known | None:
     """The process that had this number then; trends are written every five minutes."""
-    near = [one for one in records if one.first_t <= t + 60 and abs(one.last_t - t) < 900]
+    near = [one for one in found if one.first_t <= t + 60 and abs(one.last_t - t) < 900]
     record = max(near, key=lambda one: one.last_t, default=None)
-    trend = entities.load(record) if record is not None else None
-    sizes = entities.sizes(record) if record is not None else None
+    trend = records.load(record) if record is not None else None
+    sizes = records.sizes(record) if record is not None else None
     if trend is None or sizes is None or sizes.comm != victim.comm:
         return None
     return _Known(sizes.unit, growth_of(trend), leak_of(trend))

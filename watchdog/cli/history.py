@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.cli import args as common
 from watchdog.facts import EntityRecord
-from watchdog.history import entities, machine
+from watchdog.history import machine, records
 from watchdog.store import entities as store
 from watchdog.store.events import Wanted, open_reader, read_events
 from watchdog.tell import terminal
@@ -94,7 +94,7 @@ def _find(path: str, who: str) -> tuple[list[Past], str]:
 
 
 def _past(record: EntityRecord) -> Past | None:
-    trend, sizes = entities.load(record), entities.sizes(record)
+    trend, sizes = records.load(record), records.sizes(record)
     if trend is None or sizes is None:
         return None
     points = [(t, kib * 1024) for t, _, kib in sizes.points if t <= record.last_t]

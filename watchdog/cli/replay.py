@@ -15,7 +15,7 @@ from watchdog.cli import args as common
 from watchdog.cli.replay_guard import ReplayGuard
 from watchdog.engine import Engine, Out
 from watchdog.facts import Event, Fact, Group, Host, KernelLine, Order, Outcome, Row, Said, Sweep
-from watchdog.history import entities
+from watchdog.history import records
 from watchdog.policy.rules import Rules
 from watchdog.store.entities import read_entities
 from watchdog.store.events import open_reader
@@ -101,7 +101,7 @@ def kept(state: str, since: float | None) -> Iterator[Fact]:
     timed: list[tuple[float, Fact]] = []
     with contextlib.closing(open_reader(path)) as db:
         for record in read_entities(db):
-            found = entities.sizes(record)
+            found = records.sizes(record)
             pid, _, start = record.key.partition(":")
             if pid != "unit" and not pid.isdigit():
                 continue  # what no process owns: a recording tells it with the machine

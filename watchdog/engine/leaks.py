@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from watchdog.facts import RSS, UNIT, Entity, EntityRecord, Event, Group, Ident, Look, Sweep
-from watchdog.history import entities, lives
+from watchdog.history import lives, records
 from watchdog.history.entities import Trend
 from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
 from watchdog.judge import hidden, leak_told, stage
@@ -85,13 +85,13 @@ class Leaks:
         out: Told = []
         dead = sorted(waiting.items(), key=lambda item: (-item[1].size_bytes, item[0][1]))
         for ident, record in dead[:GONE_MAX]:
-            trend = entities.load(record)
+            trend = records.load(record)
             if trend is None:
                 continue
-            comm, unit = entities.names(record)
+            comm, unit = records.names(record)
             entity, seen = Entity(*ident, comm, unit=unit), (trend.last_t, trend.last_up)
             self.world.remember(Gone(entity, record.size_bytes, None, trend, sweep.t, now, *seen))
-            ran = entities.program(record)
+            ran = records.program(record)
             if ran is not None and self.world.lived((unit or "", ran), None, ident, trend):
                 out += self._lived((unit or "", ran), trend, entity, sweep.t, sweep.up)
             out += self._gone(ident, trend, entity, sweep.t)

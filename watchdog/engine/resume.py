@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from watchdog.facts import COMM, UNIT, EntityRecord, Ident, Sweep
-from watchdog.history import entities
+from watchdog.history import records
 from watchdog.history.entities import Trend
 from watchdog.history.present import Process
 from watchdog.history.world import Closed, World, starts_over
@@ -48,7 +48,7 @@ class Resume:
                 if world.present.get(process.ident) is process
             ]
         found = [
-            trend.dump(f"unit:{unit}", boot, None, unit)
+            records.dump(trend, f"unit:{unit}", boot, None, unit)
             for unit, trend in world.unit_trends.items()
             if kept(trend)
         ]
@@ -64,7 +64,7 @@ class Resume:
     def _process(self, process: Process, boot: str) -> EntityRecord:
         world, ident, row = self.world, process.ident, process.row
         runs = world.program(ident)[1] if world.serves(ident) else None
-        return process.dump(f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT], runs)
+        return records.dump(process, f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT], runs)
 
     def load(self, records: Iterable[EntityRecord]) -> None:
         """Take up what `dump` gave."""
@@ -105,7 +105,7 @@ class Resume:
         """The trends of units that were not read since `before`, on the boot's clock."""
         lost: list[tuple[str, Trend]] = []
         for unit, record in list(self.waiting_units.items()):
-            trend = entities.load(record)
+            trend = records.load(record)
             if trend is None or trend.last_up < before:
                 del self.waiting_units[unit]
                 lost += [] if trend is None else [(unit, trend)]
@@ -118,11 +118,11 @@ class Resume:
 
         `comm` is the name of a process now: an exec while nobody looked is one as well.
         """
-        kept = entities.load(record)
+        kept = records.load(record)
         if kept is None:
             return fresh, []
         if comm is not None and fresh.kib * 2 < kept.kib:
-            before = entities.names(record)[0]
+            before = records.names(record)[0]
             if starts_over(kept, fresh.kib, before is not None and before != comm):
                 fresh.episode = kept.episode
                 return fresh, []

@@ -1,16 +1,12 @@
-"""Pure: what is remembered of one process or unit, and how it is written down.
+"""Pure: what is remembered of one process or unit; `records` writes it down.
 
 A trend belongs to one identity: (boot, pid, start ticks), or (boot, unit). Time is
 CLOCK_BOOTTIME, so a trend goes on where it was when the daemon starts again on the same boot.
 """
 
 import copy
-import json
-import sys
-from array import array
-from typing import Any, NamedTuple
+from typing import Any
 
-from watchdog.facts import EntityRecord
 from watchdog.history.case import NO_CASE, OfCase
 from watchdog.history.ring import (
     BUCKETS_S,
@@ -23,7 +19,6 @@ from watchdog.history.ring import (
     moment,
 )
 
-FORMAT = 2
 # Who moves by less holds still, and a ring of somebody who held still is not kept: what it held can
 # be filled in again. A sixteenth of the least rise that is ever told of.
 STILL_KIB = 1024
@@ -31,14 +26,6 @@ NO_RING = len(LEVELS)
 _LARGEST = MISSING - 1  # a ring counts to 4 TiB, and says no more of what is larger
 _STILL_CLOSES = (1, 2)
 _SEEN_LEAST = 3  # buckets; after a long gap nothing says that it held still
-# The fields of a trend that are written down as they are.
-KEPT = (
-    "kib", "stage", "since_t", "episode", "base_kib", "peak_kib", "passes",
-    "high_up", "quiet_s", "rate", "proven_kib", "event", "advised", "low", "high", "still_kib",
-    "still_up", "wake",
-)  # fmt: skip
-
-
 _NO_RINGS: list[Ring | None] = [None] * NO_RING
 # Of all who have nothing to count.
 NO_PASSES: tuple[int, ...] = (0,) * NO_RING
@@ -334,137 +321,5 @@ class Trend:
                 return known[0] * 1024
         return self.kib * 1024
 
-    def dump(
-        self, key: str, boot_id: str, comm: str | None = None, unit: str | None = None,
-        program: str | None = None,
-    ) -> EntityRecord:  # fmt: skip
-        """As the store keeps it: one line of JSON, then the rings as 4-byte little-endian words.
 
-        `program` is what it runs, if its life is one of a service (see `lives`).
-        """
-        rings = [ring or Ring() for ring in self.rings]
-        head = {field: getattr(self, field) for field in KEPT} | {
-            "format": FORMAT, "first_up": self.first_up, "last_up": self.last_up, "comm": comm,
-            "unit": unit, "program": program,
-            "rings": [[r.bucket, r.floor, len(r.values)] for r in rings],
-        }  # fmt: skip
-        blob = json.dumps(head, separators=(",", ":")).encode() + b"\n"
-        blob += b"".join(_little_endian(ring.values) for ring in rings)
-        return EntityRecord(key, boot_id, self.first_t, self.last_t, self.kib * 1024, blob)
-
-
-def _check(trend: Trend) -> None:
-    """Raise ValueError where a field is not of its kind: the judges would stumble over it."""
-    counts = (
-        trend.kib, trend.episode, trend.base_kib, trend.peak_kib,
-        trend.proven_kib, trend.low, trend.high, *trend.passes,
-    )  # fmt: skip
-    since = 0.0 if trend.since_t is None else trend.since_t
-    numbers = (trend.rate, trend.high_up, trend.quiet_s, since, trend.still_up, trend.wake)
-    if not (
-        trend.stage in ("none", "suspected", "confirmed")
-        and len(trend.passes) == len(LEVELS)
-        and type(trend.still_kib) is int
-        and trend.still_kib >= STILL_KIB
-        and all(type(one) is int and -1 <= one <= MISSING for one in counts)
-        and all(type(one) in (int, float) and abs(one) < float("inf") for one in numbers)
-        and isinstance(trend.event, str | None)
-        and type(trend.advised) is bool
-    ):
-        raise ValueError("a field is not of its kind")
-
-
-def load(record: EntityRecord) -> Trend | None:
-    """The trend of a record; None where it was written by something that we cannot read."""
-    line, newline, rest = record.blob.partition(b"\n")
-    try:
-        head = json.loads(line)
-        if not newline or head["format"] != FORMAT:
-            return None
-        trend = Trend(record.first_t, float(head["first_up"]))
-        trend.last_t, trend.last_up = record.last_t, float(head["last_up"])
-        for field in KEPT:
-            setattr(trend, field, head[field])
-        _check(trend)
-        trend.passes = tuple(trend.passes) if any(trend.passes) else NO_PASSES
-        at = 0
-        rings: list[Ring | None] = []
-        for bucket, floor, length in head["rings"]:
-            if not all(type(one) is int and one >= -1 for one in (bucket, floor, length)):
-                return None
-            ring = Ring()
-            ring.bucket, ring.floor = bucket, min(floor, MISSING)
-            ring.values = _words(rest[at : at + 4 * length])
-            ring.floor_of_all()
-            at += 4 * length
-            rings.append(ring if bucket >= 0 else None)
-        trend.take(rings)
-    except (KeyError, ValueError, TypeError, IndexError):
-        return None
-    return trend
-
-
-def names(record: EntityRecord) -> tuple[str | None, str | None]:
-    """(comm, unit) as they were written; None where that cannot be read."""
-    try:
-        head = json.loads(record.blob.partition(b"\n")[0])
-        comm, unit = head.get("comm"), head.get("unit")
-    except (ValueError, AttributeError):
-        return None, None
-    return comm if isinstance(comm, str) else None, unit if isinstance(unit, str) else None
-
-
-def program(record: EntityRecord) -> str | None:
-    """What it ran, if its life is to be remembered; None where that is not known."""
-    try:
-        found = json.loads(record.blob.partition(b"\n")[0]).get("program")
-    except (ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
-
-
-class Sizes(NamedTuple):
-    """What a record remembers of one entity: its names, and (t, up, KiB), the oldest first."""
-
-    comm: str
-    unit: str | None
-    points: list[tuple[float, float, int]]
-
-
-def sizes(record: EntityRecord) -> Sizes | None:
-    """The sizes of a kept trend, each time from the finest ring that reaches back to it."""
-    trend = load(record)
-    if trend is None:
-        return None
-    trend = trend.full()
-    head = json.loads(record.blob.partition(b"\n")[0])
-    points: list[tuple[float, float, int]] = []
-    finer = float("inf")
-    for level, ring in zip(LEVELS, trend.rings, strict=True):
-        if ring is None or not ring.values:
-            continue
-        first = ring.bucket - len(ring.values)
-        for i, kib in enumerate(ring.values):
-            up = float((first + i + 1) * level.bucket_s)
-            if kib != MISSING and up < finer:
-                points.append((trend.last_t - trend.last_up + up, up, kib))
-        finer = min(finer, float((first + 1) * level.bucket_s))
-    points.sort()
-    return Sizes(head.get("comm") or "?", head.get("unit"), points)
-
-
-def _words(raw: bytes) -> "array[int]":
-    found = array("I", raw)
-    if sys.byteorder == "big":
-        found.byteswap()
-    return found
-
-
-def _little_endian(values: "array[int]") -> bytes:
-    if sys.byteorder == "big":
-        values = values[:]
-        values.byteswap()
-    return values.tobytes()
-
-
-__all__ = ["MISSING", "Trend", "load"]
+__all__ = ["MISSING", "Trend"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from watchdog import words
 from watchdog.facts import Entity, EntityRecord, Group
-from watchdog.history import entities
+from watchdog.history import records
 from watchdog.history.entities import Trend
 from watchdog.history.world import World
 from watchdog.judge import stage
@@ -92,7 +92,7 @@ class Series:
         trend = self.trends.get(name)
         if trend is None:
             record = self.waiting.pop(name, None)
-            trend = entities.load(record) if record else None
+            trend = records.load(record) if record else None
             if trend is None:
                 if kib < LEAST_KIB:
                     return
@@ -121,7 +121,7 @@ class Series:
 
     def forget(self, before: float) -> Iterator[Found]:
         """Drop the series of units that were not seen since `before` (our now)."""
-        waiting = {name: entities.load(record) for name, record in self.waiting.items()}
+        waiting = {name: records.load(record) for name, record in self.waiting.items()}
         for name, trend in [*self.trends.items(), *waiting.items()]:
             if name.scope == "unit" and (trend is None or trend.last_up < before):
                 self.trends.pop(name, None)
@@ -179,7 +179,7 @@ class Series:
 
     def rate(self) -> float:
         """Bytes a second by which the machine's own series are seen to grow."""
-        waiting = ((name, entities.load(record)) for name, record in self.waiting.items())
+        waiting = ((name, records.load(record)) for name, record in self.waiting.items())
         grow = (
             trend.rate for name, trend in (*self.trends.items(), *waiting)
             if name.part != "slab" and trend is not None and trend.rate > 0
@@ -195,7 +195,9 @@ class Series:
     def dump(self, boot_id: str, urgent: bool) -> list[EntityRecord]:
         """As the store keeps them; with `urgent` only those under suspicion."""
         return [
-            trend.dump(f"{KEY}{name.scope}:{name.part}:{name.unit}", boot_id, None, name.unit)
+            records.dump(
+                trend, f"{KEY}{name.scope}:{name.part}:{name.unit}", boot_id, None, name.unit
+            )
             for name, trend in self.trends.items()
             if trend.stage != "none" or not urgent
         ]
