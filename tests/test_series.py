@@ -277,6 +277,7 @@ def test_a_restart_goes_on_with_every_series():
         out = told(story[:cut], first)
         second.load(first.dump())
         second.boot_id = first.boot_id
+        assert second.series.rate() == first.series.rate() and (cut < 300 or first.series.rate())
         out += told(story[cut:], second)
         assert [(one.id, one.body["part"]) for one in out] == whole
 

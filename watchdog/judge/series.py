@@ -61,7 +61,7 @@ class Series:
     def __init__(self, world: World) -> None:
         self.world = world
         self.trends: dict[Name, Trend] = {}
-        self.waiting: dict[Name, EntityRecord] = {}
+        self.waiting: dict[Name, Trend] = {}  # of an earlier run, not seen again yet
         self.due: dict[Name, list[int]] = {}
 
     def group(self, group: Group) -> None:
@@ -91,8 +91,7 @@ class Series:
     def _add(self, name: Name, t: float, now: float, kib: int) -> None:
         trend = self.trends.get(name)
         if trend is None:
-            record = self.waiting.pop(name, None)
-            trend = records.load(record) if record else None
+            trend = self.waiting.pop(name, None)
             if trend is None:
                 if kib < LEAST_KIB:
                     return
@@ -121,13 +120,12 @@ class Series:
 
     def forget(self, before: float) -> Iterator[Found]:
         """Drop the series of units that were not seen since `before` (our now)."""
-        waiting = {name: records.load(record) for name, record in self.waiting.items()}
-        for name, trend in [*self.trends.items(), *waiting.items()]:
-            if name.scope == "unit" and (trend is None or trend.last_up < before):
+        for name, trend in [*self.trends.items(), *self.waiting.items()]:
+            if name.scope == "unit" and trend.last_up < before:
                 self.trends.pop(name, None)
                 self.waiting.pop(name, None)
                 self.due.pop(name, None)
-                if trend is not None and trend.open:
+                if trend.open:
                     yield self._found(name, stage.clear(trend, "the unit is gone"), trend)
 
     def _found(self, name: Name, change: Change, trend: Trend) -> Found:
@@ -179,10 +177,9 @@ class Series:
 
     def rate(self) -> float:
         """Bytes a second by which the machine's own series are seen to grow."""
-        waiting = ((name, records.load(record)) for name, record in self.waiting.items())
         grow = (
-            trend.rate for name, trend in (*self.trends.items(), *waiting)
-            if name.part != "slab" and trend is not None and trend.rate > 0
+            trend.rate for name, trend in (*self.trends.items(), *self.waiting.items())
+            if name.part != "slab" and trend.rate > 0
         )  # fmt: skip
         return math.fsum(grow)
 
@@ -206,7 +203,9 @@ class Series:
         """The inverse, for one: it goes on when it is seen again."""
         scope, _, rest = record.key[len(KEY) :].partition(":")
         part, _, unit = rest.partition(":")
-        self.waiting[Name(scope, part, unit)] = record
+        trend = records.load(record)
+        if trend is not None:
+            self.waiting[Name(scope, part, unit)] = trend
 
 
 _OWN_VERDICT = frozenset({("unit", "shmem"), (HOST, "shmem"), (HOST, "kernel")})
