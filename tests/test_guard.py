@@ -1,6 +1,5 @@
 """The guard's decisions, on a made-up /proc and a clock that jumps: whom, when, and how often."""
 
-import importlib.util
 import os
 import signal
 import tempfile
@@ -8,20 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guard_world import MIB, World, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog.facts import Host
 from watchdog.guard.scene import Spent
 from watchdog.sense.fast import Eyes
-
-_spec = importlib.util.spec_from_file_location(
-    "guard_world", Path(__file__).parent / "fixtures" / "guard_world.py"
-)
-assert _spec and _spec.loader
-guard_world = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guard_world)
-World, row, MIB = guard_world.World, guard_world.row, guard_world.MIB
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from watchdog import trace
 from watchdog.cli import replay as command
 from watchdog.cli import review as reviewing
 from watchdog.cli.replay import Replay
-from watchdog.facts import Event, Group, Host, Outcome, Row, Said, Sweep, Who
+from watchdog.facts import Event, Group, Host, Memfds, Outcome, Row, Said, Sweep, Who
 from watchdog.policy.guard_when import GuardRules
 from watchdog.policy.rules import Rules, Selector
 
@@ -105,6 +105,29 @@ def test_memory_of_no_process_kills_nobody_and_the_account_is_told() -> None:
     assert held.body["do"] == "hold"
     assert held.body["victim"] is None
     assert any("tmpfs" in sentence for sentence in held.because)
+
+
+@pytest.mark.parametrize("first", [0, 200])
+def test_a_recording_knows_when_files_in_memory_grew(first: int) -> None:
+    """A file grows in a tmpfs until less than half of the mark is left: nobody is taken for it.
+
+    What little lies there is not told; here it is from 100 MiB on.
+    """
+    facts: list[Any] = []
+    for fact in machine(end=690):
+        if isinstance(fact, Host):
+            files = first + leak(int(fact.t - T0)) - 20
+            left = max(10, 424 - files)
+            fact = fact._replace(mem_available=left * MIB, shmem=(files + 4) * MIB)
+        if isinstance(fact, Sweep):
+            fact = fact._replace(rows=fact.rows[:1])
+        facts.append(fact)
+        if isinstance(fact, Sweep) and files >= 100:
+            facts.append(Memfds(fact.t, fact.up, (), files * MIB))
+    assert left == 10
+    (held,) = actions(judged(facts))
+    assert (held.body["do"], held.body["victim"]) == ("hold", None)
+    assert any("files in memory (tmpfs) took" in sentence for sentence in held.because)
 
 
 def test_thirty_growers_are_a_fallback_and_it_is_said() -> None:

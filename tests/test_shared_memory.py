@@ -1,7 +1,6 @@
 """Shared memory that is in nobody's private size: whose it is, and who is taken for it."""
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guard_world import MIB, World, row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,19 +16,11 @@ from watchdog import trace
 from watchdog.clock import RealClock
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Memfds, Sweep, Who
-from watchdog.guard.scene import TMPFS_MAX, Shared
+from watchdog.guard.scene import TMPFS_MAX, Look, Shared
 from watchdog.judge.shared import attribute
 from watchdog.policy.rules import default_rules
 from watchdog.sense.memfd import MACHINE_LEAST, MemfdFiles
 from watchdog.sense.senses import Senses
-
-_spec = importlib.util.spec_from_file_location(
-    "guard_world", Path(__file__).parent / "fixtures" / "guard_world.py"
-)
-assert _spec and _spec.loader
-guard_world = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guard_world)
-World, row, MIB = guard_world.World, guard_world.row, guard_world.MIB
 
 A, B = (10, 1), (11, 1)
 
@@ -77,6 +69,12 @@ def test_what_lies_in_files_is_nobodys() -> None:
     """A program that maps a file of /dev/shm has it in RssShmem, and its end frees nothing."""
     assert parts(told([(10, 5, 300)], charged=300, total=310), files=300) == {10: 10}
     assert parts(told([(10, 5, 0)], charged=300, total=310), files=300) == {}
+
+
+def test_who_has_a_memfd_open_has_it_whatever_lies_in_files() -> None:
+    """A program maps 300 MiB that stay (a file, a System V segment) beside a memfd of 200."""
+    engine = told([(10, 5, 300), (11, 5, 0)], total=510)
+    assert parts(engine, [(11, 7, 200)], files=300) == {10: 10, 11: 200}
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 999)), max_size=20),
@@ -129,6 +127,25 @@ def test_what_they_take_from_one_word_to_the_next_goes_on() -> None:
     assert second.then(401 * MIB, {A: 250 * MIB}).now(900 * MIB) == {A: 250 * MIB}
 
 
+def test_what_is_told_for_the_first_time_has_not_grown_by_all_of_it() -> None:
+    word = Shared().then(300 * MIB, {A: 80 * MIB})
+    assert word.then(310 * MIB, {A: 80 * MIB, B: 200 * MIB}).now(410 * MIB) == {
+        A: 80 * MIB, B: 300 * MIB}, "nobody else took the 10 MiB"  # fmt: skip
+    assert word.then(310 * MIB, {A: 90 * MIB, B: 200 * MIB}).now(410 * MIB) == {
+        A: 190 * MIB, B: 200 * MIB}, "A took them"  # fmt: skip
+
+
+def test_an_earlier_look_knows_what_is_known_now() -> None:
+    before = Look(1.0, 500, {1: 50, 2: 5}, {1: 40}, 210)
+    now = Look(2.0, 440, {1: 60, 2: 205}, {1: 50, 2: 200}, 20)
+    # All of it rose by 20, of which 10 are the first's, so the second took no more than 10.
+    assert before.knowing(now) == Look(1.0, 500, {1: 50, 2: 195}, {1: 40, 2: 190}, 20)
+    assert before.knowing(before) == before
+    # The first let go of 30, which the second may have taken.
+    now = Look(2.0, 500, {1: 20, 2: 205}, {1: 10, 2: 200}, 40)
+    assert before.knowing(now).shared == {1: 40, 2: 170}
+
+
 # ---- the guard ---------------------------------------------------------------------------------
 
 
@@ -148,7 +165,8 @@ def word(world: World, shared: int, shmem: int) -> None:
 
 
 def files(world: World, used: int) -> None:
-    world.scene.take_machine(world.up, {"tmpfs": [["/dev/shm", used * MIB, 512 * MIB]]})
+    tmpfs = [["/dev/shm", used * MIB, 512 * MIB]]
+    world.scene.take_machine(world.up, {"tmpfs": tmpfs, "stays": used * MIB})
 
 
 def test_who_fills_a_memfd_is_taken(world: World) -> None:
@@ -166,6 +184,24 @@ def test_who_fills_a_memfd_is_taken(world: World) -> None:
     victim = world.told[0][3]["candidates"][0]
     assert victim["entity"]["pid"] == 11
     assert victim["rank"]["blame"] == 2
+
+
+def test_whose_memfd_is_seen_for_the_first_time_has_not_just_taken_it(world: World) -> None:
+    """A leak of 60 MiB takes what is left while the watcher finds the old memfd of another."""
+    world.mode = "enforce"
+    world.process(12, 8)
+    word(world, 0, 300)
+    world.tick(150)
+    world.process(11, 40)
+    world.tick(105, 1.0)
+    known = [row(10, "db.service", 350), row(11, "shop.service", 8),
+             row(12, "pool.service", 8, shared=290)]  # fmt: skip
+    world.scene.take_dossier(world.up, known, None, 300 * MIB)
+    world.process(11, 70)
+    world.tick(75, 1.0)
+    ranks = {one["entity"]["pid"]: one["rank"] for one in world.told[0][3]["candidates"]}
+    assert ranks[12]["rate"] == 0
+    assert ranks[11]["rate"] >= 80
 
 
 def test_a_file_in_memory_is_nobodys_and_nobody_is_taken_for_it(world: World) -> None:
@@ -287,7 +323,7 @@ def test_files_that_grew_long_ago_are_no_reason_and_readings_are_few(world: Worl
     for at in range(1000):
         world.up += 2
         files(world, 400)
-        scene.take_machine(world.up, {"zram": at, "tmpfs": [["/dev/shm", 400 * MIB, 9]]})
+        scene.take_machine(world.up, {"zram": at, "stays": 400 * MIB})
     assert len(scene.tmpfs) == 1
     for at in range(1000):
         world.up += 2

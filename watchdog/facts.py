@@ -42,7 +42,8 @@ class Memfds(NamedTuple):
     """Who has files open that lie in memory and have no name; all of them, as far as we may look.
 
     Rows are (pid, start_ticks, inode, bytes). Nobody need map one, so it is in no resident size.
-    ``files`` is what lies in files of tmpfs mounts instead, which stay when everybody has ended.
+    ``files`` is what lies in files of tmpfs mounts and in System V segments instead, which stay
+    when everybody has ended.
     """
 
     t: float

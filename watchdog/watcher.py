@@ -132,7 +132,6 @@ class Watcher:
         self.guard.send("spent", self.guard.spent)
         self.guard.agree()
         self.log.prepare(self.clock)
-        self._machine()
         self._sense()
         self.deeds.recall(self.throttled)
         self._say_started()
@@ -262,11 +261,9 @@ class Watcher:
 
     def _machine(self) -> None:
         """Where memory hides that no process owns; told to the guard where it changed."""
-        found = places.read()
-        if found != self.places:
-            self.places = found
-            self.senses.files = sum(used for _, used, _ in found.get("tmpfs", ()))
-            self.guard.send("machine", found)
+        if self.senses.hidden != self.places:
+            self.places = self.senses.hidden
+            self.guard.send("machine", self.places)
 
     def _feed(self, fact: Fact) -> None:
         if self.recorder:

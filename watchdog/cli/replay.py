@@ -14,7 +14,19 @@ from watchdog import trace, words
 from watchdog.cli import args as common
 from watchdog.cli.replay_guard import ReplayGuard
 from watchdog.engine import Engine, Out
-from watchdog.facts import Event, Fact, Group, Host, KernelLine, Order, Outcome, Row, Said, Sweep
+from watchdog.facts import (
+    Event,
+    Fact,
+    Group,
+    Host,
+    KernelLine,
+    Memfds,
+    Order,
+    Outcome,
+    Row,
+    Said,
+    Sweep,
+)
 from watchdog.history import records
 from watchdog.policy.rules import Rules
 from watchdog.store.entities import read_entities
@@ -155,7 +167,7 @@ class Replay:
             # Pressure can be judged from here on.
             self.engine.pressed = bool(self.engine.pressed)
         yield from self._answer(self.engine.feed(fact), fact.t, fact.up)
-        if self.guard is not None and isinstance(fact, Host | Sweep):
+        if self.guard is not None and isinstance(fact, Host | Sweep | Memfds):
             for said in self.guard.take(fact):
                 yield from self._answer(self.engine.feed(said), said.t, said.up)
 

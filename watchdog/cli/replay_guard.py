@@ -10,7 +10,7 @@ from typing import Any
 from watchdog import targets
 from watchdog.act.kill import SPARED_ADJ
 from watchdog.engine import Engine
-from watchdog.facts import COMM, START, Host, Said, Sweep
+from watchdog.facts import COMM, START, Host, Memfds, Said, Sweep
 from watchdog.guard.incident import Incident
 from watchdog.guard.scene import Place, Scene
 from watchdog.history.world import private_bytes
@@ -63,6 +63,7 @@ class ReplayGuard:
         self.scene = Scene(self.eyes, self.pressure, self._tell)  # type: ignore[arg-type]
         self.scene.shield = self._shield
         self.incident: Incident | None = None
+        self.swept: float | None = None  # when first
         self.t = 0.0
         self.up: float | None = None
 
@@ -74,13 +75,15 @@ class ReplayGuard:
         adj = one.who.oom_score_adj if one is not None and one.who is not None else None
         return f"its oom_score_adj is {adj}" if adj is not None and adj <= SPARED_ADJ else None
 
-    def take(self, fact: Host | Sweep) -> Iterator[Said]:
+    def take(self, fact: Host | Sweep | Memfds) -> Iterator[Said]:
         """Judge a reading of the machine, and look at everybody after each sweep."""
         self.t, self.up = fact.t, fact.up
         now = fact.t if fact.up is None else fact.up
         if self.rules.guard.mode != "off":
             if isinstance(fact, Host):
                 self._host(fact, now)
+            elif isinstance(fact, Memfds):
+                self._stays(fact.files, now)
             elif self.eyes.latest.mem_available is not None:
                 self._sweep(now)
         found, self.said = self.said, []
@@ -102,7 +105,14 @@ class ReplayGuard:
             self.incident = Incident(self.scene, now, host, change.because)
         self._tell(f"pressure.{change.kind}", identity, change.because, body)
 
+    def _stays(self, files: int, now: float) -> None:
+        """What lies in files in memory. It is told from the first sweep on, unless it is little."""
+        if not self.scene.tmpfs and self.swept is not None and self.swept < now:
+            self.scene.take_machine(self.swept, {})
+        self.scene.take_machine(now, {"stays": files})
+
     def _sweep(self, now: float) -> None:
+        self.swept = now if self.swept is None else self.swept
         host = self.eyes.latest
         if host.mem_available is None or not host.mem_total:
             return

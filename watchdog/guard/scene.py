@@ -45,6 +45,29 @@ class Look(NamedTuple):
     files: int = 0
     slab: int = 0
 
+    def knowing(self, now: "Look") -> "Look":
+        """As it would have been, had it been known then whose the shared memory is.
+
+        Together they cannot have taken more than all shared memory rose by, and what others let
+        go of. Who had some then already comes first; whoever is new to us has what is left.
+        """
+        then, there = self.shared, now.shared
+        total = sum(there.values()) + now.files - sum(then.values()) - self.files
+        rises = {pid: size - then.get(pid, 0) for pid, size in there.items()}
+        left = max(0, total) + sum(size - there.get(pid, 0) for pid, size in then.items()
+                                   if size > there.get(pid, 0))  # fmt: skip
+        shared, sizes, files = dict(then), dict(self.sizes), self.files
+        for known in (True, False):
+            some = {pid: one for pid, one in rises.items() if one > 0 and (pid in then) is known}
+            rise = sum(some.values())
+            for pid, one in some.items():
+                had = one - one * min(left, rise) // rise
+                shared[pid] = shared.get(pid, 0) + had
+                sizes[pid] = sizes.get(pid, 0) + had
+                files -= had
+            left -= min(left, rise)
+        return self._replace(sizes=sizes, shared=shared, files=max(0, files))
+
 
 class Shared(NamedTuple):
     """Shared memory that goes with processes, as the watcher told it when all of it was `total`.
@@ -58,12 +81,19 @@ class Shared(NamedTuple):
 
     def then(self, total: int, sizes: Mapping[tuple[int, int], int]) -> "Shared":
         """The next word, after this one."""
-        rises = {one: size - self.sizes.get(one, 0) for one, size in sizes.items()}
-        rises = {one: rise for one, rise in rises.items() if rise > 0}
-        rise, known = total - self.total, sum(rises.values())
+        rise = total - self.total
         if not self.total or rise < SHARED_RISE:
             return Shared(total, sizes, {})
-        return Shared(total, sizes, {one: part / max(rise, known) for one, part in rises.items()})
+        rises = {one: size - self.sizes.get(one, 0) for one, size in sizes.items()}
+        known = {one: part for one, part in rises.items() if part > 0 and one in self.sizes}
+        # What somebody is told to hold for the first time he may have held for long.
+        new = {one: part for one, part in rises.items() if one not in self.sizes}
+        took = sum(known.values())
+        parts = {one: part / max(rise, took) for one, part in known.items()}
+        left = max(0, rise - took) / rise
+        parts |= {one: min(part / rise, left * part / sum(new.values()))
+                  for one, part in new.items() if part}  # fmt: skip
+        return Shared(total, sizes, parts)
 
     def now(self, total: int) -> dict[tuple[int, int], int]:
         """As far as they have gone on since: the machine's is `total` now."""
@@ -153,7 +183,7 @@ class Scene:
         self.machine: Mapping[str, Any] = {}  # see sense/places.py
         self.by_pid: dict[int, DossierRow] = {}
         self.shared = Shared()
-        self.tmpfs: list[tuple[float, int]] = []  # (up, bytes in all tmpfs mounts), where it moved
+        self.tmpfs: list[tuple[float, int]] = []  # (up, bytes that stay), where it moved
         self.dossier_up: float | None = None
         self.ours: Collection[int] = ()
         self.units: Mapping[str, Place] = {}
@@ -182,7 +212,7 @@ class Scene:
     def take_machine(self, up: float, machine: Mapping[str, Any]) -> None:
         """Where memory lies that no process owns."""
         self.machine = machine
-        held = sum(used for _, used, _ in machine.get("tmpfs", ()))
+        held = machine.get("stays", 0)
         if not self.tmpfs or self.tmpfs[-1][1] != held:
             self.tmpfs.append((up, held))
         if len(self.tmpfs) > TMPFS_MAX:
@@ -212,6 +242,11 @@ class Scene:
             f"tmpfs {mount} holds {words.size(used)}: its files go with nobody's end"
             for mount, used, _ in self.machine.get("tmpfs", ())
         ]
+        if "sysv" in self.machine:
+            said.append(
+                f"System V segments hold {words.size(self.machine['sysv'])}: they stay until "
+                "somebody removes them"
+            )
         if now is not None and self.first is not None and self.first.slab:
             slab = now.slab - self.first.slab
             if slab >= SLAB_TOLD:
@@ -230,6 +265,7 @@ class Scene:
         for then in (self.first, before):
             if then is None:
                 continue
+            then = then.knowing(now)
             lost, filed = then.available - now.available, now.files - then.files
             if lost >= LOSS_LEAST and filed * 2 > lost and grown * 4 >= filed:
                 return (
@@ -260,7 +296,8 @@ class Scene:
             return None
         if (host.swap_free or 0) < self.first_swap:
             return None
-        owned = sum(max(0, size - first.sizes.get(pid, 0)) for pid, size in now.sizes.items())
+        had = first.knowing(now).sizes
+        owned = sum(max(0, size - had.get(pid, 0)) for pid, size in now.sizes.items())
         return Account(first.available - now.available, now.up - first.up, owned)
 
     def reference(self, up: float) -> Look | None:
@@ -275,6 +312,7 @@ class Scene:
             (row for row in self.dossier.values() if row[5] or row[6]),
             key=lambda row: (row[6], row[5]), reverse=True,
         )[:LOOKS_MAX]  # fmt: skip
+        had: Mapping[int, int] = before.knowing(now).sizes if before is not None else {}
         found = []
         for pid in dict.fromkeys([*largest, *(row[0] for row in blamed)]):
             seen = self.eyes.look(pid)
@@ -283,7 +321,7 @@ class Scene:
             row = self.dossier.get((pid, seen.start))
             # A number that was somebody else's at the earlier look is a newcomer.
             newer = before is not None and seen.start / TICKS > before.up
-            past = 0 if before is None or newer else before.sizes.get(pid, 0)
+            past = 0 if newer else had.get(pid, 0)
             shared = now.shared.get(pid, 0) if row else 0
             one = Candidate(
                 pid, seen.start, seen.comm, seen.uid, None, seen.private + shared,

@@ -41,7 +41,7 @@ class MemfdFiles:
     def read(
         self, t: float, up: float, processes: Processes, charged: Mapping[str, int], files: int
     ) -> Memfds:
-        """`charged` is the shared memory of each cgroup, `files` what lies in tmpfs mounts."""
+        """`charged` is the shared memory of each cgroup, `files` what nobody's end gives back."""
         if not self.last:
             self.rows = ()
             return Memfds(t, up, (), files)

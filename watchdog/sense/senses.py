@@ -1,13 +1,15 @@
 """Effect: what is due is read. The two cadences of processes, the host, and the memory cgroups."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from watchdog.clock import Clock
 from watchdog.facts import CgroupKills, Fact, Group, Host
 from watchdog.sense import container
 from watchdog.sense.cgroups import Cgroups, is_near
 from watchdog.sense.host import HostFiles
-from watchdog.sense.memfd import MemfdFiles
+from watchdog.sense.memfd import MACHINE_LEAST, MemfdFiles
+from watchdog.sense.places import Places
 from watchdog.sense.processes import NEWCOMERS_EVERY_S, Processes
 
 CENSUS_S = 30.0
@@ -31,7 +33,8 @@ class Senses:
         self.near: set[str] = set()  # cgroups that are looked at between censuses
         self.shmem: dict[str, int] = {}  # of each cgroup at its last reading
         self.memfds = MemfdFiles(proc)
-        self.files = 0  # bytes in files of tmpfs mounts
+        self.places = Places(proc)
+        self.hidden: dict[str, Any] = {}  # where memory lies that no process owns
         self.next_up = clock.boottime()
         self.next_census = self.next_up
 
@@ -75,8 +78,10 @@ class Senses:
             self._watch(group, before)
             yield group
         yield sweep
+        self.hidden = self.places.read(self._containers(host.shmem or 0))
         if shares:
-            yield self.memfds.read(t, up, self.processes, self.shmem, self.files)
+            stays = self.hidden.get("stays", 0)
+            yield self.memfds.read(t, up, self.processes, self.shmem, stays)
 
     def read_host(self, t: float, up: float) -> Host:
         """The machine now; in a container without what is the whole machine's, not its own."""
@@ -98,6 +103,14 @@ class Senses:
         near = is_near(group.usage, group.limit) or is_near(group.usage, group.high)
         if (near or grows) and len(self.near) < NEAR_GROUPS_MAX:
             self.near.add(path)
+
+    def _containers(self, shmem: int) -> dict[str, int]:
+        """Of each the PID of somebody in it; none where there is too little shared memory."""
+        found: dict[str, int] = {}
+        for pid, seen in self.processes.seen.items() if shmem >= MACHINE_LEAST else ():
+            if seen.place.container is not None:
+                found.setdefault(seen.place.container, pid)
+        return found
 
     def _hot_paths(self) -> set[str]:
         hot: dict[str, None] = {}
