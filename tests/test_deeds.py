@@ -29,6 +29,7 @@ class FakeUnits:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.former = "infinity"
+        self.life: str | None = None
         self.outcome = ("done", "PID 1 did it")
         self.on_limit: Callable[[], None] = lambda: None
 
@@ -37,15 +38,16 @@ class FakeUnits:
 
     def restart(self, unit: Unit, done: Callable[[str, str], None]) -> None:
         self.asked.append(("restart", unit.name, unit.members))
+        self.life = unit.invocation
         done(*self.outcome)
 
     def stop(self, unit: Unit, done: Callable[[str, str], None]) -> None:
         self.asked.append(("stop", unit.name, unit.path))
         done(*self.outcome)
 
-    def revive(self, unit: Unit, pid: int, done: Callable[[str, str], None]) -> None:
+    def revive(self, unit: Unit, pid: int, done: Callable[[str, str], None], *, may: bool) -> None:
         self.asked.append(("revive", unit.name, pid))
-        done(*self.outcome)
+        done(*self.outcome if may else ("budget", "it stays down"))
 
     def limit(
         self, unit: Unit, high: int | None, seen: Callable[[str], bool] | None,
@@ -127,6 +129,27 @@ def test_a_restart_is_asked_for_with_the_members_that_were_seen(house: House) ->
     house.deeds.carry_out(house.order("restart-unit"), "restart-unit")
     assert house.units.asked == [("restart", SHOP, ((900_007, 50), (900_008, 50)))]
     assert house.answers == [("restart-unit", "done", "PID 1 did it")]
+
+
+def test_what_was_seen_is_the_life_that_is_meant(house: House) -> None:
+    """PID 1 leaves the InvocationID of each unit in a link that anybody may read."""
+    (house.cg / "cgroup.procs").write_text("")
+    folder = house.folder / "units"
+    folder.mkdir()
+    house.deeds.invocations = str(folder)
+    link = folder / f"invocation:{SHOP}"
+    link.symlink_to("f00")
+    house.deeds.note([SHOP, "gone.service"])
+    assert house.deeds.lives == {SHOP: "f00"}
+    link.unlink()
+    link.symlink_to("ba5")  # it is started anew
+    house.deeds.carry_out(house.order("restart-unit"), "restart-unit")
+    assert house.units.life == "f00", "and PID 1 is asked for the one that was seen"
+    house.deeds.carry_out(house.order("kill-unit"), "kill-unit")
+    assert house.answers[-1][1] == "changed"
+    house.deeds.note([SHOP])
+    house.deeds.carry_out(house.order("kill-unit"), "kill-unit")
+    assert house.answers[-1][1] != "changed"
 
 
 def test_a_subject_without_a_unit_has_none_to_restart(house: House) -> None:
@@ -238,11 +261,12 @@ def test_wishes_of_the_guard_become_events(house: House) -> None:
     house.deeds.turn()
     assert len(house.units.asked) == 1, "its victim may still be about to end"
     come_due(house)
-    stop, revive = house.events
+    stop, revive, left = house.events
+    assert (left.body["do"], left.body["outcome"]) == ("revive", "budget")
     assert (stop.body["do"], stop.body["outcome"]) == ("stop-unit", "done")
     assert (revive.body["do"], revive.body["restarts"]) == ("revive", False)
     assert house.spent == 1
     house.units.outcome = ("changed", "it is active")
     house.deeds.revive(SHOP, 900_007, "host-3", may=True)
     come_due(house)
-    assert (len(house.events), house.spent) == (2, 1)
+    assert (len(house.events), house.spent) == (3, 1)

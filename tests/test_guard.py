@@ -332,6 +332,30 @@ def test_rules_that_only_observe_hold_back_the_second_signal_too(world: World) -
     assert (11, "kill", "protected") in world.outcomes()
 
 
+def test_a_service_that_is_revived_and_grows_again_ends_in_words(world: World) -> None:
+    """SIGTERM keeps it down, so it is started again, and takes all memory again after minutes."""
+    enforcing(world)
+    world.pressure.rules = world.pressure.rules._replace(budget=(6, 3600.0))
+    for life in range(5):
+        pid = 11 + life
+        world.process(pid, 120)
+        known = [row(10, "db.service", 480), row(pid, "shop.service", 20, 0.8)]
+        world.scene.take_dossier(world.up, known)
+        world.tick(105, 150.0)
+        world.process(pid, 140)
+        world.tick(80, 1.0)
+        if world.signals[-1:] != [(pid, signal.SIGTERM)]:
+            break
+        world.gone(pid)
+        world.tick(500, 10.0)
+        # What loop.Guard does once memory is well, and PID 1 has been asked.
+        assert world.scene.spent.left(world.pressure.rules.budget, world.up)
+        world.scene.spent.spend(world.pressure.rules.budget, world.up, 1e9 + life)
+    assert [pid for pid, _ in world.signals] == [11, 12, 13], "three blows and three revivals"
+    assert world.told[-1][0] == "watchdog.degraded"
+    assert world.told[-2][3]["outcome"] == "budget"
+
+
 # ---- the ladder, the budget, newcomers ---------------------------------------------------------
 
 

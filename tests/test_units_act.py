@@ -179,6 +179,18 @@ def test_a_restart_is_asked_for_where_pid_1_runs_the_process_that_was_seen(pid1:
     assert pid1.asked() == ["try-restart -- postgresql.service"]
 
 
+@pytest.mark.parametrize("life", ["f00", None, "ba5"])
+def test_a_unit_that_was_started_anew_is_another_one(pid1: Pid1, life: str | None) -> None:
+    """Its old process may be there still, in the same cgroup (KillMode=process)."""
+    pid1.process(8, 600, "/system.slice/postgresql.service")
+    outcome = "changed" if life == "ba5" else "done"
+    pid1.units.restart(UNIT._replace(invocation=life), pid1.done)
+    assert pid1.settle()[0] == outcome
+    pid1.units.limit(UNIT._replace(invocation=life), 1 << 30, lambda _: True, pid1.done)
+    assert pid1.settle()[0] == outcome
+    assert len(pid1.asked()) == (0 if life == "ba5" else 2)
+
+
 # The four names that somebody who owns a subtree can make (he cannot choose what is above it).
 FORGED = (
     "/user.slice/user-1000.slice/user@1000.service/postgresql.service",
@@ -255,6 +267,17 @@ def test_who_stays_down_because_of_us_is_started_again(
     assert pid1.settle()[0] == outcome
     started = ["start --no-block -- postgresql.service"]
     assert pid1.asked() == (started if outcome == "done" else [])
+    pid1.units.revive(UNIT, 7, pid1.done, may=False)
+    assert pid1.settle()[0] == ("budget" if outcome == "done" else "changed")
+    assert pid1.asked() == (started if outcome == "done" else [])
+
+
+def test_nobody_asked_for_a_login(pid1: Pid1) -> None:
+    pid1.shown |= {"Id": "user@1000.service", "ActiveState": "inactive", "ControlGroup": ""}
+    pid1.tell()
+    pid1.units.revive(Unit("user@1000.service"), 7, pid1.done)
+    assert pid1.settle()[0] == "changed", "of which nothing is said"
+    assert pid1.asked() == []
 
 
 def test_a_throttle_keeps_what_was_before_it_changes_anything(pid1: Pid1) -> None:

@@ -5,13 +5,13 @@ order's outcome or as an event; nothing waits.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import targets, words
 from watchdog.act import evidence
 from watchdog.act.kill import kill_unit
-from watchdog.act.unit import Unit, Units
+from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
 from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
@@ -64,6 +64,8 @@ class Deeds:
         self.feed = feed
         self.spend = spend
         self.units = Units(children)
+        self.invocations = INVOCATIONS  # a folder
+        self.lives: dict[str, str] = {}  # of units, as they were last seen
         self.held: dict[str, _Held] = {}
         self.revivals: list[tuple[float, Callable[[], None]]] = []
         self.smaps: list[tuple[Order, Child, dict[str, Any]]] = []
@@ -109,6 +111,11 @@ class Deeds:
         for name, one in list(self.held.items()):
             self._put_back(name, one, "")
 
+    def note(self, units: Iterable[str]) -> None:
+        """Remember which life of each is seen; what is decided from now on means that one."""
+        found = ((name, invocation(name, self.invocations)) for name in units)
+        self.lives = {name: life for name, life in found if life is not None}
+
     # ---- orders of policies ------------------------------------------------------------------
 
     def carry_out(self, order: Order, verb: str) -> None:
@@ -119,7 +126,9 @@ class Deeds:
         unit = targets.unit_of(self.engine.world, order.subject)
         if unit is None:
             self.answer(order, "failed", "it belongs to no unit")
-        elif verb == "restart-unit":
+            return
+        unit = unit._replace(invocation=self.lives.get(unit.name))
+        if verb == "restart-unit":
             self.units.restart(unit, lambda outcome, said: self.answer(order, outcome, said))
         elif verb == "kill-unit":
             self.answer(order, *self._kill_unit(unit))
@@ -135,6 +144,8 @@ class Deeds:
         if folder is None:
             return "failed", "its cgroup is not known"
         inode = targets.inode(folder)
+        if unit.invocation not in (None, invocation(unit.name, self.invocations)):
+            return "changed", "it was started anew in the meantime"
 
         def still_protected(pid: int, start: int) -> str | None:
             known = world.rows.get((pid, start))
@@ -272,9 +283,8 @@ class Deeds:
                 self.spend()
             self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
 
-        if may:
-            due = self.clock.boottime() + REVIVE_S
-            self.revivals.append((due, lambda: self.units.revive(Unit(unit), pid, done)))
+        due = self.clock.boottime() + REVIVE_S
+        self.revivals.append((due, lambda: self.units.revive(Unit(unit), pid, done, may=may)))
 
     def _guard_said(
         self, unit: str, do: str, incident: str, outcome: str, because: tuple[str, ...],

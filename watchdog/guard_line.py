@@ -100,8 +100,9 @@ class GuardLine:
 
     def spend(self) -> None:
         """A deed has used up one of the guard's budget: it counts that too."""
-        self._spent(self.clock.wall())
-        self.send("spent", self.spent[-1:])
+        t = self.clock.wall()
+        self._spent(t)
+        self.send("spend", t)
 
     def _wish(self, message: wire.Message) -> None:
         """What the guard asks for beside its reports."""

@@ -248,6 +248,7 @@ class Watcher:
             self.machine.take(self.clock.wall(), host.boot_id, host.told)
             rows = self.engine.dossier()
             places = targets.places(self.engine.world, self.rules, self.senses.cgroups, rows)
+            self.deeds.note({row[3] for row in rows if row[3] is not None})
             self._machine()
             seen = self.engine.world.host
             shmem = seen.shmem if seen else None

@@ -5,6 +5,7 @@ The first item of a message is its kind:
     watcher -> guard  ("beat", up) · ("dossier", up, [DossierRow, …], places, Shmem)
                       ("machine", dict)
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
+                      ("spend", t)
     guard -> watcher  ("stop",) · ("reload",) · ("enforce", granted, reason or None)
                       ("report", t, up, kind, identity, because, body)
 

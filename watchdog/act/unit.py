@@ -2,7 +2,8 @@
 
 A unit's name can be forged: whoever owns a delegated subtree may make a folder of any name in it.
 So before PID 1 is asked for anything, it tells the unit's ControlGroup, and that must be the
-cgroup in which the kernel says, at this moment, that one of the processes is which we mean.
+cgroup in which the kernel says, at this moment, that one of the processes is which we mean. And it
+tells the InvocationID: a unit that was started anew since we looked is another one.
 
     systemctl show -> is it loaded, is that its cgroup -> one more program -> what became of it
 
@@ -17,6 +18,7 @@ from watchdog import procfs, words
 from watchdog.child import Child, Children
 
 SYSTEMCTL = "/usr/bin/systemctl"
+INVOCATIONS = "/run/systemd/units"
 SHOW_S = 10.0
 # A service that ignores SIGTERM has TimeoutStopSec=, 90 s unless it says otherwise.
 DEED_S = 150.0
@@ -36,11 +38,13 @@ class Unit(NamedTuple):
     """A system unit as our own census saw it: its name and (PID, start) of its members.
 
     ``path`` is the cgroup in which they were; it serves where all of them have just been ended.
+    ``invocation`` is the life of it that was seen; None: not known, and then not compared.
     """
 
     name: str
     members: tuple[Ident, ...] = ()
     path: str | None = None
+    invocation: str | None = None
 
 
 class _Job:
@@ -71,7 +75,10 @@ class Units:
         self._ask(unit, self._on_itself(unit, "try-restart"), "PID 1 restarted it", done)
 
     def stop(self, unit: Unit, done: Done) -> None:
-        """`stop`: it stays down although Restart= would bring it back."""
+        """`stop`: it stays down although Restart= would bring it back.
+
+        Perhaps it has been brought back already: another life of it than was seen is meant as well.
+        """
 
         def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
             group = shown.get("ControlGroup", "")
@@ -81,14 +88,22 @@ class Units:
 
         self._ask(unit, plan, "PID 1 stopped it", done)
 
-    def revive(self, unit: Unit, pid: int, done: Done) -> None:
-        """Start it again if it is down since the end of its main process `pid`."""
+    def revive(self, unit: Unit, pid: int, done: Done, *, may: bool = True) -> None:
+        """Start it again if it is down since the end of its main process `pid`, and that may be.
+
+        A login has no main process of that kind, and nobody asked for one: nothing is done.
+        """
+        if never(unit.name) is not None:
+            done("changed", "its processes are not the unit's to start")
+            return
 
         def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
             if shown.get("ExecMainPID") != str(pid):
                 return "changed", "the victim was not its main process, or it has another one now"
             if shown.get("ActiveState") not in ("inactive", "failed"):
                 return "changed", f"it is {words.safe(shown.get('ActiveState', '?'))}"
+            if not may:
+                return "budget", "it stays down: the guard's budget is used up"
             return ([self.systemctl, "start", "--no-block", "--", unit.name],)
 
         self._ask(unit, plan, "it would have stayed down, and is started again", done)
@@ -177,6 +192,8 @@ class Units:
         group = shown.get("ControlGroup", "")
         if not group or not shown.get("InvocationID"):
             return "gone", "it is not running"
+        if unit.invocation is not None and shown["InvocationID"] != unit.invocation:
+            return "changed", "it was started anew in the meantime"
         alive = False
         for pid, start in unit.members:
             stat = procfs.parse_stat(_read(f"{self.root}/{pid}/stat"))
@@ -192,6 +209,14 @@ class Units:
             f"PID 1 runs {words.safe(unit.name)} in {words.safe(group)}, and that is not where "
             "the processes are: the name is forged"
         )
+
+
+def invocation(name: str, folder: str = INVOCATIONS) -> str | None:
+    """The life of a unit that runs now: PID 1 leaves its InvocationID where anybody may read it."""
+    try:
+        return os.readlink(f"{folder}/invocation:{name}")
+    except OSError:
+        return None
 
 
 def never(name: str) -> str | None:

@@ -196,9 +196,9 @@ class Guard:
     def _revive(self, incident: Incident, up: float) -> None:
         """Memory is well: who stays down because of our SIGTERM may come back."""
         rules = self.pressure.rules
-        for unit, pid in incident.terminated if rules.revive else ():
-            may = self.scene.spent.left(rules.budget, up)
-            self.keeper.send(("revive", unit, pid, incident.id, may))
+        left = self.scene.spent.left(rules.budget, up)
+        for number, (unit, pid) in enumerate(incident.terminated if rules.revive else ()):
+            self.keeper.send(("revive", unit, pid, incident.id, number < left))
 
     def _mode(self) -> str:
         enforce = self.pressure.rules.mode == "enforce" and self.enforce_fd is not None
@@ -296,9 +296,11 @@ class Guard:
                 self.scene.take_machine(self.clock.boottime(), message[1])
                 zram = message[1].get("zram")
                 self.pressure.zram = tuple(zram) if zram else None
-            elif kind == "spent":
-                # What the store remembers, and what the watcher has just used up for us.
+            elif kind == "spent":  # what the store remembers
                 self.scene.spent.recall(message[1], self.clock.boottime(), self.clock.wall())
+            elif kind == "spend":  # what the watcher has just used up for us
+                budget = self.pressure.rules.budget
+                self.scene.spent.spend(budget, self.clock.boottime(), message[1])
             elif kind == "rules":
                 self._take_rules(message[1])
                 self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))

@@ -131,9 +131,9 @@ class Spent:
         purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
         self.purse = purse if boot.decode("ascii", "replace") == boot_id else purse.moved(up, t)
 
-    def left(self, rule: tuple[int, float], up: float) -> bool:
-        """May there be one more?"""
-        return self.purse.left(*rule, up) > 0
+    def left(self, rule: tuple[int, float], up: float) -> int:
+        """How many more there may be."""
+        return self.purse.left(*rule, up)
 
     def spend(self, rule: tuple[int, float], up: float, t: float) -> None:
         """One is going to be taken."""
