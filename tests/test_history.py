@@ -83,7 +83,7 @@ def test_coarse_rings_fed_from_fine_ones_hold_what_samples_would_have_put_there(
         kib += (number % 2) * 2 * entities.STILL_KIB
         closed = trend.add(up, up, kib)
         kib = min(kib, MISSING - 1)
-        assert closed == [i for i, level in enumerate(LEVELS) if alone[i].add(level, up, kib)]
+        assert closed == tuple(i for i, level in enumerate(LEVELS) if alone[i].add(level, up, kib))
     for mine, other in zip(trend.rings, alone, strict=True):
         if mine is not None:
             assert mine.values == other.values and mine.bucket == other.bucket
@@ -217,7 +217,7 @@ def test_who_holds_still_has_no_rings_and_all_of_them_once_it_moves():
     assert trend.fine == entities.NO_RING and trend.kib == 50_190
     assert trend.floor_ago(3600) == 50_000 * 1024 == trend.first_floor()
     assert trend.recent_rate() == 0.0
-    assert trend.add(7200, 7200, 60_000) == [0, 1, 2, 3, 4] and trend.fine == 0
+    assert trend.add(7200, 7200, 60_000) == (0, 1, 2, 3, 4) and trend.fine == 0
     for level, ring in zip(LEVELS, trend.rings, strict=True):
         ages, floors = ring.known(level.slots)
         assert set(floors) == {50_000}

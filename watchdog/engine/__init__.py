@@ -222,10 +222,11 @@ class Engine:
     def _resumed(self, sweep: Sweep, closed: list[Closed]) -> list[Closed]:
         """Who closed buckets now, with those that a kept trend left open."""
         resumed = self.resume.processes(sweep)
-        for ident, trend, _ in resumed.values():
-            self.leaks.resumed(ident, trend)
-        fresh = [one for one in closed if one[0] not in resumed]
-        return fresh + [one for one in resumed.values() if one[2]]
+        for process, _ in resumed:
+            self.leaks.resumed(process)
+        known = {process for process, _ in resumed}
+        fresh = [one for one in closed if one[0] not in known]
+        return fresh + [one for one in resumed if one[1]]
 
     def _said(self, said: Said) -> list[Out]:
         if said.kind in ("pressure.begun", "pressure.ended"):

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 
 from watchdog.facts import RSS, UNIT, Entity, EntityRecord, Event, Group, Ident, Look, Sweep
 from watchdog.history import lives, records
-from watchdog.history.entities import Trend
+from watchdog.history.entities import STILL_CLOSES, Trend
+from watchdog.history.present import Process
+from watchdog.history.ring import Closes
 from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
 from watchdog.judge import hidden, leak_told, stage
 from watchdog.judge.filling import Filling
@@ -29,7 +31,7 @@ class Leaks:
         self.looking = Looking(world)
         self.series = Series(world)
         self.filling = Filling(world)
-        self.units_due: dict[str, tuple[Group, list[int]]] = {}
+        self.units_due: dict[str, tuple[Group, Closes]] = {}
         self.suspects: set[Ident] = set()  # processes whose trend has a stage or a rate
 
     # ---- processes ---------------------------------------------------------------------------
@@ -41,8 +43,12 @@ class Leaks:
         world = self.world
         out: Told = []
         rates = self._rates()  # for all of this sweep, so that their order does not matter
+        for held in world.held:
+            prove(held, STILL_CLOSES, healthy)
+            self._observe(held.ident, held, sweep.t)
         worth = self._worth_a_look(closed, sweep.t, healthy)
-        for ident, trend, levels in sorted(worth, key=_by_ident):
+        for trend, levels in sorted(worth, key=_by_ident):
+            ident = trend.ident
             ending = self._ending(world.cgroup(ident), trend, rates)
             if self.filling.below(ident, trend.kib):
                 ending = stage.Ending(None, "")
@@ -75,10 +81,10 @@ class Leaks:
             out += self._gone(ident, trend, entity, sweep.t)
         return out
 
-    def resumed(self, ident: Ident, trend: Trend) -> None:
+    def resumed(self, process: Process) -> None:
         """A trend of an earlier run goes on."""
-        if trend.stage != "none" or trend.rate > 0:
-            self.suspects.add(ident)
+        if process.stage != "none" or process.rate > 0:
+            self.suspects.add(process.ident)
 
     def lost(self, waiting: dict[Ident, EntityRecord], sweep: Sweep, now: float) -> Told:
         """Who went while nobody looked: lines about their end may be read just now."""
@@ -108,13 +114,13 @@ class Leaks:
     def _worth_a_look(self, closed: list[Closed], t: float, healthy: bool) -> Iterator[Closed]:
         """Who may have a change of stage: most have not risen, and are passed over here."""
         for one in closed:
-            ident, trend, levels = one
+            trend, levels = one
             if trend.kib > trend.proven_kib:
                 prove(trend, levels, healthy)
             if trend.open or any(trend.passes) or trend.rises(levels, LEAST_KIB):
                 yield one
             elif lives.OBSERVED in levels:
-                self._observe(ident, trend, t)
+                self._observe(trend.ident, trend, t)
 
     def _observe(self, ident: Ident, trend: Trend, t: float) -> None:
         if trend.kib >= lives.LEAST_KIB:
@@ -137,7 +143,7 @@ class Leaks:
 
     # ---- units and the machine ---------------------------------------------------------------
 
-    def unit(self, unit: str, group: Group, closed: list[int]) -> None:
+    def unit(self, unit: str, group: Group, closed: Closes) -> None:
         """A unit closed buckets: judged by `units`, when its processes have been."""
         if closed:
             self.units_due[unit] = (group, closed)
@@ -239,7 +245,7 @@ class Leaks:
 
 
 def _by_ident(one: Closed) -> Ident:
-    return one[0]
+    return one[0].ident
 
 
 def _key(ident: Ident) -> str:

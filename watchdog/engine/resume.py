@@ -7,6 +7,7 @@ from watchdog.facts import COMM, UNIT, EntityRecord, Ident, Sweep
 from watchdog.history import records
 from watchdog.history.entities import Trend
 from watchdog.history.present import Process
+from watchdog.history.ring import NOTHING, Closes
 from watchdog.history.world import Closed, World, starts_over
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.series import KEY as PART
@@ -81,18 +82,20 @@ class Resume:
             elif head.isdigit() and tail.isdigit():
                 self.waiting[(int(head), int(tail))] = record
 
-    def processes(self, sweep: Sweep) -> dict[Ident, Closed]:
+    def processes(self, sweep: Sweep) -> list[Closed]:
         """Hand the kept trends to who is still there, with the levels that closed by it."""
-        resumed: dict[Ident, Closed] = {}
+        resumed: list[Closed] = []
         for row in sweep.rows:
             ident = (row[0], row[1])
             record = self.waiting.pop(ident, None)
-            if record:
-                trend, levels = self._go_on(record, self.world.trends[ident], row[COMM])
-                resumed[ident] = (ident, self.world.resume(ident, trend), levels)
+            process = self.world.present.get(ident) if record else None
+            if record and process:
+                trend, levels = self._go_on(record, process, row[COMM])
+                self.world.resume(process, trend)
+                resumed.append((process, levels))
         return resumed
 
-    def unit(self, unit: str, closed: list[int]) -> list[int]:
+    def unit(self, unit: str, closed: Closes) -> Closes:
         """The same for a unit that was just read."""
         record = self.waiting_units.pop(unit, None)
         if record is None:
@@ -113,19 +116,19 @@ class Resume:
 
     def _go_on(
         self, record: EntityRecord, fresh: Trend, comm: str | None = None
-    ) -> tuple[Trend, list[int]]:
+    ) -> tuple[Trend, Closes]:
         """The kept trend with what was just seen, and the levels that closed a bucket by it.
 
         `comm` is the name of a process now: an exec while nobody looked is one as well.
         """
         kept = records.load(record)
         if kept is None:
-            return fresh, []
+            return fresh, NOTHING
         if comm is not None and fresh.kib * 2 < kept.kib:
             before = records.names(record)[0]
             if starts_over(kept, fresh.kib, before is not None and before != comm):
                 fresh.episode = kept.episode
-                return fresh, []
+                return fresh, NOTHING
         closed = kept.add(fresh.last_t, fresh.last_up, fresh.kib)
         self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
         return kept, closed

@@ -10,10 +10,13 @@ from typing import Any
 from watchdog.history.case import NO_CASE, OfCase
 from watchdog.history.ring import (
     BUCKETS_S,
+    CLOSES,
     LEVELS,
     MISSING,
+    NOTHING,
     SLOTS,
     STILL_S,
+    Closes,
     Moment,
     Ring,
     moment,
@@ -24,7 +27,7 @@ from watchdog.history.ring import (
 STILL_KIB = 1024
 NO_RING = len(LEVELS)
 _LARGEST = MISSING - 1  # a ring counts to 4 TiB, and says no more of what is larger
-_STILL_CLOSES = (1, 2)
+STILL_CLOSES = CLOSES[1][2]
 _SEEN_LEAST = 3  # buckets; after a long gap nothing says that it held still
 _NO_RINGS: list[Ring | None] = [None] * NO_RING
 # Of all who have nothing to count.
@@ -78,28 +81,28 @@ class Trend:
         self.still_up = up
         self.wake = up + STILL_S
 
-    def add(self, t: float, up: float, kib: int) -> list[int]:
+    def add(self, t: float, up: float, kib: int) -> Closes:
         """Take a value; the indices of the levels at which it closed a bucket."""
         kib = min(kib, _LARGEST)
         before = self.last_up
         self.last_t, self.last_up, self.kib = t, up, kib
         if self.low <= kib <= self.high and up < self.wake:
-            return []
+            return NOTHING
         return self.move(moment(up), kib, before)
 
-    def move(self, at: Moment, kib: int, before: float) -> list[int]:
+    def move(self, at: Moment, kib: int, before: float) -> Closes:
         """The part of `add` that is not nothing; `before` is when it was seen before."""
         if self.fine:
             return self._slowly(at, kib, before)
         ring, coarser = self.rings[0], self.rings[1]
         if ring is None or coarser is None:
-            return []
+            return NOTHING
         buckets = at[1]
         bucket, now = buckets[0], ring.bucket
         if bucket <= now:
             if bucket == now and kib < ring.floor:
                 ring.floor = self.low = kib
-            return []
+            return NOTHING
         floor = ring.floor
         ring.close(bucket, SLOTS[0])
         ring.bucket = bucket
@@ -107,13 +110,13 @@ class Trend:
         self.wake = at[2][0]
         if buckets[1] == coarser.bucket:
             coarser.floor = min(coarser.floor, floor)
-            return [0]
-        return self._feed(1, [0], floor, at, kib)
+            return CLOSES[0][0]
+        return self._feed(0, floor, at, kib)
 
-    def _feed(self, index: int, closed: list[int], floor: int, at: Moment, kib: int) -> list[int]:
-        """Hand the floor that was closed below `index` to the coarser rings; all that closed."""
-        buckets = at[1]
-        for level in range(index, NO_RING):
+    def _feed(self, first: int, floor: int, at: Moment, kib: int) -> Closes:
+        """Hand the floor that was closed at `first` to the coarser rings; all that closed."""
+        buckets, last = at[1], first
+        for level in range(first + 1, NO_RING):
             ring = self.rings[level]
             if ring is None:
                 continue
@@ -123,12 +126,12 @@ class Trend:
             floor = ring.floor
             ring.close(buckets[level], SLOTS[level])
             ring.bucket, ring.floor = buckets[level], kib
-            closed.append(level)
-        if len(closed) > 2 or closed[-1] >= NO_RING - 2:
+            last = level
+        if last >= min(first + 2, NO_RING - 2):
             self.rest()
-        return closed
+        return CLOSES[first][last]
 
-    def _slowly(self, at: Moment, kib: int, before: float) -> list[int]:
+    def _slowly(self, at: Moment, kib: int, before: float) -> Closes:
         """`move` where the finest rings are not kept."""
         up, buckets, ends, later = at
         fine = self.fine
@@ -137,21 +140,21 @@ class Trend:
             if high - low <= self.still_kib:
                 self.low, self.high = low, high
                 if up < self.wake:
-                    return []
+                    return NOTHING
                 self.wake = later
-                return list(_STILL_CLOSES)
+                return STILL_CLOSES
         elif kib <= self.high:
             ring = self.rings[fine]
             if ring is None or buckets[fine] <= ring.bucket:
                 if ring is not None and buckets[fine] == ring.bucket and kib < ring.floor:
                     ring.floor = self.low = kib
-                return []
+                return NOTHING
             floor = ring.floor
             ring.close(buckets[fine], SLOTS[fine])
             ring.bucket, ring.floor = buckets[fine], kib
             self.low, self.high = kib, max(kib, min(self.high, floor + self.still_kib))
             self.wake = ends[fine]
-            return self._feed(fine + 1, [fine], floor, at, kib)
+            return self._feed(fine, floor, at, kib)
         self.unfold(up, before)
         return self.move(at, kib, before)
 
@@ -250,7 +253,7 @@ class Trend:
         ring = self.rings[level]
         return ring is not None and self.kib - least_kib >= ring.lowest
 
-    def rises(self, closed: list[int], least_kib: int) -> bool:
+    def rises(self, closed: Closes, least_kib: int) -> bool:
         """Does it stand so far above the lowest bucket of one of these levels?"""
         edge = self.kib - least_kib
         for index in closed:

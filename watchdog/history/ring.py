@@ -32,6 +32,14 @@ LEVELS = (
 
 BUCKETS_S = tuple(level.bucket_s for level in LEVELS)
 SLOTS = tuple(level.slots for level in LEVELS)
+# The indices of the levels at which something closed a bucket: always a run of them, and the same
+# objects for everybody. By the first and the last.
+Closes = tuple[int, ...]
+NOTHING: Closes = ()
+CLOSES: tuple[tuple[Closes, ...], ...] = tuple(
+    tuple(tuple(range(first, last + 1)) for last in range(len(LEVELS)))
+    for first in range(len(LEVELS))
+)
 # How often one without rings is looked at by those who learn from what is held.
 STILL_S = 300.0
 # A moment, worked out once a sweep: CLOCK_BOOTTIME, the number of the open bucket at each level,

@@ -21,10 +21,10 @@ from watchdog.facts import (
     Who,
 )  # fmt: skip
 from watchdog.history import lives, sums
-from watchdog.history.entities import Trend
+from watchdog.history.entities import NO_RING, STILL_CLOSES, Trend
 from watchdog.history.lives import Program
 from watchdog.history.present import Present, Process, Table
-from watchdog.history.ring import MISSING, moment
+from watchdog.history.ring import MISSING, NOTHING, Closes, moment
 
 # A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
 GONE_S = 120.0
@@ -36,7 +36,7 @@ TICKS_PER_S = 100  # USER_HZ: what /proc counts start times in, the same on ever
 MOVING_MAX = 2000
 
 # Who closed buckets, and at which levels.
-Closed = tuple[Ident, Trend, list[int]]
+Closed = tuple[Process, Closes]
 
 
 class Headroom(NamedTuple):
@@ -99,6 +99,7 @@ class World:
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
         self.since_t: float | None = None  # when our history begins
         self.changed: list[Process] = []  # who holds another size than before, of the last sweep
+        self.held: list[Process] = []  # of the last sweep: who has no rings, and was due for a look
         self.went: list[Process] = []  # who was forgotten since
         self.described: set[Process] = set()  # of whom something was told; emptied by who uses it
         self.shared: dict[Ident, int] = {}  # bytes of shared memory that go with them
@@ -135,21 +136,21 @@ class World:
         self.described.update(process for process in moved if process is not None)
         self.shared = shared
 
-    def take_group(self, group: Group) -> list[int]:
+    def take_group(self, group: Group) -> Closes:
         """Take a cgroup; the levels at which its unit's trend closed a bucket."""
         if group.cgroup is not None:
             self.groups[group.cgroup] = group
         if group.unit is None:
-            return []
+            return NOTHING
         return self._unit(group.unit, group.t, _now(group), used_bytes(group))
 
-    def _unit(self, unit: str, t: float, now: float, size: int) -> list[int]:
+    def _unit(self, unit: str, t: float, now: float, size: int) -> Closes:
         trend = self.unit_trends.get(unit)
         if trend is None:
             trend = self.unit_trends[unit] = Trend(t, now)
         return trend.add(t, now, size >> 10)
 
-    def add_up(self, t: float, up: float | None) -> Iterator[tuple[Group, list[int]]]:
+    def add_up(self, t: float, up: float | None) -> Iterator[tuple[Group, Closes]]:
         """After a census: each unit of several processes that no cgroup tells of, as if one did.
 
         One process is its unit's sum, and is judged itself.
@@ -178,6 +179,7 @@ class World:
         closed: list[Closed] = []
         by_pid = self.present.by_pid
         self.changed = changed = []
+        self.held = held = []
         self.went = []
         for row in sweep.rows:  # the hottest lines of the house: a microsecond a sample in all
             pid, start, _, rss, shared, swap, _, _ = row
@@ -197,14 +199,17 @@ class World:
                 continue
             kib = kib if kib < MISSING else MISSING - 1
             before, still = process.last_up, process.fine
+            process.last_t, process.last_up = t, now
             if kib != process.kib:
+                process.kib = kib
                 changed.append(process)
-            process.last_t, process.last_up, process.kib = t, now, kib
             levels = process.move(at, kib, before)
             if still and not process.fine:
                 self._moves(process)
-            if len(levels) > 1 or (levels and process.tells(levels[0], least)):
-                closed.append(((pid, start), process, levels))
+            if levels is STILL_CLOSES and process.fine == NO_RING and not process.open:
+                held.append(process)
+            elif len(levels) > 1 or (levels and process.tells(levels[0], least)):
+                closed.append((process, levels))
         gone: list[Ident] = []
         if sweep.census:
             gone = [process.ident for process in self.present if process.last_up != now]
@@ -212,16 +217,12 @@ class World:
                 self._told = {}  # a table that was emptied one by one keeps its size
         return closed, gone
 
-    def resume(self, ident: Ident, trend: Trend) -> Trend:
-        """Go on with a trend of an earlier run; the trend of that process from now on."""
-        process = self.present.get(ident)
-        if process is None:
-            return trend
+    def resume(self, process: Process, trend: Trend) -> None:
+        """Go on with a trend of an earlier run."""
         if trend is not process:
             process.become(trend)
         if not process.fine:
             self._moves(process)
-        return process
 
     def _moves(self, process: Process) -> None:
         """One more with all its rings. If these are too many, a tenth lets go of the finer ones."""

@@ -25,7 +25,7 @@ from typing import Any
 from watchdog.facts import UNIT, Ident, Sweep
 from watchdog.history.entities import Trend
 from watchdog.history.present import Process
-from watchdog.history.ring import LEVELS, MISSING
+from watchdog.history.ring import LEVELS, MISSING, Closes
 from watchdog.history.world import World, private_bytes, used_bytes
 
 ALLOWANCE = 1.05
@@ -349,7 +349,7 @@ def named(one: Process) -> str | None:
     return None
 
 
-def prove(trend: Trend, closed: list[int], healthy: bool) -> None:
+def prove(trend: Trend, closed: Closes, healthy: bool) -> None:
     """One process inside its entity: ten level minutes prove its level."""
     if not healthy or not closed or trend.stage != "none" or trend.kib <= trend.proven_kib:
         return

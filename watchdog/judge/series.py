@@ -14,6 +14,7 @@ from watchdog import words
 from watchdog.facts import Entity, EntityRecord, Group
 from watchdog.history import records
 from watchdog.history.entities import Trend
+from watchdog.history.ring import Closes
 from watchdog.history.world import World
 from watchdog.judge import stage
 from watchdog.judge.rise import Growth
@@ -62,7 +63,7 @@ class Series:
         self.world = world
         self.trends: dict[Name, Trend] = {}
         self.waiting: dict[Name, Trend] = {}  # of an earlier run, not seen again yet
-        self.due: dict[Name, list[int]] = {}
+        self.due: dict[Name, Closes] = {}
 
     def group(self, group: Group) -> None:
         """A unit's cgroup as it is now."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from watchdog import words
 from watchdog.history.entities import NO_PASSES, Trend
-from watchdog.history.ring import LEVELS, MISSING
+from watchdog.history.ring import LEVELS, MISSING, Closes
 from watchdog.judge.leak import Verdict, advisory, may_be_slow, may_end, verdict
 from watchdog.judge.rise import GATES, LEVEL, LEVELS_OFF, Rise, measured, rise
 
@@ -74,7 +74,7 @@ def known_top(trend: Trend, index: int, before_s: float) -> int:
     return top
 
 
-def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Change | None:
+def step(trend: Trend, closed: Closes, age_s: float, ending: Ending) -> Change | None:
     """Look at the levels that closed a bucket; the change of stage that follows, if any."""
     best: Verdict | None = None
     slow: Verdict | None = None
@@ -129,7 +129,7 @@ def step(trend: Trend, closed: list[int], age_s: float, ending: Ending) -> Chang
     return None
 
 
-def _advise(trend: Trend, slow: Verdict | None, closed: list[int]) -> Change | None:
+def _advise(trend: Trend, slow: Verdict | None, closed: Closes) -> Change | None:
     """Begin or end what is told of slow growth; a suspicion has taken over where there is one."""
     if trend.stage != "none":
         return None
