@@ -223,6 +223,23 @@ def test_a_file_in_memory_is_nobodys_and_nobody_is_taken_for_it(world: World) ->
     assert any("/dev/shm" in text for text in because)
 
 
+def test_who_goes_on_after_the_files_is_taken_at_half_of_the_mark(world: World) -> None:
+    """A file took most of what was lost since memory was well; then a hog takes the rest."""
+    world.mode = "enforce"
+    files(world, 20)
+    word(world, 0, 20)
+    for shmem in range(100, 340, 20):
+        word(world, 0, shmem)
+        files(world, shmem)
+        world.tick(450 - shmem, 2.0)
+    world.process(11, 60)
+    world.tick(75, 5.0)
+    assert world.signals == [], "more than half of the mark is left, and the file took most"
+    world.process(11, 100)
+    world.tick(40, 5.0)
+    assert [pid for pid, _ in world.signals] == [11]
+
+
 def test_a_leak_beside_a_file_that_was_there_before_is_taken(world: World) -> None:
     world.mode = "enforce"
     files(world, 300)

@@ -257,21 +257,23 @@ class Scene:
         """A sentence where more than half of what was lost went into files in memory, else "".
 
         They stay when everybody has ended, and what anybody's end gives back they may take next.
+        The look before tells it, or (where little was lost since) what was lost since the first: so
+        it holds once they have stopped to grow, and not where somebody else goes on.
         """
         since = (now.up if self.first is None else self.first.up) - FILES_S
         while len(self.tmpfs) > 1 and self.tmpfs[1][0] <= since:
             del self.tmpfs[0]
         grown = self.tmpfs[-1][1] - self.tmpfs[0][1] if self.tmpfs else 0
-        for then in (self.first, before):
-            if then is None:
+        for then in (before, self.first):
+            if then is None or then.available - now.available < LOSS_LEAST:
                 continue
-            then = then.knowing(now)
-            lost, filed = then.available - now.available, now.files - then.files
-            if lost >= LOSS_LEAST and filed * 2 > lost and grown * 4 >= filed:
+            lost, filed = then.available - now.available, now.files - then.knowing(now).files
+            if filed * 2 > lost and grown * 4 >= filed:
                 return (
                     f"of {words.size(lost)} lost in {words.duration(now.up - then.up)} files in "
                     f"memory (tmpfs) took {words.size(min(lost, filed))}"
                 )
+            break
         return ""
 
     def glance(self, up: float, host: Host, every_s: float) -> None:
