@@ -11,19 +11,18 @@ into 100 ms at that rate, is less than the shipped mark of a machine of 12 GiB. 
 grants a PSI trigger, it wakes us at once.
 """
 
-import _socket
-import fcntl
 import marshal
 import os
 import select
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from watchdog.act import armour
 from watchdog.act.kill import rehearse
 from watchdog.clock import Clock, RealClock
+from watchdog.guard.around import Options, boot_id, flock, options, say_alone, spent_path
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
 from watchdog.guard.scene import Scene, Spent
@@ -42,45 +41,8 @@ HURRY_S = 2.0
 STOP_S = 0.8
 READY_S = 20.0  # the guard is on watch long before; who waits for us need not wait for the watcher
 RELOAD_S = 15.0
-ANSWER_S = 7.0  # the watcher says something every 5 s
 FEED_WITHOUT_BEAT_S = 180.0
 ASLEEP_S = 10.0
-ENFORCE_LOCK = "/run/oom-watchdog.lock"
-JOURNAL = "/run/systemd/journal/socket"
-
-
-class Options(NamedTuple):
-    """What `run` hands over; descriptors by number, and the watcher's own arguments."""
-
-    rules: int
-    settings: int = -1
-    lock: int = -1
-    for_s: float | None = None
-    root: str = "/proc"
-    enforce_lock: str = ENFORCE_LOCK
-    answer_s: float = ANSWER_S
-    spent: str | None = None
-    program: str | None = None
-    tail: tuple[str, ...] = ()
-
-
-def options(argv: Sequence[str]) -> Options:
-    """Read the flags; they come from our own `run`, so a mistake is a bug and raises."""
-    found: dict[str, Any] = {}
-    rest = list(argv)
-    while rest:
-        flag = rest.pop(0)
-        if flag == "--":
-            found["tail"] = tuple(rest)
-            break
-        name, value = flag.removeprefix("--").replace("-", "_"), rest.pop(0)
-        if name in ("rules", "settings", "lock"):
-            found[name] = int(value)
-        elif name in ("for", "answer"):
-            found[name + "_s"] = float(value)
-        else:
-            found[name] = value
-    return Options(**found)
 
 
 class Guard:
@@ -94,7 +56,7 @@ class Guard:
         self.began = clock.boottime()
         self.pressure = Pressure(GuardRules())
         spent = Spent(
-            opts.spent or _spent_path(environ), _boot_id(opts.root), self.began, clock.wall()
+            opts.spent or spent_path(environ), boot_id(opts.root), self.began, clock.wall()
         )
         self.scene = Scene(self.eyes, self.pressure, self._tell, spent)
         self.scene.before_signal = self._last_word
@@ -269,7 +231,7 @@ class Guard:
                 os.close(self.enforce_fd)
             self.enforce_fd = self.refused_lock = None
         elif self.enforce_fd is None:
-            self.enforce_fd, refused = _flock(self.opts.enforce_lock)
+            self.enforce_fd, refused = flock(self.opts.enforce_lock)
             if refused and refused != self.refused_lock:
                 self._tell(
                     "watchdog.degraded", f"enforce-lock-{self.clock.boottime():.3f}",
@@ -355,63 +317,8 @@ class Guard:
             say_alone(sentence)
 
 
-def _spent_path(environ: dict[str, str]) -> str | None:
-    """In the folder in memory that systemd makes for us; elsewhere a write waits for a disk."""
-    folder = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return f"{folder}/spent" if folder else None
-
-
-def _boot_id(root: str) -> str:
-    try:
-        with open(f"{root}/sys/kernel/random/boot_id", "rb", buffering=0) as file:
-            return file.read(64).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
-
-
 # A child that knew the manager's socket could speak for us.
 _NOT_FOR_CHILDREN = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
-
-
-def _flock(path: str) -> tuple[int | None, str | None]:
-    """(descriptor, None) if we now hold the lock on `path`, else (None, why not)."""
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        try:
-            fd = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:
-            fd = os.open(path, flags | os.O_RDONLY)  # a sandbox may show /run read-only
-    except OSError as error:
-        return None, f"{path}: {error.strerror}"
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None, f"another oom-watchdog holds {path}"
-    return fd, None
-
-
-def say_alone(text: str) -> None:
-    """One line to the journal, else to stderr, without the watcher and without ever waiting."""
-    text = "oom-watchdog: " + text.replace("\n", " ")
-    line = f"PRIORITY=3\nSYSLOG_IDENTIFIER=oom-watchdog\nMESSAGE={text}\n".encode()
-    kind = _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-    try:
-        sender = _socket.socket(_socket.AF_UNIX, kind)
-        try:
-            sender.sendto(line, JOURNAL)
-        finally:
-            sender.close()
-        return
-    except OSError:
-        pass
-    poller = select.poll()
-    poller.register(2, select.POLLOUT)
-    if any(mask & select.POLLOUT for _, mask in poller.poll(0)):
-        try:
-            os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
-        except OSError:
-            return  # nobody listens at all
 
 
 def main(argv: Sequence[str]) -> int:
