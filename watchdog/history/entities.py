@@ -38,7 +38,7 @@ class Trend:
     """The history of one entity's private memory (anonymous + swap), in KiB.
 
     ``stage`` is none, suspected or confirmed, ``advised`` whether slow growth is told of;
-    ``episode`` counts what was told, ``passes``, by level, the windows in a row that rose.
+    ``passes`` are, by level, the windows in a row that rose.
     ``proven_kib`` is the level that the entity has shown the machine can carry; see `Case` for the
     rest of what is told.
 
@@ -51,11 +51,12 @@ class Trend:
     """
 
     __slots__ = (
-        "advised", "case", "episode", "fine", "first_t", "first_up", "high", "kib", "last_t",
+        "advised", "case", "fine", "first_t", "first_up", "high", "kib", "last_t",
         "last_up", "low", "passes", "proven_kib", "rings", "stage", "still_kib", "still_up", "wake",
     )  # fmt: skip
     since_t = OfCase[float | None]()
     base_kib = OfCase[int]()
+    episode = OfCase[int]()
     peak_kib = OfCase[int]()
     high_up = OfCase[float]()
     quiet_s = OfCase[float]()
@@ -72,7 +73,6 @@ class Trend:
         self.stage = "none"
         self.advised = False
         self.case = NO_CASE
-        self.episode = 0
         self.passes: tuple[int, ...] = NO_PASSES
         self.proven_kib = 0
         self.fine = NO_RING

@@ -114,7 +114,7 @@ class Ring:
         self.bucket, self.floor = bucket, floor
         if count:
             self.lowest = floor
-            self.values.extend(_GAP[:count])
+            self.values = _GAP[:count]  # no larger than that
             for i in range(count - stride, -1, -stride):
                 self.values[i] = floor
         return self

@@ -54,19 +54,18 @@ class Level:
     ``kib`` is the proven level, ``held`` the part of it that was proven by holding, ``rises`` how
     often that rose; ``since`` is when the rise above that began, from ``base`` (None: none has).
     ``sum`` is what its ``members`` (processes) hold, and ``use`` what the entity does: less, where
-    they share, and its cgroup tells so; ``told`` are both, of when it last did.
+    they share, and its cgroup tells so.
     """
 
     __slots__ = (
         "base", "floor", "held", "kib", "last", "members", "opened", "peak", "rises", "since",
-        "sum", "t", "told", "trough", "use", "window",
+        "sum", "trough", "use", "window",
     )  # fmt: skip
 
     def __init__(self, kib: int = 0) -> None:
         self.use = self.sum = self.members = 0
         self.kib = self.held = self.base = kib
         self.rises = 0
-        self.told = (0, 0)
         self.since: float | None = None
         self.window = HELD_LEAST_S
         self.opened: float | None = None  # when the window began that is open
@@ -74,12 +73,6 @@ class Level:
         self.last = -1  # floor of the window before it
         self.peak = 0
         self.trough = -1  # -1: it has not fallen from the peak
-        self.t = 0.0  # Unix seconds, when it was last seen
-
-    def use_now(self) -> int:
-        """By what its processes hold now, and how the cgroup's figure was to theirs."""
-        use, then = self.told
-        return self.sum + use - then if use >= then else self.sum * use // then
 
     def step(self, up: float, kib: int, fit: bool) -> None:
         """Take a use. `fit`: the machine is healthy and no leak of this entity is suspected."""
@@ -134,10 +127,24 @@ class Level:
         self.opened, self.floor = up, kib
 
 
-class OwnLevel(Level):
-    """That of a process which is an entity by itself: only its record holds it."""
+class NamedLevel(Level):
+    """That of an entity with a name, which outlives its processes; a lone process has a plain one.
 
-    __slots__ = ()
+    ``t`` is when a census last saw it (Unix seconds); ``told`` are its use and its sum when its
+    cgroup last told of it.
+    """
+
+    __slots__ = ("t", "told")
+
+    def __init__(self, kib: int = 0) -> None:
+        super().__init__(kib)
+        self.t = 0.0
+        self.told = (0, 0)
+
+    def use_now(self) -> int:
+        """By what its processes hold now, and how the cgroup's figure was to theirs."""
+        use, then = self.told
+        return self.sum + use - then if use >= then else self.sum * use // then
 
 
 class Levels:
@@ -146,14 +153,14 @@ class Levels:
     """
 
     def __init__(self) -> None:
-        self.of: dict[str, Level] = {}  # by name: see `key_of`
+        self.of: dict[str, NamedLevel] = {}  # by name: see `key_of`
         self.own: list[Level] = []  # of the processes that have one for themselves
         self.known: set[Level] = set()  # from before a restart of ours
         self.began = False
 
     def step(self, world: World, sweep: Sweep, suspects: Iterable[Ident], healthy: bool) -> None:
         """Add up every entity, and let each prove what it can."""
-        t, now = sweep.t, sweep.t if sweep.up is None else sweep.up
+        now = sweep.t if sweep.up is None else sweep.up
         changed = self._add_up(world, sweep)
         suspected = {
             one.level for i in suspects if (one := world.present.get(i)) and one.stage != "none"
@@ -178,16 +185,14 @@ class Levels:
         if sweep.census and not self.began:  # what the guard read may come first: a part of all
             self.began = True
             self._begin(world, now)
-        for level in chain(self.of.values(), self.own):
-            opened = level.opened
-            over = opened is None or now - opened >= level.window
-            fit = healthy and level not in suspected
-            if over or not fit or level in changed:
-                if level.members:
-                    level.t = t
-                level.step(now, level.use, fit)
+        for each in chain(self.of.values(), self.own):
+            opened = each.opened
+            over = opened is None or now - opened >= each.window
+            fit = healthy and each not in suspected
+            if over or not fit or each in changed:
+                each.step(now, each.use, fit)
         if sweep.census:
-            self._forget(t)
+            self._forget(sweep.t)
 
     def _add_up(self, world: World, sweep: Sweep) -> set[Level]:
         """The entities whose sum has changed."""
@@ -262,20 +267,24 @@ class Levels:
     def _level(self, one: Process) -> Level:
         name = named(one)
         if name is None:
-            if isinstance(one.level, OwnLevel):
-                return one.level
-            own = OwnLevel()
+            known: Level | None = one.level
+            if known is not None and not isinstance(known, NamedLevel):
+                return known
+            own = Level()
             self.own.append(own)
             return own
         level = self.of.get(name)
         if level is None:
-            level = self.of[name] = Level()
+            level = self.of[name] = NamedLevel()
         return level
 
     def _forget(self, t: float) -> None:
         """Processes that are gone, and units that nobody knows any more."""
         self.own = [level for level in self.own if level.members]
-        for key, level in [item for item in self.of.items() if not item[1].members]:
+        for key, level in list(self.of.items()):
+            if level.members:
+                level.t = t
+                continue
             level.use = level.sum = 0
             if t - level.t > KEPT_S or level.kib < KEPT_LEAST_KIB:
                 del self.of[key]
@@ -302,7 +311,7 @@ class Levels:
             except (TypeError, ValueError):
                 continue
             if 0 <= held <= kib < 1 << 40 and rises >= 0:
-                level = self.of[str(key)] = Level(kib)
+                level = self.of[str(key)] = NamedLevel(kib)
                 self.known.add(level)
                 level.held, level.rises, level.t = held, rises, float(t)
 
