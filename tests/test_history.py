@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from watchdog.facts import Group, Host, Sweep, Who
 from watchdog.history import entities, records
 from watchdog.history.entities import Trend
+from watchdog.history.headroom import headroom
 from watchdog.history.ring import LEVELS, MISSING, Level, Ring
 from watchdog.history.world import World, private_bytes
 
@@ -149,11 +150,11 @@ def test_headroom_is_the_tightest_limit_of_the_chain():
         unit = "b.service" if path.endswith(".service") else None
         limit_bytes = limit * MIB if limit else None
         world.take_group(Group(1.0, 1.0, unit, path, anon=anon * MIB, limit=limit_bytes))
-    left = world.headroom("/a/b.service/c", 1.0, 1.0)
+    left = headroom(world, "/a/b.service/c", 1.0, 1.0)
     assert left.bytes == 200 * MIB
     assert left.of == "below the limit of /a"
-    assert world.headroom(None, 1.0, 4.0).bytes == 256 * MIB
-    assert World().headroom(None, 1.0, 1.0) is None
+    assert headroom(world, None, 1.0, 4.0).bytes == 256 * MIB
+    assert headroom(World(), None, 1.0, 1.0) is None
 
 
 def test_a_unit_has_a_trend_of_its_own_and_is_forgotten():

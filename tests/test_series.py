@@ -11,6 +11,7 @@ from watchdog.cli import replay
 from watchdog.engine import Engine
 from watchdog.facts import Event, Group, Host, Sweep, Who
 from watchdog.history import sums
+from watchdog.history.headroom import limit_left
 from watchdog.policy import view
 from watchdog.policy.rules import default_rules
 from watchdog.store import file
@@ -258,7 +259,7 @@ def test_a_group_line_that_names_only_its_unit_limits_its_processes():
     )
     engine.feed(trace.fact(line))
     engine.feed(Sweep(T0, None, (row(7, 50),), census=True))
-    left = engine.world.limit_left(engine.world.cgroup((7, 700)))
+    left = limit_left(engine.world, engine.world.cgroup((7, 700)))
     assert left is not None and left.bytes == 50 * MIB and SHOP in left.of
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from watchdog.facts import RSS, UNIT, Entity, EntityRecord, Event, Group, Ident, Look, Sweep
 from watchdog.history import lives, records
 from watchdog.history.entities import STILL_CLOSES, Trend
+from watchdog.history.headroom import headroom
 from watchdog.history.present import Process
 from watchdog.history.ring import Closes
 from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
@@ -209,7 +210,7 @@ class Leaks:
         return grow + self.series.rate()
 
     def _ending(self, cgroup: str | None, trend: Trend, rates: float) -> stage.Ending:
-        left = self.world.headroom(cgroup, trend.rate, rates)
+        left = headroom(self.world, cgroup, trend.rate, rates)
         return stage.Ending(left.bytes, left.of) if left else stage.Ending(None, "")
 
     def _leak(

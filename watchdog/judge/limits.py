@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from watchdog import procfs, words
 from watchdog.facts import Entity, Group
+from watchdog.history.headroom import chain
 from watchdog.history.world import World
 from watchdog.judge.telling import Telling
 
@@ -60,13 +61,13 @@ class Limits:
 
     def pressed(self, cgroup: str | None) -> bool | None:
         """Whether a cgroup or one above it is pinned; None where none of them is known."""
-        chain = self.world.chain(cgroup)
-        first = next(chain, None)
+        above = chain(self.world, cgroup)
+        first = next(above, None)
         if first is None:
             return None
         if not self.pinned:
             return False
-        paths = (group.cgroup or "" for group in (first, *chain))
+        paths = (group.cgroup or "" for group in (first, *above))
         return any(path in self.pinned and self.pinned[path].event for path in paths)
 
     def group(self, group: Group) -> list[Telling]:

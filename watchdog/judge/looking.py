@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from watchdog.facts import COMM, Group, Ident, Look, Parts, Who
 from watchdog.history.entities import Trend
+from watchdog.history.headroom import chain
 from watchdog.history.world import World
 from watchdog.judge.places import is_plain
 from watchdog.judge.telling import Telling
@@ -143,8 +144,8 @@ class Looking:
 
     def _limit(self, who: Who | None) -> int | None:
         """The tightest limit above a process."""
-        chain = self.world.chain(who.cgroup if who else None)
-        return min((group.limit for group in chain if group.limit is not None), default=None)
+        above = chain(self.world, who.cgroup if who else None)
+        return min((group.limit for group in above if group.limit is not None), default=None)
 
     def _group(self, unit: str | None) -> Group | None:
         return next((g for g in self.world.groups.values() if unit and g.unit == unit), None)

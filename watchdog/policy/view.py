@@ -15,6 +15,7 @@ from watchdog.facts import (
     Subject,
 )  # fmt: skip
 from watchdog.history.entities import Trend
+from watchdog.history.headroom import chain
 from watchdog.history.present import Process
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
@@ -173,7 +174,7 @@ def _sure(trend: Trend) -> float:
 
 
 def _limit_share(world: World, cgroup: str | None) -> float | None:
-    shares = [used_bytes(group) / group.limit for group in world.chain(cgroup) if group.limit]
+    shares = [used_bytes(group) / group.limit for group in chain(world, cgroup) if group.limit]
     return max(shares, default=None)
 
 
