@@ -144,6 +144,23 @@ def test_a_line_that_comes_late_settles_what_was_told_and_is_told_as_well():
     assert [event.body["count"] for event in events(out, "oom.unattributed")] == [1]
 
 
+def test_a_kill_whose_report_is_still_being_read_is_not_missing():
+    """A journald that is starved brings a report in pieces."""
+    summary, line = kill_line(0.5, 9)
+    engine = engine_of()
+    begun = [host(0), host(1, kills=1), summary, *(host(at, kills=1) for at in range(2, 100))]
+    assert events(feed(engine, begun)) == []
+    more = [host(100, kills=2), line, *(host(at, kills=2) for at in range(101, 130))]
+    kill, missing = events(feed(engine, more))
+    assert (kill.kind, kill.body["settles"], kill.body["killed_by"]) == ("oom.kill", None, "kernel")
+    assert missing.kind == "oom.unattributed" and missing.body["count"] == 1  # another one's
+    # and where its end never comes
+    out = feed(engine_of(), [*begun, *(host(at, kills=1) for at in range(100, 300))])
+    cut_off, missing = events(out)
+    assert cut_off.body["outcome"] == "selected" and cut_off.body["victim"] is None
+    assert missing.kind == "oom.unattributed" and missing.body["count"] == 1
+
+
 def test_a_storm_without_lines_is_told_in_few_events_that_add_up():
     engine = engine_of()
     out = feed(engine, [host(0), *(host(at, kills=10 * min(at, 20)) for at in range(1, 60))])

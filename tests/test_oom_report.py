@@ -9,7 +9,7 @@ from watchdog.facts import KernelLine
 from watchdog.judge import account
 from watchdog.oom_report import cgroup
 from watchdog.oom_report.assemble import Assembler, Report
-from watchdog.oom_report.stream import CUT_OFF_S, QUIET_S, Stream, interesting
+from watchdog.oom_report.stream import CUT_OFF_S, LATE_S, QUIET_S, Stream, interesting
 
 KMSG = Path(__file__).parent / "fixtures" / "kmsg"
 
@@ -301,11 +301,37 @@ def test_a_dump_without_an_end_is_told_as_cut_off() -> None:
     assembler = Assembler()
     for line in records("memcg-plain")[:60]:
         assembler.feed(KernelLine(0.0, 1.0, line))
-    assert assembler.tick(0.0, 1.0 + CUT_OFF_S / 2) == []
-    (report,) = assembler.tick(0.0, 1.0 + CUT_OFF_S)
+    assert assembler.tick(0.0, 1.0 + LATE_S / 2) == [] and assembler.awaited == 1
+    (report,) = assembler.tick(0.0, 1.0 + LATE_S)
+    assert assembler.awaited == 0
     assert report.outcome == "cut-off"
     assert report.victim is None
     assert "kill line" in report.missing
+
+
+def test_a_report_that_is_read_in_pieces_is_one() -> None:
+    """The kernel's own clock tells what belongs together, however late the reader brings it."""
+    whole = records("memcg-plain")
+    assembler = Assembler()
+    for number, line in enumerate(whole):
+        up = 50.0 + 3 * number
+        assert assembler.feed(KernelLine(up, up, line)) == []
+        assert assembler.tick(up, up) == []  # a sample between its lines
+    (report,) = assembler.flush()
+    assert report.complete and report.outcome == "killed"
+
+
+def test_a_dump_is_cut_off_by_what_the_kernel_says_much_later() -> None:
+    assembler = Assembler()
+    begun = records("memcg-plain")[:60]
+    for line in begun:
+        assembler.feed(KernelLine(0.0, 1.0, line))
+    later = int(begun[-1].split(",")[2]) + int(CUT_OFF_S * 1e6)
+    (report,) = assembler.feed(KernelLine(0.0, 1.0, f"6,900,{later},-;memory: usage 1kB"))
+    assert report.outcome == "cut-off"
+    for line in begun:  # of another boot: nobody writes on
+        assembler.feed(KernelLine(200.0, 200.0, line, "another"))
+    assert [one.outcome for one in assembler.tick(200.0 + CUT_OFF_S, None)] == ["cut-off"]
 
 
 def test_the_same_kill_from_two_sources_is_one() -> None:

@@ -319,7 +319,8 @@ class Kills:
     def _uncounted(self, host: Host, now: float) -> list[Telling]:
         """The kernel's own counter proves that no kill was missed, or tells that one was."""
         count = 0 if self._waits(now) else self.balance.due(now, self._looked_up)
-        if not count:
+        count -= self.oom.awaited  # the line of each is on its way
+        if count <= 0:
             return []
         cgroups = self.counts.unexplained()
         since = self._census_before(self.balance.oldest() or now)

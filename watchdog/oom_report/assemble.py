@@ -13,7 +13,7 @@ from watchdog.oom_report import kill, lines
 from watchdog.oom_report.collect import Collector
 from watchdog.oom_report.draft import Seen
 from watchdog.oom_report.report import Invoker, Other, Report, Victim
-from watchdog.oom_report.stream import CUT_OFF_S, QUIET_S, interesting
+from watchdog.oom_report.stream import CUT_OFF_S, LATE_S, QUIET_S, interesting
 
 if TYPE_CHECKING:
     from watchdog.oom_report.saved import Saved
@@ -59,7 +59,8 @@ class Assembler:
 
     def feed(self, line: KernelLine) -> list[Report]:
         """One line; the reports that are over with it."""
-        out = self.tick(line.t, line.up)
+        last = self._reports.last()
+        out = [] if last is None else self._over(_apart_s(last, line), CUT_OFF_S)
         self.number += 1
         self._last_line = line
         raw = line.line
@@ -137,19 +138,27 @@ class Assembler:
         """Whether nothing is open, so that lines without any of MARKS need not be fed."""
         return self._none_open and (self._saved is None or self._saved.idle)
 
+    @property
+    def awaited(self) -> int:
+        """How many reports are open that wait for their kill line."""
+        return self._reports.awaited
+
     def skip(self, count: int) -> None:
         """So many lines were passed over."""
         self.number += count
 
     def tick(self, t: float, up: float | None) -> list[Report]:
-        """Time has passed: what is over by quiet is over."""
+        """Time has passed: what is over by quiet is over.
+
+        The end of a report of this boot may be late; of another boot nothing is written any more.
+        """
         last = self._reports.last()
         if last is None:
             return []
-        quiet = up - last.up if up is not None and last.up is not None else t - last.t
-        if quiet < (QUIET_S if self._reports.over() else CUT_OFF_S):
-            return []
-        return self.flush()
+        return self._over(_since_s(last, t, up), LATE_S if last.boot_id is None else CUT_OFF_S)
+
+    def _over(self, quiet_s: float, cut_off_s: float) -> list[Report]:
+        return [] if quiet_s < (QUIET_S if self._reports.over() else cut_off_s) else self.flush()
 
     def flush(self) -> list[Report]:
         """No more lines come: everything that is open is over."""
@@ -190,3 +199,15 @@ class Assembler:
             self.unread += 1
             if len(self.unread_at) < 64:
                 self.unread_at.append(seen.number)
+
+
+def _since_s(last: Seen, t: float, up: float | None) -> float:
+    return up - last.up if up is not None and last.up is not None else t - last.t
+
+
+def _apart_s(last: Seen, line: KernelLine) -> float:
+    """By the kernel's own clock, if both lines have it: however late either was read."""
+    head = lines.RECORD.match(line.line)
+    if head is not None and last.usec is not None and line.boot_id == last.boot_id:
+        return (int(head[3]) - last.usec) / 1e6
+    return _since_s(last, line.t, line.up)

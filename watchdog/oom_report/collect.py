@@ -71,6 +71,12 @@ class Collector:
         """Whether the open report has its end."""
         return self.draft is not None and self.draft.over
 
+    @property
+    def awaited(self) -> int:
+        """How many reports are open that wait for their kill line."""
+        open_ = (self.draft, self._parked)
+        return sum(one is not None and not one.over and not one.empty for one in open_)
+
     def last(self) -> Seen | None:
         """When the last line of an open report came."""
         seen = [one.last for one in (self.draft, self._parked) if one is not None]

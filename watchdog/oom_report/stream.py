@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 QUIET_S = 0.5  # after its kill line a report is over when nothing more of it came for so long
 CUT_OFF_S = 10.0  # a dump without a kill line: slow consoles take 30 ms a line
+# Whose reader is late brings the lines of one report in pieces, with samples in between. So late is
+# a journald that is starved: after three minutes systemd's watchdog ends it.
+LATE_S = 240.0
 
 # A line that holds none of these can neither open a report nor count as a kill.
 MARKS = (
@@ -52,6 +55,11 @@ class Stream:
     def idle(self) -> bool:
         """Whether nothing is open."""
         return self._assembler is None or self._assembler.idle
+
+    @property
+    def awaited(self) -> int:
+        """How many reports are open that wait for their kill line."""
+        return 0 if self._assembler is None else self._assembler.awaited
 
     def tick(self, t: float, up: float | None) -> "list[Report]":
         """Time has passed: what is over by quiet is over."""
