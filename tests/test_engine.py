@@ -508,3 +508,20 @@ def test_a_unit_that_ended_while_the_daemon_was_down_is_cleared():
     cleared = [one for one in out if isinstance(one, Event) and one.kind == "leak.cleared"]
     assert [one.body["unit"] for one in cleared if one.body["pid"] is None] == ["shop.service"]
     assert not again.resume.waiting_units
+
+
+@pytest.mark.parametrize("suspects", [5, 150])
+def test_all_suspects_that_ended_while_the_daemon_was_down_are_cleared(suspects):
+    """However many larger ones ended with them; of these the largest are remembered."""
+    first = Engine(default_rules(), "box")
+    rows = tuple(row(100 + number, 2 + number, unit=None) for number in range(300))
+    feed(first, [host(0), Sweep(T0, UP0, rows, census=True)])
+    for one in rows[:suspects]:
+        first.world.trends[one[:2]].stage = "suspected"
+    again = Engine(default_rules(), "box")
+    again.load(first.dump())
+    out = feed(again, [host(60), Sweep(T0 + 60, UP0 + 60, (), census=True)])
+    cleared = [one.body["pid"] for one in out if one.kind == "leak.cleared"]
+    assert sorted(cleared) == [one[0] for one in rows[:suspects]]
+    assert len(again.world.gone) == 128 and 399 in again.world.gone
+    assert not again.leaks.waiting

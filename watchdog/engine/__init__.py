@@ -67,7 +67,7 @@ class Engine:
         self.exhaustion = Exhaustion(self.world)
         self.leaks = Leaks(self.world, self._event)
         self.series = self.leaks.series
-        self.resume = Resume(self.world, self.series, self.exhaustion)
+        self.resume = Resume(self.world, self.leaks, self.exhaustion)
         self.decider = Decider(rules, kept)
         self.healthy = True
         self.was_short = False  # at some time since the last sweep
@@ -196,15 +196,13 @@ class Engine:
         now = sweep.t if sweep.up is None else sweep.up
         out = self._told(self.kills.tick(sweep.t, sweep.up))
         closed, gone = world.take_sweep(sweep)
-        if self.resume.waiting:
+        if leaks.waiting:
             closed = self._resumed(sweep, closed)
-            if sweep.census:  # who was not found is gone
-                out += leaks.lost(self.resume.waiting, sweep, now)
-                self.resume.waiting.clear()
         calm = self.healthy and not self.pressed
         out += leaks.step(closed, sweep, now, self.healthy, calm)
         out += leaks.ended(gone, sweep, now)
         if sweep.census:
+            out += leaks.lost(sweep, now)
             for group, levels in world.add_up(sweep.t, sweep.up):
                 self.series.group(group)
                 if group.unit:

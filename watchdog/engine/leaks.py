@@ -4,11 +4,12 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 
-from watchdog.facts import RSS, UNIT, Entity, EntityRecord, Event, Group, Ident, Look, Sweep
-from watchdog.history import lives, records
+from watchdog.facts import RSS, UNIT, Entity, Event, Group, Ident, Look, Sweep
+from watchdog.history import lives
 from watchdog.history.entities import STILL_CLOSES, Trend
 from watchdog.history.headroom import headroom
 from watchdog.history.present import Process
+from watchdog.history.records import Kept
 from watchdog.history.ring import Closes
 from watchdog.history.world import GONE_MAX, Closed, Gone, World, used_bytes
 from watchdog.judge import hidden, leak_told, stage
@@ -34,6 +35,7 @@ class Leaks:
         self.filling = Filling(world)
         self.units_due: dict[str, tuple[Group, Closes]] = {}
         self.suspects: set[Ident] = set()  # processes whose trend has a stage or a rate
+        self.waiting: dict[Ident, Kept] = {}  # of an earlier run, not seen again yet
 
     # ---- processes ---------------------------------------------------------------------------
 
@@ -87,18 +89,18 @@ class Leaks:
         if process.stage != "none" or process.rate > 0:
             self.suspects.add(process.ident)
 
-    def lost(self, waiting: dict[Ident, EntityRecord], sweep: Sweep, now: float) -> Told:
-        """Who went while nobody looked: lines about their end may be read just now."""
+    def lost(self, sweep: Sweep, now: float) -> Told:
+        """Who went while nobody looked: the largest, and all of whom something is told."""
         out: Told = []
-        dead = sorted(waiting.items(), key=lambda item: (-item[1].size_bytes, item[0][1]))
-        for ident, record in dead[:GONE_MAX]:
-            trend = records.load(record)
-            if trend is None:
+        dead = sorted(self.waiting.items(), key=lambda item: (-item[1].trend.kib, item[0][1]))
+        self.waiting.clear()
+        for number, (ident, (trend, comm, unit, ran)) in enumerate(dead):
+            if number >= GONE_MAX and not trend.open:
                 continue
-            comm, unit = records.names(record)
+            # lines about its end may be read just now
             entity, seen = Entity(*ident, comm, unit=unit), (trend.last_t, trend.last_up)
-            self.world.remember(Gone(entity, record.size_bytes, None, trend, sweep.t, now, *seen))
-            ran = records.program(record)
+            size = trend.kib << 10
+            self.world.remember(Gone(entity, size, None, trend, sweep.t, now, *seen))
             if ran is not None and self.world.lived((unit or "", ran), None, ident, trend):
                 out += self._lived((unit or "", ran), trend, entity, sweep.t, sweep.up)
             out += self._gone(ident, trend, entity, sweep.t)
@@ -204,10 +206,14 @@ class Leaks:
     # ---- both --------------------------------------------------------------------------------
 
     def _rates(self) -> float:
-        """Bytes a second of all who are seen to grow, whatever their order."""
+        """Bytes a second of all who are seen to grow, whatever their order.
+
+        Who died unseen counts until the next census, whether the daemon was restarted or not.
+        """
         trends = self.world.trends
-        grow = math.fsum(trends[ident].rate for ident in self.suspects)
-        return grow + self.series.rate()
+        rates = [trends[ident].rate for ident in self.suspects]
+        rates += [kept.trend.rate for kept in self.waiting.values()]
+        return math.fsum(rates) + self.series.rate()
 
     def _ending(self, cgroup: str | None, trend: Trend, rates: float) -> stage.Ending:
         left = headroom(self.world, cgroup, trend.rate, rates)

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator
 
-from watchdog.facts import COMM, UNIT, EntityRecord, Ident, Sweep
+from watchdog.engine.leaks import Leaks
+from watchdog.facts import COMM, UNIT, EntityRecord, Sweep
 from watchdog.history import records
 from watchdog.history.entities import Trend
 from watchdog.history.present import Process
@@ -11,7 +12,6 @@ from watchdog.history.ring import NOTHING, Closes
 from watchdog.history.world import Closed, World, starts_over
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.series import KEY as PART
-from watchdog.judge.series import Series
 
 # Who holds less begins anew after a restart; most processes of a server hold less, and writing all
 # of them every five minutes would be most of what we write.
@@ -24,12 +24,12 @@ EXHAUSTION = "exhaustion:"  # the key of its state among the records
 class Resume:
     """What earlier runs on this boot knew; each trend goes on when its entity is seen again."""
 
-    def __init__(self, world: World, series: Series, exhaustion: Exhaustion) -> None:
+    def __init__(self, world: World, leaks: Leaks, exhaustion: Exhaustion) -> None:
         self.world = world
-        self.series = series
+        self.series = leaks.series
         self.exhaustion = exhaustion
-        self.waiting: dict[Ident, EntityRecord] = {}
-        self.waiting_units: dict[str, EntityRecord] = {}
+        self.waiting = leaks.waiting
+        self.waiting_units: dict[str, Trend] = {}
 
     def pieces(self, boot: str, urgent: bool) -> Iterator[list[EntityRecord]]:
         """The trends worth keeping; with `urgent` only those under suspicion.
@@ -67,9 +67,9 @@ class Resume:
         runs = world.program(ident)[1] if world.serves(ident) else None
         return records.dump(process, f"{ident[0]}:{ident[1]}", boot, row[COMM], row[UNIT], runs)
 
-    def load(self, records: Iterable[EntityRecord]) -> None:
+    def load(self, found: Iterable[EntityRecord]) -> None:
         """Take up what `dump` gave."""
-        for record in records:
+        for record in found:
             head, _, tail = record.key.partition(":")
             if record.key == EXHAUSTION:
                 self._exhaustion(record)
@@ -77,58 +77,54 @@ class Resume:
                 self.series.load(record)
             elif head == "life":
                 self.world.programs.load(record)
+            elif (kept := records.read(record)) is None:
+                continue
             elif head == "unit":
-                self.waiting_units[tail] = record
+                self.waiting_units[tail] = kept.trend
             elif head.isdigit() and tail.isdigit():
-                self.waiting[(int(head), int(tail))] = record
+                self.waiting[(int(head), int(tail))] = kept
 
     def processes(self, sweep: Sweep) -> list[Closed]:
         """Hand the kept trends to who is still there, with the levels that closed by it."""
         resumed: list[Closed] = []
         for row in sweep.rows:
             ident = (row[0], row[1])
-            record = self.waiting.pop(ident, None)
-            process = self.world.present.get(ident) if record else None
-            if record and process:
-                trend, levels = self._go_on(record, process, row[COMM])
+            kept = self.waiting.pop(ident, None)
+            process = self.world.present.get(ident) if kept else None
+            if kept and process:
+                renamed = kept.comm not in (None, row[COMM])
+                trend, levels = self._go_on(kept.trend, process, renamed)
                 self.world.resume(process, trend)
                 resumed.append((process, levels))
         return resumed
 
     def unit(self, unit: str, closed: Closes) -> Closes:
         """The same for a unit that was just read."""
-        record = self.waiting_units.pop(unit, None)
-        if record is None:
+        kept = self.waiting_units.pop(unit, None)
+        if kept is None:
             return closed
-        trend, closed = self._go_on(record, self.world.unit_trends[unit])
+        trend, closed = self._go_on(kept, self.world.unit_trends[unit])
         self.world.unit_trends[unit] = trend
         return closed
 
     def lost_units(self, before: float) -> list[tuple[str, Trend]]:
         """The trends of units that were not read since `before`, on the boot's clock."""
-        lost: list[tuple[str, Trend]] = []
-        for unit, record in list(self.waiting_units.items()):
-            trend = records.load(record)
-            if trend is None or trend.last_up < before:
-                del self.waiting_units[unit]
-                lost += [] if trend is None else [(unit, trend)]
+        waiting = self.waiting_units
+        lost = [(unit, trend) for unit, trend in waiting.items() if trend.last_up < before]
+        for unit, _ in lost:
+            del waiting[unit]
         return lost
 
     def _go_on(
-        self, record: EntityRecord, fresh: Trend, comm: str | None = None
+        self, kept: Trend, fresh: Trend, renamed: bool | None = None
     ) -> tuple[Trend, Closes]:
         """The kept trend with what was just seen, and the levels that closed a bucket by it.
 
-        `comm` is the name of a process now: an exec while nobody looked is one as well.
+        `renamed`: a process has another name now; an exec while nobody looked is one as well.
         """
-        kept = records.load(record)
-        if kept is None:
+        if renamed is not None and starts_over(kept, fresh.kib, renamed):
+            fresh.episode = kept.episode
             return fresh, NOTHING
-        if comm is not None and fresh.kib * 2 < kept.kib:
-            before = records.names(record)[0]
-            if starts_over(kept, fresh.kib, before is not None and before != comm):
-                fresh.episode = kept.episode
-                return fresh, NOTHING
         closed = kept.add(fresh.last_t, fresh.last_up, fresh.kib)
         self.world.since_t = min(kept.first_t, self.world.since_t or kept.first_t)
         return kept, closed

@@ -37,6 +37,15 @@ def dump(
     return EntityRecord(key, boot_id, trend.first_t, trend.last_t, trend.kib * 1024, blob)
 
 
+class Kept(NamedTuple):
+    """A trend as it was written down, and whose it is; `program` where its life is remembered."""
+
+    trend: Trend
+    comm: str | None
+    unit: str | None
+    program: str | None
+
+
 def _check(trend: Trend) -> None:
     """Raise ValueError where a field is not of its kind: the judges would stumble over it."""
     counts = (
@@ -60,6 +69,12 @@ def _check(trend: Trend) -> None:
 
 def load(record: EntityRecord) -> Trend | None:
     """The trend of a record; None where it was written by something that we cannot read."""
+    found = read(record)
+    return None if found is None else found.trend
+
+
+def read(record: EntityRecord) -> Kept | None:
+    """All that a record tells; None where it was written by something that we cannot read."""
     line, newline, rest = record.blob.partition(b"\n")
     try:
         head = json.loads(line)
@@ -85,26 +100,8 @@ def load(record: EntityRecord) -> Trend | None:
         trend.take(rings)
     except (KeyError, ValueError, TypeError, IndexError):
         return None
-    return trend
-
-
-def names(record: EntityRecord) -> tuple[str | None, str | None]:
-    """(comm, unit) as they were written; None where that cannot be read."""
-    try:
-        head = json.loads(record.blob.partition(b"\n")[0])
-        comm, unit = head.get("comm"), head.get("unit")
-    except (ValueError, AttributeError):
-        return None, None
-    return comm if isinstance(comm, str) else None, unit if isinstance(unit, str) else None
-
-
-def program(record: EntityRecord) -> str | None:
-    """What it ran, if its life is to be remembered; None where that is not known."""
-    try:
-        found = json.loads(record.blob.partition(b"\n")[0]).get("program")
-    except (ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
+    told = (head.get(field) for field in ("comm", "unit", "program"))
+    return Kept(trend, *(one if isinstance(one, str) else None for one in told))
 
 
 class Sizes(NamedTuple):
@@ -117,11 +114,10 @@ class Sizes(NamedTuple):
 
 def sizes(record: EntityRecord) -> Sizes | None:
     """The sizes of a kept trend, each time from the finest ring that reaches back to it."""
-    trend = load(record)
-    if trend is None:
+    kept = read(record)
+    if kept is None:
         return None
-    trend = trend.full()
-    head = json.loads(record.blob.partition(b"\n")[0])
+    trend = kept.trend.full()
     points: list[tuple[float, float, int]] = []
     finer = float("inf")
     for level, ring in zip(LEVELS, trend.rings, strict=True):
@@ -134,7 +130,7 @@ def sizes(record: EntityRecord) -> Sizes | None:
                 points.append((trend.last_t - trend.last_up + up, up, kib))
         finer = min(finer, float((first + 1) * level.bucket_s))
     points.sort()
-    return Sizes(head.get("comm") or "?", head.get("unit"), points)
+    return Sizes(kept.comm or "?", kept.unit, points)
 
 
 def _words(raw: bytes) -> "array[int]":
