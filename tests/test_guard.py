@@ -356,6 +356,20 @@ def test_a_service_that_is_revived_and_grows_again_ends_in_words(world: World) -
     assert world.told[-2][3]["outcome"] == "budget"
 
 
+def test_figures_that_are_counted_twice_are_said_to_be(world: World) -> None:
+    """A database forks: the figures rise by all of it, and the machine loses what is written."""
+    world.tick(105)
+    world.process(11, 140)
+    world.process(12, 480)
+    world.tick(65, 1.0)
+    assert any("forks share is counted more than once" in text for text in world.told[0][2])
+
+
+def test_figures_that_fit_to_what_was_lost_are_not(world: World) -> None:
+    squeeze(world)
+    assert not any("counted more than once" in text for text in world.told[0][2])
+
+
 # ---- the ladder, the budget, newcomers ---------------------------------------------------------
 
 

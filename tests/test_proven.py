@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Said, Sweep, Who
 from watchdog.history.world import World
+from watchdog.judge.blame import Candidate, rank
 from watchdog.judge.proven import KEPT_S, Level, Levels, real
 from watchdog.policy.rules import default_rules
 
@@ -184,6 +185,14 @@ def test_what_forks_share_is_not_counted_twice(controller: bool) -> None:
     assert level.use == (404 if controller else 400) << 10
     assert level.sum == 400 << 10  # the child's part is its parent's
     assert real(level) == 1000
+    # The guard reads 400 MiB of each, and is to make 400 of them.
+    assert {line[12] for line in engine.dossier()} == {505 if controller else 500}
+    both = [
+        Candidate(line[0], line[1], line[2], 0, None, 400 << 20, 400 << 20).with_dossier(line)
+        for line in engine.dossier()
+    ]
+    held = rank(both, 64 << 20, deep=True).ranked[0].rank
+    assert held.size in range(400 << 20, 405 << 20)
 
 
 def test_a_cgroup_that_was_read_before_says_how_it_is_to_its_processes() -> None:

@@ -98,6 +98,9 @@ class Incident:
             found, need, loss=loss, account=scene.account(now, host), deep=deep,
             files=scene.files(now, before), by=scene.pressure.rules.victim,
         )  # fmt: skip
+        doubled = scene.doubled(now, before)
+        if doubled:
+            blame = blame._replace(because=(*blame.because, doubled))
         self.inputs = (host, found)
         self.seen = now
         if blame.chosen is None:

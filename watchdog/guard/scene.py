@@ -26,6 +26,7 @@ SHARED_RISE = 4 << 20
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
 TMPFS_MAX = 64  # readings kept; then every other one
 SLAB_TOLD = 16 << 20
+DOUBLE = 1.2
 
 Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
 # Of a unit: its cgroup's folder, the folder's inode, and why it is never ended as a whole.
@@ -274,6 +275,20 @@ class Scene:
                     f"memory (tmpfs) took {words.size(min(lost, filed))}"
                 )
             break
+        return ""
+
+    def doubled(self, now: Look, before: Look | None) -> str:
+        """A sentence where all together took clearly more than the machine lost, else ""."""
+        for then in (before, self.first):
+            lost = then.available - now.available if then is not None else 0
+            if then is None or lost < LOSS_LEAST:
+                continue
+            took = sum(now.sizes.values()) - sum(then.knowing(now).sizes.values())
+            if took > DOUBLE * lost:
+                return (
+                    f"the processes' figures rose by {words.size(took)} and the machine lost "
+                    f"{words.size(lost)}: what forks share is counted more than once in them"
+                )
         return ""
 
     def glance(self, up: float, host: Host, every_s: float) -> None:
