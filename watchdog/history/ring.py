@@ -90,16 +90,16 @@ class Ring:
         """Keep the open bucket, and the gap up to `bucket`, which the caller opens then."""
         values, floor = self.values, self.floor
         full = len(values) == slots
-        if full:
-            del values[0]  # first, so that the array has no reason to grow
+        gap = min(bucket - self.bucket - 1, slots)
+        excess = len(values) + 1 + gap - slots
+        if excess > 0:
+            del values[:excess]  # first, so that the array has no reason to grow
         values.append(floor)
         self.lowest = min(self.lowest, floor)
-        gap = bucket - self.bucket - 1
         if gap:
-            values.extend(_GAP[: min(gap, slots)])
-            excess = len(values) - slots
-            if excess > 0:
-                del values[:excess]
+            values.extend(_GAP[:gap])
+            if gap == slots:
+                del values[0]
         if not full and len(values) == slots:
             self.values = values[:]  # without the room that it has grown into
 

@@ -218,7 +218,8 @@ class Levels:
             ):
                 fresh.add(one)
                 continue
-            level.sum += one.kib - one.counted_kib
+            others = level.sum - one.counted_kib
+            level.sum = others + one.kib if others else one.kib  # one number for both
             one.counted_kib = one.kib
             changed.add(level)
         for one in fresh:
