@@ -11,8 +11,13 @@ from guard_world import MIB, World, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchdog.clock import RealClock
 from watchdog.facts import Host
+from watchdog.guard.around import Options
+from watchdog.guard.incident import Incident
+from watchdog.guard.loop import Guard
 from watchdog.guard.scene import Spent
+from watchdog.policy.guard_when import GuardRules
 from watchdog.sense.fast import Eyes
 
 
@@ -368,6 +373,26 @@ def test_figures_that_are_counted_twice_are_said_to_be(world: World) -> None:
 def test_figures_that_fit_to_what_was_lost_are_not(world: World) -> None:
     squeeze(world)
     assert not any("counted more than once" in text for text in world.told[0][2])
+
+
+def test_revivals_of_one_incident_share_what_is_left_of_the_budget(world: World) -> None:
+    guard = Guard(Options(rules=-1, root=str(world.root)), RealClock(), {})
+    sent: list[tuple[Any, ...]] = []
+    guard.keeper.send = lambda message: not sent.append(message)  # type: ignore[method-assign]
+    guard.pressure.rules = GuardRules("enforce", budget=(4, 3600.0))
+    budget, now = guard.pressure.rules.budget, guard.clock.boottime()
+    guard.scene.spent.spend(budget, now, 1e9)
+    guard.scene.spent.spend(budget, now, 1e9)
+    incident = Incident(guard.scene, now, Host(1e9, now), ())
+    incident.terminated = [("a.service", 5), ("b.service", 6), ("c.service", 7)]
+    guard._revive(incident, now)
+    assert [(unit, may) for _, unit, _, _, may in sent] == [
+        ("a.service", True), ("b.service", True), ("c.service", False),
+    ]  # fmt: skip
+    # Two are started in the same second, and both count.
+    guard._take([("spend", 1e9 + 9), ("spend", 1e9 + 9.1)])
+    assert guard.scene.spent.left(budget, guard.clock.boottime()) == 0
+    guard.eyes.close()
 
 
 # ---- the ladder, the budget, newcomers ---------------------------------------------------------
