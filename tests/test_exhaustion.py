@@ -162,6 +162,17 @@ def test_growth_towards_the_commit_limit_is_told_before_it_is_reached():
     assert begun.because[0].startswith("what is promised of the 3.9 GiB that")
 
 
+@pytest.mark.parametrize("cut", [10, 90, 150, 200, 300])
+def test_growth_towards_the_commit_limit_goes_on_over_a_restart(cut):
+    facts = [promised(at, 2000 + at * 0.75) for at in range(0, 2400, 5)]
+    (begun, *_) = feed(Engine(default_rules(), None), facts)
+    first, second = Engine(default_rules(), None), Engine(default_rules(), None)
+    out = feed(first, facts[:cut])
+    second.load(first.dump())
+    out += feed(second, facts[cut:])
+    assert [(one.id, one.t) for one in out] == [(begun.id, begun.t)]
+
+
 @pytest.mark.parametrize("mode", [0, 1, None])
 def test_where_promises_are_not_limited_nothing_is_short(mode):
     facts = [promised(at, 3990, mode=mode) for at in range(0, 600, 10)]

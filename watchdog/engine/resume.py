@@ -19,6 +19,7 @@ KEPT_LEAST_KIB = 1024
 # A record is 600 bytes to 2 KiB. Of ten thousand at a time the store's queue would not take all.
 PIECE = 250
 EXHAUSTION = "exhaustion:"  # the key of its state among the records
+PROMISED = "commit:"  # and of the trend of what is promised
 
 
 class Resume:
@@ -59,6 +60,9 @@ class Resume:
         if host is not None and (self.exhaustion.open or not urgent):
             blob = json.dumps(self.exhaustion.kept(), separators=(",", ":")).encode()
             found.append(EntityRecord(EXHAUSTION, boot, host.t, host.t, 0, blob))
+        promised = self.exhaustion.commit.promised
+        if promised is not None and (promised.stage != "none" or not urgent):
+            found.append(records.dump(promised, PROMISED, boot))
         for start in range(0, len(found), PIECE):
             yield found[start : start + PIECE]
 
@@ -79,6 +83,8 @@ class Resume:
                 self.world.programs.load(record)
             elif (kept := records.read(record)) is None:
                 continue
+            elif record.key == PROMISED:
+                self.exhaustion.commit.promised = kept.trend
             elif head == "unit":
                 self.waiting_units[tail] = kept.trend
             elif head.isdigit() and tail.isdigit():
