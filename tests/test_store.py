@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from watchdog.facts import EntityRecord, Event
-from watchdog.store import db, events, file
+from watchdog.store import db, entities, events, file
 from watchdog.store.db import Store
 from watchdog.store.events import Wanted, follow_events, read_events
 
@@ -352,6 +352,19 @@ def test_kill_9_at_any_moment_loses_no_event_that_was_answered(path: str) -> Non
     assert len(said) > 100
     assert younger
     assert younger <= set(kept), seed
+
+
+def test_of_more_than_a_start_reads_back_the_largest_come_and_the_machine_itself(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entities, "LOAD_MAX", 20)
+    store = Store(path)
+    whose = [record(0)._replace(key=key, size_bytes=0) for key in ("exhaustion:", "unit:a.service")]
+    small = [record(n)._replace(key=f"{n}:7", size_bytes=n) for n in range(100, 150)]
+    store.put_entities([*whose, *reversed(small)])
+    found = {one.key for one in store.load_entities(BOOT)}
+    assert found == {one.key for one in (*whose, *small[-18:])}
+    store.close()
 
 
 def test_the_file_stays_small_and_the_oldest_goes_first(tmp_path: Path) -> None:

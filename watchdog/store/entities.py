@@ -35,11 +35,14 @@ def upsert(db: sqlite3.Connection, records: Iterable[EntityRecord]) -> None:
 
 
 def load(db: sqlite3.Connection, boot_id: str) -> list[EntityRecord]:
-    """Those of one boot that lived when the daemon last wrote, the most recently seen first."""
+    """Those of one boot that lived when the daemon last wrote.
+
+    The machine's and the units', then the processes: who was seen last and the largest first.
+    """
     rows = db.execute(
         "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity"
         " WHERE boot_id = ?1 AND last_t >= (SELECT max(last_t) - ?2 FROM entity WHERE boot_id = ?1)"
-        " ORDER BY last_t DESC LIMIT ?3",
+        " ORDER BY key GLOB '[0-9]*', last_t DESC, size_bytes DESC LIMIT ?3",
         (boot_id, DEAD_AFTER_S, LOAD_MAX),
     )
     found = [EntityRecord(*row) for row in rows.fetchall()]
