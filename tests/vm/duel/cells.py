@@ -31,7 +31,7 @@ SHORT, WELL = 0.12, 0.20
 SCARCE = 0.05
 UNITS = Path("/run/systemd/system")
 OURS = "oom-watchdog"
-METHOD = 2  # raised when what a cell measures changes: older cells are not comparable then
+METHOD = 4  # raised when what a cell measures changes: older cells are not comparable then
 SWAP = Path("/swap")
 LOAD = Path("/usr/local/lib/duel-load.py")
 

@@ -6,6 +6,7 @@ Its PID goes to FILE, how many workers it lost to FILE.lost; in MiB and MiB/s.
 
 import contextlib
 import ctypes
+import itertools
 import mmap
 import os
 import random
@@ -42,17 +43,31 @@ def at_rate(rate: float, take: Callable[[int], object]) -> NoReturn:
 
 
 def beat(path: str) -> NoReturn:
-    """The longest time for which an ordinary process stood still, in seconds."""
+    """The longest time for which an ordinary process stood still, in seconds.
+
+    It does a little of what every service does: takes 128 KiB and gives them back, uses a page of
+    a program file of 7 MiB, which the kernel may have thrown away meanwhile, and twice a second
+    runs a small program, as a login would.
+    """
+    with open("/usr/bin/python3", "rb") as file:
+        program = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     longest = 0.0
     last = time.monotonic()
-    while True:
+    for beats in itertools.count(1):
         time.sleep(0.02)
+        if not beats % 25:
+            os.waitpid(os.posix_spawn("/usr/bin/true", ["true"], {}), 0)
+        with mmap.mmap(-1, 128 << 10, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as piece:
+            for page in range(0, len(piece), 4096):
+                piece[page] = 1
+        program[random.randrange(len(program))]
         now = time.monotonic()
         if now - last - 0.02 > longest:
             longest = now - last - 0.02
             with open(path, "w") as file:
                 file.write(f"{longest:.4f}")
         last = now
+    raise AssertionError
 
 
 def steady(_: str, size: float) -> NoReturn:

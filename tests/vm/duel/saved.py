@@ -35,6 +35,8 @@ BASE_LIMIT_S, ORDER_LIMIT_S = 900.0, 700.0
 # As tests/vm/run; qemu 7.2 corrupts flags with cx16.
 CPU = ("-accel", os.environ.get("OOM_WATCHDOG_VM_ACCEL", "tcg,thread=multi"),
        "-cpu", "max,cx16=off", "-smp", "2", "-m", str(MEMORY_MIB))  # fmt: skip
+# As rented machines have it; from the host's memory what was thrown away is back at once.
+DISK = "throttling.iops-total=3000,throttling.bps-total=131072000"
 APPEND = "root=/dev/vda rw console=ttyS0 psi=1 quiet systemd.show_status=0 no_timer_check panic=-1"
 
 
@@ -103,7 +105,7 @@ class Machine:
                 file.write(first if path == self.orders else b"")
                 file.truncate(size * MIB)
         # Nothing has to outlive a power cut, and waiting for the host's disk would be measured.
-        drive = "if=virtio,cache=unsafe,format"
+        drive = f"if=virtio,cache=unsafe,{DISK},format"
         argv = ["nice", "-n", "5", "qemu-system-x86_64", *CPU,
                 "-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img"),
                 "-append", APPEND,
