@@ -663,6 +663,19 @@ def test_pid_1_knows_that_a_main_process_was_killed_and_not_by_whom(units, told_
     assert [one.body["by"] for one in events(vanishing([EARLYOOM], units))] == ["earlyoom"]
 
 
+def test_a_kill_that_the_kernel_counted_without_a_line_is_told_once():
+    """Seen: the report did not fit into the kernel's ring, and PID 1 knew of the OOM kill."""
+    engine = engine_of()
+    feed(engine, [CgroupKills(T0, UP0, (), whole=True), host(0, available=1000)])
+    feed(engine, [census(0, row(7, 300, "victim", "shop.service")), host(1, 1, available=1000)])
+    feed(engine, [host(3, 1, available=1000), census(3)])
+    out = feed(engine, [CgroupKills(T0 + 4, UP0 + 4, (("/shop.service", 1, 1),), whole=True),
+                        *(host(at, 1, available=1000) for at in range(5, 30))])  # fmt: skip
+    (look,) = [one for one in looks(out) if one.what == "claims"]
+    found = Looked(T0 + 31, UP0 + 31, look.id, entries=(), units=state(Result="oom-kill"))
+    assert [event.kind for event in events([*out, *feed(engine, [found])])] == ["oom.unattributed"]
+
+
 def test_ordinary_ends_cost_no_look():
     assert looks(vanishing([EARLYOOM], available=20000)) == []
     assert looks(vanishing([EARLYOOM], mib=12)) == []  # 24 GiB: 93 MiB is the least

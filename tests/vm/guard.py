@@ -199,6 +199,7 @@ def test_from_the_mark_to_the_signal() -> None:
 
 
 def test_it_acts_while_the_watcher_is_stopped() -> None:
+    before = len(actions())
     watcher = watcher_of(main_pid())
     assert watcher
     os.kill(watcher, signal.SIGSTOP)
@@ -207,6 +208,7 @@ def test_it_acts_while_the_watcher_is_stopped() -> None:
         print(f"{seconds * 1000:.0f} ms to {sig}, the watcher stopped")
     finally:
         os.kill(watcher, signal.SIGCONT)
+    wait("the watcher tells of it", 30, lambda: len(actions()) > before)
     recovered()
 
 
@@ -214,20 +216,23 @@ def test_nobody_dies_for_a_file_in_memory_and_the_mount_is_named() -> None:
     before = len(actions())
     free = available() // MIB
     service("writer", FILL, "file", "10", str(int(free - 0.42 * MARK * total() / MIB)))
-    with contextlib.suppress(AssertionError):
-        wait("less than half of the mark", 120, lambda: available() < MARK * total() / 2)
-    time.sleep(20)
-    print(f"{available() / MIB:.0f} MiB available")
-    told = actions()[before:]
-    for one in told:
-        print(one["do"], one["outcome"], one["unit"], one["because"])
-    assert told
-    assert all(one["do"] == "hold" for one in told)
-    assert "/dev/shm" in str(told[0]["because"])
-    innocents_live()
-    assert show("writer.service", "ActiveState") == "active"
-    Path("/dev/shm/full").unlink()
-    sh("systemctl", "kill", "-s", "KILL", "writer.service")
+    try:
+        with contextlib.suppress(AssertionError):
+            wait("less than half of the mark", 120, lambda: available() < MARK * total() / 2)
+        time.sleep(20)
+        print(f"{available() / MIB:.0f} MiB available")
+        told = actions()[before:]
+        for one in told:
+            print(one["do"], one["outcome"], one["unit"], one["because"])
+        assert told
+        assert all(one["do"] == "hold" for one in told)
+        assert "/dev/shm" in str(told[0]["because"])
+        innocents_live()
+        assert show("writer.service", "ActiveState") == "active"
+    finally:
+        Path("/dev/shm/full").unlink()
+        sh("systemctl", "kill", "-s", "KILL", "writer.service")
+    recovered()
 
 
 def test_a_recording_of_a_leak_names_who_died() -> None:

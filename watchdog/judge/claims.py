@@ -23,7 +23,7 @@ UNITS = {
     "fb-oomd.service": "oomd",
 }
 COMMS = {"earlyoom": "earlyoom", "nohang": "nohang", "oomd": "oomd", "systemd-oomd": "systemd-oomd"}
-SYSTEMD = "systemd"
+SYSTEMD, KERNEL, UNKNOWN = "systemd", "kernel", "unknown"
 CLAIM_MAX = 200
 # siginfo's si_code for "ended by a signal", which PID 1 tells as ExecMainCode.
 CLD_KILLED = "2"
@@ -33,7 +33,8 @@ class Claim(NamedTuple):
     """A word of `by` about a process (``pid``), or about all in a cgroup or a unit.
 
     ``by`` is "systemd" where PID 1 killed for reasons of its own (a stop that took too long), and
-    "unknown" where it tells of a death by SIGKILL without knowing whose.
+    "unknown" where it tells of a death by SIGKILL without knowing whose; "kernel" where it has seen
+    the OOM kills of the unit's own cgroup rise, which a kill by systemd-oomd looks like as well.
     """
 
     by: str
@@ -75,7 +76,9 @@ def claims(
             found.append(one._replace(witness=witness, text=text[:CLAIM_MAX], t=when))
     found += [claim for unit, state in sorted(units.items()) for claim in _unit(unit, state, t)]
     # PID 1 repeats what systemd-oomd has said itself, and knows less of it.
-    return sorted(found, key=lambda one: (not one.pids, one.by == "unknown", one.cgroup is None))
+    return sorted(
+        found, key=lambda one: (not one.pids, one.by in (UNKNOWN, KERNEL), one.cgroup is None)
+    )
 
 
 def _author(entry: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -142,7 +145,7 @@ def _unit(unit: str, state: Mapping[str, str], t: float) -> list[Claim]:
     ):
         return []
     # "timeout" and "watchdog" are systemd's own kills.
-    by = "unknown" if result in ("oom-kill", "signal", "success") else SYSTEMD
+    by = {"oom-kill": KERNEL, "signal": UNKNOWN, "success": UNKNOWN}.get(result, SYSTEMD)
     text = f"{words.safe(unit)}: main process {pid} ended by signal 9, Result={words.safe(result)}"
     return [Claim(by, "PID 1", text, t, frozenset({int(pid)}))]
 

@@ -366,6 +366,7 @@ class Kills:
         name = str(self.balance.after(count))
         event_id = f"oom.unattributed-{(self.boot_id or 'unknown')[:8]}-{name}"
         self.balance.told(count, event_id, host.t, host.up)
+        self.others.unattributed(now)
         return [Telling("oom.unattributed", name, host.t, host.up, tuple(because), body)]
 
     def _census_before(self, up: float) -> float | None:

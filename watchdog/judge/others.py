@@ -32,6 +32,7 @@ CANDIDATES_MAX = 64
 UNITS_MAX = 8
 OURS_S = 120.0
 PID_1 = "systemd"  # in a claim: the service manager's own reasons
+KERNEL = "kernel"
 
 
 class _Asked(NamedTuple):
@@ -54,6 +55,7 @@ class Others:
         self._asked_up: float | None = None
         self._explained: dict[int, float] = {}  # pid -> until when its end is no riddle
         self._oomd_rose: dict[str, tuple[int, float]] = {}
+        self._unattributed_up: float | None = None
 
     def reading(self, host: Host) -> None:
         """The machine now: is memory short?"""
@@ -86,6 +88,10 @@ class Others:
         self._explained = {one: up for one, up in self._explained.items() if up > now}
         self._explained[pid] = now + OURS_S
         self._candidates = [one for one in self._candidates if one.entity.pid != pid]
+
+    def unattributed(self, now: float) -> None:
+        """A kill that the kernel counted was told without a line, and without a sure victim."""
+        self._unattributed_up = now
 
     def is_explained(self, gone: Gone, now: float) -> bool:
         """Has another event told how it ended?"""
@@ -157,6 +163,8 @@ class Others:
         now = t if up is None else up
         left = sorted(about, key=lambda one: -one.resident_bytes)
         left = [one for one in left if not self.is_explained(one, now)]
+        told_up = self._unattributed_up
+        counted = told_up is not None and now - told_up <= OURS_S
         out: list[Telling] = []
         for claim in found:
             hit = [
@@ -166,9 +174,12 @@ class Others:
             left = [one for one in left if one not in hit]
             for one in hit:
                 self.explained(one.entity.pid or 0, now)
-            # a stop that took too long has nothing to do with memory
-            if hit and claim.by != PID_1:
-                out.append(_telling(claim, hit, t, up))
+            # A stop that took too long has nothing to do with memory; what the kernel counted is
+            # told already.
+            if not hit or claim.by == PID_1 or (claim.by == KERNEL and counted):
+                continue
+            known = claim._replace(by="unknown") if claim.by == KERNEL else claim
+            out.append(_telling(known, hit, t, up))
         return out
 
 
