@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from watchdog.facts import RSS, UNIT, Entity, Event, Group, Ident, Look, Sweep
 from watchdog.history import lives
-from watchdog.history.entities import STILL_CLOSES, Trend
+from watchdog.history.entities import NO_PASSES, NO_RING, STILL_CLOSES, Trend
 from watchdog.history.headroom import headroom
 from watchdog.history.present import Process
 from watchdog.history.records import Kept
@@ -52,10 +52,11 @@ class Leaks:
         worth = self._worth_a_look(closed, sweep.t, healthy)
         for trend, levels in sorted(worth, key=_by_ident):
             ident = trend.ident
-            ending = self._ending(world.cgroup(ident), trend, rates)
-            if self.filling.below(ident, trend.kib):
-                ending = stage.Ending(None, "")
-            change = stage.step(trend, levels, world.age_s(ident, now), ending)
+            rises = stage.look(trend, levels)
+            ending = stage.Ending(None, "")
+            if rises and not self.filling.below(ident, trend.kib):
+                ending = self._ending(world.cgroup(ident), trend, rates)
+            change = stage.step(trend, levels, world.age_s(ident, now), ending, rises)
             if trend.stage != "none" or trend.rate > 0:
                 self.suspects.add(ident)
             else:
@@ -120,7 +121,10 @@ class Leaks:
             trend, levels = one
             if trend.kib > trend.proven_kib:
                 prove(trend, levels, healthy)
-            if trend.open or any(trend.passes) or trend.rises(levels, LEAST_KIB):
+            if (
+                trend.passes is not NO_PASSES or trend.open
+                or (trend.fine < NO_RING and trend.rises(levels, LEAST_KIB))
+            ):  # fmt: skip
                 yield one
             elif lives.OBSERVED in levels:
                 self._observe(trend.ident, trend, t)
@@ -169,10 +173,11 @@ class Leaks:
                 world.programs.observe((unit, ""), group.t, trend.kib, suspected)
             if trend.stage == "none" and (unit in named or self.series.named(unit)):
                 continue  # who is named already speaks for the unit
-            ending = self._ending(group.cgroup, trend, rates)
-            if self.filling.unit(unit):
-                ending = stage.Ending(None, "")
-            change = stage.step(trend, closed, trend.last_up - trend.first_up, ending)
+            rises = stage.look(trend, closed)
+            ending = stage.Ending(None, "")
+            if rises and not self.filling.unit(unit):
+                ending = self._ending(group.cgroup, trend, rates)
+            change = stage.step(trend, closed, trend.last_up - trend.first_up, ending, rises)
             key, entity = f"unit:{unit}", Entity(unit=unit)
             part = "anon"
             if change and change.found:

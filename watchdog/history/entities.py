@@ -187,6 +187,8 @@ class Trend:
             if ring is None:
                 fine += 1
                 continue
+            if high - ring.floor_of_all() > self.still_kib:  # most who move are done with here
+                break
             seen = [value for value in (*ring.values, ring.floor) if value != MISSING]
             low, high = min(low, *seen), max(high, *seen)
             if high - low > self.still_kib or len(seen) < _SEEN_LEAST:

@@ -4,6 +4,7 @@ All that is known of a process hangs on one object: a table more would be 40 byt
 """
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from watchdog.facts import PID, START, Ident, Row, Who
@@ -66,8 +67,7 @@ class Present:
         return self.before.pop(ident, None)
 
     def __iter__(self) -> Iterator[Process]:
-        yield from self.by_pid.values()
-        yield from self.before.values()
+        return chain(self.by_pid.values(), self.before.values())
 
     def __len__(self) -> int:
         return len(self.by_pid) + len(self.before)

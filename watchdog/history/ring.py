@@ -7,6 +7,7 @@ was seen holds MISSING. 4 bytes a bucket: a full set of rings is about 1.5 KiB a
 
 from array import array
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 MISSING = 0xFFFFFFFF
@@ -129,9 +130,9 @@ class Ring:
 
         `last` bounds how many buckets back are looked at; the youngest closed bucket has age 1.
         """
-        window = self.values[-last:] if last else self.values[:0]
-        length = len(window)
+        window = (self.values[-last:] if last else self.values[:0]).tolist()
+        ages = range(len(window), 0, -1)
         if MISSING not in window:
-            return range(length, 0, -1), window.tolist()
-        pairs = [(length - i, v) for i, v in enumerate(window) if v != MISSING]
-        return [age for age, _ in pairs], [v for _, v in pairs]
+            return ages, window
+        seen = [value != MISSING for value in window]
+        return list(compress(ages, seen)), list(compress(window, seen))

@@ -52,7 +52,7 @@ def placed(group: Group) -> Group:
 
 def used_bytes(group: Group) -> int:
     """What a cgroup holds that reclaim cannot take away (page cache and slab can be reclaimed)."""
-    return sum(part or 0 for part in (group.anon, group.shmem, group.swap, group.kernel))
+    return (group.anon or 0) + (group.shmem or 0) + (group.swap or 0) + (group.kernel or 0)
 
 
 class Gone(NamedTuple):
@@ -253,9 +253,11 @@ class World:
 
     def program(self, ident: Ident) -> lives.Program:
         """The program that runs there: its unit, and its executable or (unknown) its name."""
-        row, who = self.rows.get(ident), self.who.get(ident)
-        unit, comm = (row[UNIT], row[COMM]) if row else (None, "")
-        return unit or "", (who.exe if who else None) or comm
+        process = self.present.get(ident)
+        if process is None:
+            return "", ""
+        row, who = process.row, process.who
+        return row[UNIT] or "", (who.exe if who is not None else None) or row[COMM]
 
     def lives(self, ident: Ident) -> lives.Lives:
         """What earlier lives of the program that runs there did."""

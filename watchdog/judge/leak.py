@@ -40,7 +40,7 @@ ENDS_LOW, ENDS_HIGH = 0.6, 1.3
 
 
 class Verdict(NamedTuple):
-    """What is said of one entity at one level; ``because`` is never empty.
+    """What is said of one entity at one level; ``because`` is never empty where that is news.
 
     The times to exhaustion are seconds from now, None where nothing is known to end.
     """
@@ -59,12 +59,12 @@ def may_end(found: Rise, headroom: int | None) -> bool:
 
     Half of the slopes are no less than the median m. One over d buckets stays within the span, so
     that m d is at most that; and as at most n - 1 pairs lie d apart, some d of that half is n / 4
-    or more: m is at most four spans in n buckets.
+    or more: m is at most four spans in n buckets. Nor is any slope steeper than the steepest step.
     """
     if headroom is None:
         return True
-    fastest = 4.01 * found.span_kib * 1024 / (len(found.floors) * found.bucket_s)
-    ends = headroom / fastest
+    fastest = min(4.01 * found.span_kib / len(found.floors), 1.01 * found.steepest_kib)
+    ends = headroom * found.bucket_s / (fastest * 1024)
     long = found.window_s >= LONG_S
     least = SUSPECT_SHARE_LONG if long else SUSPECT_SHARE
     return found.window_s / (found.window_s + ends) >= least
@@ -88,19 +88,20 @@ def verdict(
     headroom_of: str,
     passes: int,
     agreeing: int,
+    standing: str = "none",
 ) -> Verdict | str:
     """Hold a rise against the memory that is left.
 
     `headroom` is in bytes, None where no limit is known; `headroom_of` says whose it is.
     `watched_s` is how long we have seen the entity, `age_s` how long it has lived. `passes` counts
     the windows in a row that rose, this one included, `agreeing` the other levels that rise. A str
-    is why nothing is said.
+    is why nothing is said. What changes nothing in the stage where it is `standing` has no reasons.
     """
     ends = None if headroom is None else max(0.0, headroom / found.rate)
     share = 0.0 if ends is None else found.window_s / (found.window_s + ends)
     long = found.window_s >= LONG_S
     if ends is not None and share < (SUSPECT_SHARE_LONG if long else SUSPECT_SHARE):
-        return "would end only in " + words.duration(ends)
+        return "its end is too far away"
     least = LEAST_SHARE_LONG if long else least_share(watched_s, found.times)
     sure = confidence(found, share, watched_s, agreeing)
     confirmed = (
@@ -110,8 +111,11 @@ def verdict(
     if not confirmed:
         # What is only suspected is never told surer than what is confirmed.
         sure = min(sure, CONFIRM_AT - 0.01)
-    because = _because(found, ends, headroom, headroom_of, age_s, agreeing)
-    return _verdict("confirmed" if confirmed else "suspected", found, sure, headroom, because)
+    stage = "confirmed" if confirmed else "suspected"
+    because: tuple[str, ...] = ()
+    if standing not in ("confirmed", stage):
+        because = _because(found, ends, headroom, headroom_of, age_s, agreeing)
+    return _verdict(stage, found, sure, headroom, because)
 
 
 def least_share(watched_s: float, times: float) -> float:

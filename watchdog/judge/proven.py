@@ -208,7 +208,7 @@ class Levels:
         )
         inherited.touched.clear()
         if sweep.census:
-            fresh.update(one for one in world.present if one.placed != one.row[UNIT])
+            fresh.update([one for one in world.present if one.placed != one.row[UNIT]])
         for one in world.changed:
             level: Level | None = one.level
             if (

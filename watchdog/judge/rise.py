@@ -7,9 +7,10 @@ pairs) are only for what is left. Whether a rise is a leak is for `judge.leak` t
 Sources: H. B. Mann 1945 and M. G. Kendall 1955 (tau, variance); P. K. Sen 1968 (slope).
 """
 
+import functools
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import sub, truediv
 from typing import NamedTuple
 
@@ -41,17 +42,21 @@ GATES = (
 LEVELS_OFF = "levels off"
 NO_RISE = "no rise to speak of"
 LEVEL = "no part of it rises"
+FALLS_BACK = "falls back as it rises"
+FALLEN_MOST = 0.35  # the deepest fall, as a part of the rise
 
 
 class Rise(NamedTuple):
     """A rise that passed every gate but the horizon, before its rates are known (see Growth).
 
-    ``span_kib`` lies between the lowest and the highest floor.
+    ``span_kib`` lies between the lowest and the highest floor, ``steepest_kib`` is the largest rise
+    from one to the next.
     """
 
     ages: Sequence[int]
     floors: Sequence[int]
     span_kib: int
+    steepest_kib: int
     rise_kib: int
     window_s: float
     tau: float
@@ -100,35 +105,40 @@ def rise(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) 
     if n < gate.suspect_n:
         return "too little seen"
     lowest, highest = min(floors), max(floors)
-    if highest - lowest < max(gate.least_kib, gate.least_share * lowest):
+    span = highest - lowest
+    if span < gate.least_kib or span < gate.least_share * lowest:
         return LEVEL
+    # Implied by the fall that is allowed below, as what it rose by is no more than that.
+    if highest - floors[-1] > (FALLEN_MOST + 0.01) * span:
+        return FALLS_BACK
     third = n // 3
     # Cheap and deadly: each third's floor must lie above the one before.
-    low, middle, high = min(floors[:third]), min(floors[third:-third]), min(floors[-third:])
-    if not low < middle < high:
+    middle, low = min(floors[third:-third]), lowest
+    if middle == lowest or min(floors[-third:]) <= middle:
         return "no rise from third to third"
-    sixth = n // 6
-    q = [_median(part) for part in _split(floors, 6)]
-    first, last = q[0], q[5]
-    if n % 6:
-        first, last = _median(floors[:sixth]), _median(floors[-sixth:])
+    ordered = sorted(floors)
+    even = ordered == floors  # then each part of it is in order as well
+    sixths, ends, half = _parts(n)
+    q = _medians(floors, sixths, even)
+    first, last = _medians(floors, ends, even) if ends else (q[0], q[5])
     risen = last - first
     if risen < gate.least_kib or (
-        risen < gate.least_share * highest and risen < gate.least_share * _median(floors)
+        risen < gate.least_share * highest
+        and risen < gate.least_share * ((ordered[half[2]] + ordered[half[3]]) / 2)
     ):
         return NO_RISE
     steps = list(map(sub, floors[1:], floors))
-    straight = min(steps) > 0
-    jumps = max(steps)
-    steps.remove(jumps)
-    jumps += max(steps)
+    straight = even and min(steps) > 0
+    steepest = max(steps)
+    steps.remove(steepest)
+    jumps = steepest + max(steps)
     if (floors[-1] - floors[0]) - jumps < 0.3 * risen:
         return "one or two steps, level between"
     fallen = 0.0
-    if not straight:
+    if not even:
         fallen = max(map(sub, itertools.accumulate(floors, max), floors)) / risen
-        if fallen > 0.35:
-            return "falls back as it rises"
+        if fallen > FALLEN_MOST:
+            return FALLS_BACK
     early, late = q[2] - q[0], q[5] - q[3]
     # Warm-ups and filling caches slow down; a leak's last part rises like its first.
     if q[5] - q[4] < 0.3 * risen / 5 or late < max(0.5 * early, 0.6 * risen / 5):
@@ -141,7 +151,8 @@ def rise(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) 
     return Rise(
         ages=ages,
         floors=floors,
-        span_kib=highest - lowest,
+        span_kib=span,
+        steepest_kib=steepest,
         rise_kib=int(risen),
         window_s=float((ages[0] - ages[-1] + 1) * bucket_s),
         tau=tau,
@@ -155,6 +166,28 @@ def rise(ages: Sequence[int], floors: Sequence[int], bucket_s: int, gate: Gate) 
 
 def measured(found: Rise) -> Growth:
     """With its rates: O(n^2), n <= 96."""
+    rate, low, high = _rates(found)
+    floors = found.floors
+    return Growth(
+        rate=rate,
+        rate_low=low,
+        rate_high=high,
+        rise_kib=found.rise_kib,
+        window_s=found.window_s,
+        tau=found.tau,
+        buckets=len(floors),
+        bucket_s=found.bucket_s,
+        bend=found.bend,
+        jump=found.jump,
+        rose=10 if found.tau == 1 and len(floors) >= 11 else _rose(floors),
+        fallen=found.fallen,
+        times=found.times,
+        fresh=found.fresh,
+    )
+
+
+def _rates(found: Rise) -> tuple[float, float, float]:
+    """The slope and the bounds of Sen's interval, in bytes a second."""
     ages, floors, n = found.ages, found.floors, len(found.floors)
     of_late: list[float] = []
     slopes: list[float] = []
@@ -171,22 +204,11 @@ def measured(found: Rise) -> Growth:
     lowest = slopes[max(0, int((len(slopes) - spread) / 2))]
     highest = slopes[min(len(slopes) - 1, int((len(slopes) + spread) / 2))]
     kib_to_rate = 1024 / found.bucket_s
-    return Growth(
-        rate=slope * kib_to_rate,
-        rate_low=min(lowest, slope) * kib_to_rate,
-        rate_high=max(highest, slope) * kib_to_rate,
-        rise_kib=found.rise_kib,
-        window_s=found.window_s,
-        tau=found.tau,
-        buckets=n,
-        bucket_s=found.bucket_s,
-        bend=found.bend,
-        jump=found.jump,
-        rose=sum(b > a for a, b in itertools.pairwise(map(_median, _split(floors, 11)))),
-        fallen=found.fallen,
-        times=found.times,
-        fresh=found.fresh,
-    )
+    return slope * kib_to_rate, min(lowest, slope) * kib_to_rate, max(highest, slope) * kib_to_rate
+
+
+def _rose(floors: Sequence[int]) -> int:
+    return sum(b > a for a, b in itertools.pairwise(map(_median, _split(floors, 11))))
 
 
 def _median(values: Sequence[int]) -> float:
@@ -195,6 +217,29 @@ def _median(values: Sequence[int]) -> float:
     if not ordered:
         return 0.0
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+# A part of some floors: where it begins and ends, and which two are its median where it is sorted.
+_Part = tuple[int, int, int, int]
+
+
+@functools.cache
+def _parts(n: int) -> tuple[tuple[_Part, ...], tuple[_Part, ...], _Part]:
+    """Of n floors: the sixths, first and last of them where these are not as long, and all."""
+    edges = [n * i // 6 for i in range(7)]
+    sixths = tuple(map(_part, edges, edges[1:]))
+    ends = (_part(0, n // 6), _part(n - n // 6, n)) if n % 6 else ()
+    return sixths, ends, _part(0, n)
+
+
+def _part(a: int, b: int) -> _Part:
+    return a, b, (a + b - 1) // 2, (a + b) // 2
+
+
+def _medians(floors: Sequence[int], parts: Iterable[_Part], even: bool) -> list[float]:
+    if even:
+        return [(floors[i] + floors[j]) / 2 for _, _, i, j in parts]
+    return [_median(floors[a:b]) for a, b, _, _ in parts]
 
 
 def _split(values: Sequence[int], parts: int) -> list[Sequence[int]]:

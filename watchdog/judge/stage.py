@@ -14,7 +14,7 @@ from watchdog import words
 from watchdog.history.entities import NO_PASSES, Trend
 from watchdog.history.ring import LEVELS, MISSING, Closes
 from watchdog.judge.leak import Verdict, advisory, may_be_slow, may_end, verdict
-from watchdog.judge.rise import GATES, LEVEL, LEVELS_OFF, Rise, measured, rise
+from watchdog.judge.rise import FALLEN_MOST, GATES, LEVEL, LEVELS_OFF, Rise, measured, rise
 
 # No new height for half of the time in which the rise was seen ends a suspicion, but not before a
 # short rest: allocation comes in bursts.
@@ -52,11 +52,15 @@ def rising(trend: Trend, index: int) -> Rise | str:
     # level as a whole no part rises.
     length = len(floors)
     found: Rise | str = "too little seen"
-    while length >= gate.suspect_n and found not in (LEVELS_OFF, LEVEL):
-        found = rise(ages[-length:], floors[-length:], level.bucket_s, gate)
+    while length >= gate.suspect_n and found is not LEVELS_OFF and found is not LEVEL:
+        if length < len(floors):
+            ages, floors = ages[-length:], floors[-length:]
+        found = rise(ages, floors, level.bucket_s, gate)
         if isinstance(found, Rise):
             above = floors[-1] - known_top(trend, index, found.window_s)
             fresh = above / found.rise_kib
+            if fresh >= 1:
+                return found
             return found._replace(fresh=fresh) if fresh >= LEAST_FRESH else HIGH_BEFORE
         length = length * 2 // 3
     return found
@@ -68,46 +72,77 @@ def known_top(trend: Trend, index: int, before_s: float) -> int:
     for level, ring in zip(LEVELS[index:], trend.rings[index:], strict=True):
         if ring is not None:
             last = len(ring.values) - math.ceil(before_s / level.bucket_s)
-            for kib in ring.values[: max(0, last)]:
-                if top < kib != MISSING:
-                    top = kib
+            if last > 0:
+                older = ring.values[:last]
+                highest = max(older)
+                if highest == MISSING:
+                    highest = max((kib for kib in older if kib != MISSING), default=0)
+                top = max(top, highest)
     return top
 
 
-def step(trend: Trend, closed: Closes, age_s: float, ending: Ending) -> Change | None:
-    """Look at the levels that closed a bucket; the change of stage that follows, if any."""
+def look(trend: Trend, closed: Closes) -> dict[int, Rise]:
+    """The rises at the levels that closed a bucket; most have none."""
+    found = {}
+    for index in closed:
+        if _may_rise(trend, index):
+            one = rising(trend, index)
+            if isinstance(one, Rise):
+                found[index] = one
+    return found
+
+
+def _may_rise(trend: Trend, index: int) -> bool:
+    """The cheapest gates. Who has risen has not fallen by more than a part of that."""
+    ring, gate = trend.rings[index], GATES[index]
+    if ring is None:
+        return False
+    values = ring.values
+    if trend.passes[index] or len(values) < gate.suspect_n:
+        return bool(trend.passes[index])
+    lowest = ring.floor_of_all()
+    if trend.kib - lowest < gate.least_kib:
+        return False
+    newest = values[-1] if values[-1] != MISSING else values[-2]
+    least = (0.99 - FALLEN_MOST) * max(gate.least_kib, gate.least_share * lowest)
+    return newest == MISSING or newest - lowest >= least
+
+
+def step(
+    trend: Trend, closed: Closes, age_s: float, ending: Ending,
+    rises: dict[int, Rise] | None = None,
+) -> Change | None:  # fmt: skip
+    """Judge the levels that closed a bucket; the change of stage that follows, if any.
+
+    `rises` is what a `look` at them has found.
+    """
     best: Verdict | None = None
     slow: Verdict | None = None
+    rises = look(trend, closed) if rises is None else rises
     for index in closed:
-        ring = trend.rings[index]
-        gate = GATES[index]
-        if ring is None or (
-            trend.passes[index] == 0 and trend.kib - ring.floor_of_all() < gate.least_kib
-        ):
+        found = rises.get(index)
+        if found is None:
             trend.passed(index, 0)
-        else:
-            found = rising(trend, index)
-            if isinstance(found, Rise):
-                passes = trend.passes[index] + 1
-                trend.passed(index, passes)
-                said: Verdict | str = ""
-                if may_end(found, ending.bytes):
-                    said = verdict(
-                        measured(found), gate, age_s=age_s,
-                        watched_s=trend.last_up - trend.first_up,
-                        headroom=ending.bytes, headroom_of=ending.of, passes=passes,
-                        agreeing=sum(1 for i, n in enumerate(trend.passes) if n and i != index),
-                    )  # fmt: skip
-                if isinstance(said, Verdict):
-                    if best is None or said.stage == "confirmed":
-                        best = said
-                        _note(trend, said)
-                elif index >= SLOWEST and not trend.open and may_be_slow(found, passes):
-                    slow = advisory(
-                        measured(found), age_s=age_s, headroom=ending.bytes, headroom_of=ending.of
-                    )
-            else:
-                trend.passed(index, 0)
+            continue
+        passes = trend.passes[index] + 1
+        trend.passed(index, passes)
+        said: Verdict | str = ""
+        if may_end(found, ending.bytes):
+            said = verdict(
+                measured(found), GATES[index], age_s=age_s,
+                watched_s=trend.last_up - trend.first_up,
+                headroom=ending.bytes, headroom_of=ending.of, passes=passes,
+                agreeing=sum(1 for i, n in enumerate(trend.passes) if n and i != index),
+                standing=trend.stage,
+            )  # fmt: skip
+        if isinstance(said, Verdict):
+            if best is None or said.stage == "confirmed":
+                best = said
+                _note(trend, said)
+        elif index >= SLOWEST and not trend.open and may_be_slow(found, passes):
+            slow = advisory(
+                measured(found), age_s=age_s, headroom=ending.bytes, headroom_of=ending.of
+            )
     if trend.stage != "none":
         ended = _ended(trend)
         if ended:
