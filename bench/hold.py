@@ -39,8 +39,9 @@ def hold(count: int, moving: int, units: bool) -> float:
     # Who is as before has the same row, the same objects, as our own reader of /proc does it.
     still = [row(i, 0) for i in range(moving, count)]
     armour.shed()
-    for step in range(DAY_S // 30 if count else 1):
-        at = step * 30
+    # A week, in which the coarsest rings fill as well; all but its last day is sampled coarsely.
+    times = [*range(0, 6 * DAY_S, 300), *range(6 * DAY_S, 7 * DAY_S, 30)]
+    for step, at in enumerate(times if count else times[:1]):
         t, up = 1.7e9 + at, 90_000.0 + at
         engine.feed(Host(t, up, "boot", 1.0, 64 << 30, 50 << 30, 0, 0, 0, 0, 0))
         if not step:
@@ -51,7 +52,7 @@ def hold(count: int, moving: int, units: bool) -> float:
                     f"/usr/bin/program{i % 200} --id {i} --config /etc/program.conf", False,
                 ))  # fmt: skip
         rows = tuple(row(i, step) for i in range(moving))
-        census = not step % 20 or not moving  # who holds still is seen in censuses alone
+        census = not at % 600 or not moving  # who holds still is seen in censuses alone
         engine.feed(Sweep(t, up, (*rows, *still) if census else rows, census))
     return resident_mib()
 

@@ -139,6 +139,38 @@ def test_another_executable_starts_a_trend_afresh():
     assert world.trends[1, 100].first_up == 9.0
 
 
+def test_what_many_processes_have_alike_is_kept_once_and_told_as_it_was():
+    world = World()
+    told = [
+        Who(1.0, 1.0, pid, 100, 1, 33, f"/bin/{pid // 2 % 600}", "/a", "i", "c", -5,
+            f"worker {pid}", True, "1-2")
+        for pid in range(1, 2000)
+    ]  # fmt: skip
+    for who in told:
+        world.take_who(who)
+    world.take_sweep(Sweep(1.0, 1.0, tuple(row(who.pid) for who in told), census=True))
+    assert world.who[2, 100] is world.who[3, 100]
+    assert world.who[3, 100] != world.who[4, 100]
+    found = [one.told() for one in world.present]
+    assert found == told  # more kinds than are told apart at a time
+    world.take_sweep(Sweep(2.0, 2.0, (row(5000),), census=False))
+    assert world.present.get((5000, 100)).told() is None
+
+
+def test_who_holds_still_is_looked_at_every_five_minutes_and_closes_no_buckets():
+    world = World()
+    looked_at = []
+    for second in range(0, 901, 60):
+        closed, _ = world.take_sweep(Sweep(second, second, (row(1), row(2)), census=True))
+        assert closed == []
+        looked_at += [(second, one.ident) for one in world.held]
+    assert looked_at == [(at, (pid, 100)) for at in (300, 600, 900) for pid in (1, 2)]
+    world.trends[1, 100].advised = True  # of whom something is told is judged
+    closed, _ = world.take_sweep(Sweep(1200, 1200, (row(1), row(2)), census=True))
+    assert [one.ident for one, _ in closed] == [(1, 100)]
+    assert [one.ident for one in world.held] == [(2, 100)]
+
+
 def test_headroom_is_the_tightest_limit_of_the_chain():
     world = World()
     world.take_host(Host(1.0, 1.0, mem_available=1000 * MIB, swap_free=24 * MIB))

@@ -240,8 +240,8 @@ class Deeds:
             idents = sorted(unit.members, key=lambda one: -rows[one][3])[:MEMBERS_SHOWN]
         found["processes"] = {
             str(pid): {
-                "cmdline": (world.who[pid, start].cmdline or "")[: evidence.CMDLINE_MAX]
-                if (pid, start) in world.who else None,
+                "cmdline": (one.cmdline or "")[: evidence.CMDLINE_MAX]
+                if (one := world.present.get((pid, start))) and one.who else None,
                 **evidence.of_process(pid),
             }
             for pid, start in idents

@@ -8,17 +8,18 @@ T = TypeVar("T")
 class Case:
     """See the head of this file; who does not rise has none of its own.
 
-    ``episode`` counts what was told. ``since_t`` is when the rise began that is suspected (Unix
-    seconds). ``high_up`` is when it last reached a new height, and ``quiet_s`` how long it may go
-    without one before the suspicion ends.
+    ``advised`` says whether slow growth is told of, ``episode`` counts what was told. ``since_t``
+    is when the rise began that is suspected (Unix seconds). ``high_up`` is when it last reached a
+    new height, and ``quiet_s`` how long it may go without one before the suspicion ends.
     """
 
     __slots__ = (
-        "base_kib", "episode", "event", "high_up", "peak_kib", "quiet_s", "rate", "since_t",
-        "verdict", "verdict_up",
+        "advised", "base_kib", "episode", "event", "high_up", "peak_kib", "quiet_s", "rate",
+        "since_t", "verdict", "verdict_up",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.advised = False
         self.since_t: float | None = None
         self.base_kib = self.peak_kib = self.episode = 0
         self.high_up = self.quiet_s = self.verdict_up = self.rate = 0.0

@@ -37,8 +37,7 @@ NO_PASSES: tuple[int, ...] = (0,) * NO_RING
 class Trend:
     """The history of one entity's private memory (anonymous + swap), in KiB.
 
-    ``stage`` is none, suspected or confirmed, ``advised`` whether slow growth is told of;
-    ``passes`` are, by level, the windows in a row that rose.
+    ``stage`` is none, suspected or confirmed, ``passes``, by level, the windows in a row that rose.
     ``proven_kib`` is the level that the entity has shown the machine can carry; see `Case` for the
     rest of what is told.
 
@@ -51,9 +50,10 @@ class Trend:
     """
 
     __slots__ = (
-        "advised", "case", "fine", "first_t", "first_up", "high", "kib", "last_t",
+        "case", "fine", "first_t", "first_up", "high", "kib", "last_t",
         "last_up", "low", "passes", "proven_kib", "rings", "stage", "still_kib", "still_up", "wake",
     )  # fmt: skip
+    advised = OfCase[bool]()
     since_t = OfCase[float | None]()
     base_kib = OfCase[int]()
     episode = OfCase[int]()
@@ -71,7 +71,6 @@ class Trend:
         self.first_up = self.last_up = up
         self.kib = 0
         self.stage = "none"
-        self.advised = False
         self.case = NO_CASE
         self.passes: tuple[int, ...] = NO_PASSES
         self.proven_kib = 0
@@ -267,7 +266,7 @@ class Trend:
     @property
     def open(self) -> bool:
         """Whether something is told of it that is not over: a suspicion, or slow growth."""
-        return self.stage != "none" or self.advised
+        return self.stage != "none" or (self.case is not NO_CASE and self.advised)
 
     def restart(self, t: float, up: float) -> None:
         """Another program runs under this identity now: what was seen says nothing of it."""

@@ -5,12 +5,28 @@ All that is known of a process hangs on one object: a table more would be 40 byt
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from watchdog.facts import PID, START, Ident, Row, Who
 from watchdog.history.entities import Trend
 
 V = TypeVar("V")
+# So many are told apart at a time; more than these are kept as often as they come.
+KINDS_MAX = 500
+
+
+class Kind(NamedTuple):
+    """What was told of a process (see facts.Who) and is often the same for many."""
+
+    ppid: int | None
+    uid: int | None
+    exe: str | None
+    cgroup: str | None
+    inner: str | None
+    container: str | None
+    oom_score_adj: int | None
+    trusted: bool | None
+    build: str | None
 
 
 class Process(Trend):
@@ -20,12 +36,13 @@ class Process(Trend):
     it was counted there: `judge.proven`.
     """
 
-    __slots__ = ("counted_kib", "level", "placed", "row", "who")
+    __slots__ = ("cmdline", "counted_kib", "level", "placed", "row", "who")
 
-    def __init__(self, t: float, up: float, row: Row, who: Who | None) -> None:
+    def __init__(self, t: float, up: float, row: Row) -> None:
         super().__init__(t, up)
         self.row = row
-        self.who = who
+        self.who: Kind | None = None  # None: nothing was told of it yet
+        self.cmdline: str | None = None
         self.level: Any = None
         self.placed: str | None = None
         self.counted_kib = 0
@@ -36,6 +53,13 @@ class Process(Trend):
         row = self.row
         return row[PID], row[START]
 
+    def told(self) -> Who | None:
+        """What was told of it, as one fact again; of the time when it was first seen."""
+        if self.who is None:
+            return None
+        first = (self.first_t, self.first_up)
+        return Who(*first, *self.ident, cmdline=self.cmdline, **self.who._asdict())
+
 
 class Present:
     """By PID who has it; beside them who had it before, until a census says that it is gone."""
@@ -43,6 +67,7 @@ class Present:
     def __init__(self) -> None:
         self.by_pid: dict[int, Process] = {}
         self.before: dict[Ident, Process] = {}
+        self._kinds: dict[Kind, Kind] = {}
 
     def get(self, ident: Ident) -> Process | None:
         """None where nobody like that is there."""
@@ -58,6 +83,17 @@ class Present:
         if old is not None:
             self.before[old.ident] = old
         self.by_pid[pid] = process
+
+    def describe(self, process: Process, who: Who) -> None:
+        """Keep what was told of it, and what many have alike only once."""
+        kind = Kind(
+            who.ppid, who.uid, who.exe, who.cgroup, who.inner, who.container, who.oom_score_adj,
+            who.trusted, who.build,
+        )  # fmt: skip
+        if len(self._kinds) >= KINDS_MAX:
+            self._kinds.clear()
+        process.who = self._kinds.setdefault(kind, kind)
+        process.cmdline = who.cmdline
 
     def drop(self, ident: Ident) -> Process | None:
         """It is gone."""

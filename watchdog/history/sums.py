@@ -8,8 +8,8 @@ executable (measured: a parent of 100 MiB with four children sums to 581 MiB; th
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from watchdog.facts import Ident, Who
-from watchdog.history.present import Process
+from watchdog.facts import Ident
+from watchdog.history.present import Kind, Process
 
 
 class Sum(NamedTuple):
@@ -101,6 +101,6 @@ def sums(present: Iterable[Process], inherited: Inherited, told: frozenset[str])
         yield Sum(unit, *found[unit])
 
 
-def same_program(who: Who | None, parent: Who | None) -> bool:
+def same_program(who: Kind | None, parent: Kind | None) -> bool:
     """Whether a child runs what its parent runs, as far as that is known."""
     return who is not None and parent is not None and who.exe is not None and who.exe == parent.exe

@@ -22,7 +22,7 @@ from watchdog.facts import (
 from watchdog.history import lives, sums
 from watchdog.history.entities import NO_RING, STILL_CLOSES, Trend
 from watchdog.history.lives import Program
-from watchdog.history.present import Present, Process, Table
+from watchdog.history.present import Kind, Present, Process, Table
 from watchdog.history.ring import MISSING, NOTHING, Closes, moment
 
 # A line about a process may come so long after it was noticed to be gone. 128 x 3 KiB at the most.
@@ -85,7 +85,7 @@ class World:
         self.present = Present()
         self.rows: Mapping[Ident, Row] = Table(self.present, lambda one: one.row)
         self.trends: Mapping[Ident, Trend] = Table(self.present, lambda one: one)
-        self.who: Mapping[Ident, Who] = Table(self.present, lambda one: one.who)
+        self.who: Mapping[Ident, Kind] = Table(self.present, lambda one: one.who)
         self.unit_trends: dict[str, Trend] = {}
         self.groups: dict[str, Group] = {}
         self.gone: dict[int, Gone] = {}  # by PID: of those who went just now the largest
@@ -113,14 +113,14 @@ class World:
             return
         known = process.who
         if known is None:  # the guard saw it before the watcher did
-            process.who = who
+            self.present.describe(process, who)
             self._begun(process, who.t)
         elif who.exe != known.exe is not None:
             self.inherited.another(ident)
             if process.stage == "none":
                 process.restart(who.t, _now(who))
         self.described.add(process)
-        process.who = who
+        self.present.describe(process, who)
 
     def take_shared(self, shared: dict[Ident, int]) -> None:
         """What everybody has from now on; nobody else has any."""
@@ -236,7 +236,10 @@ class World:
         known = self.present.get(ident)
         if known is not None:
             return known
-        process = Process(t, now, row, self._told.pop(ident, None))
+        process = Process(t, now, row)
+        told = self._told.pop(ident, None)
+        if told is not None:
+            self.present.describe(process, told)
         self.present.add(process)
         self.described.add(process)
         self._begun(process, t)

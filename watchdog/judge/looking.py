@@ -109,9 +109,10 @@ class Looking:
 
     def plateau(self, ident: Ident | None, trend: Trend) -> tuple[str, ...]:
         """The suspicion of a process ends: the cap of its heap, if it has come up to that."""
-        who = self.world.who.get(ident) if ident is not None else None
+        process = self.world.present.get(ident) if ident is not None else None
+        who = process.told() if process else None
         one = self.suspects.get(ident) if ident is not None else None
-        if who is None or one is None or ident not in self.world.rows:
+        if who is None or one is None:
             return ()
         from watchdog.judge import hints
 
@@ -136,10 +137,9 @@ class Looking:
     def _process(self, ident: Ident, one: _Suspect) -> "Hints | None":
         from watchdog.judge import hints
 
-        world, who = self.world, self.world.who.get(ident)
-        row = world.rows.get(ident)
+        world, process = self.world, self.world.present.get(ident)
+        who, comm = (process.told(), process.row[COMM]) if process else (None, None)
         total = world.host.mem_total if world.host else None
-        comm = row[COMM] if row else None
         return hints.of_process(one.looks, who, comm, self._limit(who), total)
 
     def _limit(self, who: Who | None) -> int | None:

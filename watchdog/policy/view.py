@@ -138,12 +138,13 @@ def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
 
 def identified(world: World, ident: Ident) -> Subject:
     """One process with what does not change while it lives."""
-    who = world.who.get(ident)
+    one = world.present.get(ident)
+    who = one.who if one else None
     return Subject(
         key=f"{ident[0]}:{ident[1]}",
         entity=world.entity(ident),
         is_unit=False,
-        cmdline=who.cmdline if who else None,
+        cmdline=one.cmdline if one else None,
         cgroup=who.cgroup if who else None,
         trusted=who.trusted if who else None,
         oom_score_adj=who.oom_score_adj if who else None,
