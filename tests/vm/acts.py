@@ -69,6 +69,10 @@ def test_set_up() -> None:
 def test_restart_unit() -> None:
     sh("systemctl", "start", "shop-restart.service")
     before = show("shop-restart.service", "InvocationID"), show("shop-restart.service", "MainPID")
+    # What the daemon holds against the answer of PID 1, as its sandbox shows it.
+    ours = show("oom-watchdog.service", "MainPID")
+    link = f"/proc/{ours}/root/run/systemd/units/invocation:shop-restart.service"
+    assert os.readlink(link) == before[0]
     done = acted("restarts", "restart-unit")
     print(done["outcome"], done["because"])
     assert done["outcome"] == "done"
