@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from watchdog import trace
 from watchdog.engine import Engine
 from watchdog.facts import (
+    LATE,
     CgroupKills,
     Counted,
     Earlier,
@@ -144,11 +145,26 @@ def test_a_line_that_comes_late_settles_what_was_told_and_is_told_as_well():
     assert [event.body["count"] for event in events(out, "oom.unattributed")] == [1]
 
 
+LATE_LOG = LogState(T0, UP0, "live", LATE)
+
+
+def test_a_report_whose_end_the_ring_lost_holds_nothing_up():
+    """/dev/kmsg is never late: after ten seconds the kill has no line, and others may be asked."""
+    summary, _ = kill_line(1, 7)
+    engine = engine_of()
+    out = feed(engine, [host(0, available=1000), census(0, row(7, 60), row(8, 900)), summary])
+    out += feed(engine, [host(2, 1, available=1000), census(5)])
+    out += feed(engine, [host(at, 1, available=1000) for at in range(6, 30)])
+    assert [one.kind for one in events(out)] == ["oom.kill", "oom.unattributed"]
+    assert [one.what for one in looks(out)] == ["counts", "counts", "claims"]
+
+
 def test_a_kill_whose_report_is_still_being_read_is_not_missing():
     """A journald that is starved brings a report in pieces."""
     summary, line = kill_line(0.5, 9)
     engine = engine_of()
-    begun = [host(0), host(1, kills=1), summary, *(host(at, kills=1) for at in range(2, 100))]
+    begun = [host(0), LATE_LOG, host(1, kills=1), summary]
+    begun += [host(at, kills=1) for at in range(2, 100)]
     assert events(feed(engine, begun)) == []
     more = [host(100, kills=2), line, *(host(at, kills=2) for at in range(101, 130))]
     kill, missing = events(feed(engine, more))

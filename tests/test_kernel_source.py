@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from watchdog.child import Children
 from watchdog.clock import JumpClock
 from watchdog.engine import Engine
-from watchdog.facts import Event, Fact, Tick
+from watchdog.facts import LATE, Event, Fact, LogState, Tick
 from watchdog.health import Health
 from watchdog.kernel_ring import KernelRing
 from watchdog.kernel_source import KernelSource
@@ -233,6 +233,8 @@ class Daemon:
 
     def turn(self) -> None:
         self.source.look(self.machine.clock)
+        clock = self.machine.clock
+        self.feed(LogState(clock.wall(), clock.boottime(), *self.source.state()))
         for fact in self.source.facts(self.machine.clock):
             self.feed(fact)
             self.source.settled(self.engine.idle)
@@ -420,7 +422,7 @@ def test_what_is_said_of_sources_that_come_and_go() -> None:
     machine.no_journal = False
     machine.clock.jump(61)
     daemon.live()
-    assert daemon.source.state() == ("live", "")
+    assert daemon.source.state() == ("live", LATE)
     expect(daemon)  # what was logged while both were gone is in the journal
     machine.no_kmsg = False
     machine.clock.jump(61)

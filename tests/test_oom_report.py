@@ -297,12 +297,14 @@ def test_a_slow_console_does_not_cut_a_report() -> None:
     assert report.complete
 
 
-def test_a_dump_without_an_end_is_told_as_cut_off() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_dump_without_an_end_is_told_as_cut_off(late: bool) -> None:
     assembler = Assembler()
     for line in records("memcg-plain")[:60]:
         assembler.feed(KernelLine(0.0, 1.0, line))
-    assert assembler.tick(0.0, 1.0 + LATE_S / 2) == [] and assembler.awaited == 1
-    (report,) = assembler.tick(0.0, 1.0 + LATE_S)
+    if late:
+        assert assembler.tick(0.0, 1.0 + LATE_S / 2, late) == [] and assembler.awaited == 1
+    (report,) = assembler.tick(0.0, 1.0 + (LATE_S if late else CUT_OFF_S), late)
     assert assembler.awaited == 0
     assert report.outcome == "cut-off"
     assert report.victim is None
@@ -316,7 +318,7 @@ def test_a_report_that_is_read_in_pieces_is_one() -> None:
     for number, line in enumerate(whole):
         up = 50.0 + 3 * number
         assert assembler.feed(KernelLine(up, up, line)) == []
-        assert assembler.tick(up, up) == []  # a sample between its lines
+        assert assembler.tick(up, up, late=True) == []  # a sample between its lines
     (report,) = assembler.flush()
     assert report.complete and report.outcome == "killed"
 

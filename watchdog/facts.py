@@ -159,10 +159,14 @@ class CgroupKills(NamedTuple):
     whole: bool
 
 
+LATE = "the journal brings it"
+
+
 class LogState(NamedTuple):
     """How the kernel log is read from now on: "live", "catching up" or "off" (``why`` says more).
 
-    While it catches up, a kill that has no line yet is no riddle.
+    While it catches up, a kill that has no line yet is no riddle. "live" with LATE for ``why``: a
+    line may come minutes after it was written.
     """
 
     t: float

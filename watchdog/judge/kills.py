@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from watchdog import procfs, words
 from watchdog.facts import (
+    LATE,
     COMM,
     PID,
     UNIT,
@@ -102,7 +103,8 @@ class Kills:
 
     def tick(self, t: float, up: float | None) -> list[Telling]:
         """Time has passed: what is over by quiet is told."""
-        return self._reports(self.oom.tick(t, up))
+        late = self._log.state == "catching up" or self._log.why == LATE
+        return self._reports(self.oom.tick(t, up, late))
 
     def flush(self) -> list[Telling]:
         """No more lines come: tell the report that is still open."""
@@ -366,7 +368,7 @@ class Kills:
         name = str(self.balance.after(count))
         event_id = f"oom.unattributed-{(self.boot_id or 'unknown')[:8]}-{name}"
         self.balance.told(count, event_id, host.t, host.up)
-        self.others.unattributed(now)
+        self.others.unattributed([one.entity.pid for one in vanished], now)
         return [Telling("oom.unattributed", name, host.t, host.up, tuple(because), body)]
 
     def _census_before(self, up: float) -> float | None:

@@ -55,7 +55,7 @@ class Others:
         self._asked_up: float | None = None
         self._explained: dict[int, float] = {}  # pid -> until when its end is no riddle
         self._oomd_rose: dict[str, tuple[int, float]] = {}
-        self._unattributed_up: float | None = None
+        self._named: dict[int, float] = {}  # pid -> until when a kill without a line may be it
 
     def reading(self, host: Host) -> None:
         """The machine now: is memory short?"""
@@ -89,9 +89,10 @@ class Others:
         self._explained[pid] = now + OURS_S
         self._candidates = [one for one in self._candidates if one.entity.pid != pid]
 
-    def unattributed(self, now: float) -> None:
-        """A kill that the kernel counted was told without a line, and without a sure victim."""
-        self._unattributed_up = now
+    def unattributed(self, pids: Iterable[int | None], now: float) -> None:
+        """A kill that the kernel counted was told without a line; one of these may be its victim."""
+        self._named = {one: up for one, up in self._named.items() if up > now}
+        self._named |= {pid: now + OURS_S for pid in pids if pid is not None}
 
     def is_explained(self, gone: Gone, now: float) -> bool:
         """Has another event told how it ended?"""
@@ -163,8 +164,6 @@ class Others:
         now = t if up is None else up
         left = sorted(about, key=lambda one: -one.resident_bytes)
         left = [one for one in left if not self.is_explained(one, now)]
-        told_up = self._unattributed_up
-        counted = told_up is not None and now - told_up <= OURS_S
         out: list[Telling] = []
         for claim in found:
             hit = [
@@ -176,6 +175,7 @@ class Others:
                 self.explained(one.entity.pid or 0, now)
             # A stop that took too long has nothing to do with memory; what the kernel counted is
             # told already.
+            counted = all(self._named.get(one.entity.pid or 0, -1.0) >= now for one in hit)
             if not hit or claim.by == PID_1 or (claim.by == KERNEL and counted):
                 continue
             known = claim._replace(by="unknown") if claim.by == KERNEL else claim

@@ -223,7 +223,7 @@ class Levels:
             one.counted_kib = one.kib
             changed.add(level)
         for one in fresh:
-            level = self._level(one)
+            level = self._level(one, sweep.t)
             # what a fork began with is its parent's
             private = max(0, private_bytes(one.row) - inherited.size(one.ident))
             kib = (private + shared.get(one.ident, 0)) >> 10
@@ -265,7 +265,7 @@ class Levels:
             level.kib = level.held = level.base = carried
         self.known.clear()
 
-    def _level(self, one: Process) -> Level:
+    def _level(self, one: Process, t: float) -> Level:
         name = named(one)
         if name is None:
             known: Level | None = one.level
@@ -277,6 +277,7 @@ class Levels:
         level = self.of.get(name)
         if level is None:
             level = self.of[name] = NamedLevel()
+            level.t = t
         return level
 
     def _forget(self, t: float) -> None:

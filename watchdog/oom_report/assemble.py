@@ -147,15 +147,17 @@ class Assembler:
         """So many lines were passed over."""
         self.number += count
 
-    def tick(self, t: float, up: float | None) -> list[Report]:
+    def tick(self, t: float, up: float | None, late: bool = False) -> list[Report]:
         """Time has passed: what is over by quiet is over.
 
-        The end of a report of this boot may be late; of another boot nothing is written any more.
+        Where the reader may be `late` the end of a report of this boot may be, too; of another boot
+        nothing is written any more.
         """
         last = self._reports.last()
         if last is None:
             return []
-        return self._over(_since_s(last, t, up), LATE_S if last.boot_id is None else CUT_OFF_S)
+        late = late and last.boot_id is None
+        return self._over(_since_s(last, t, up), LATE_S if late else CUT_OFF_S)
 
     def _over(self, quiet_s: float, cut_off_s: float) -> list[Report]:
         return [] if quiet_s < (QUIET_S if self._reports.over() else cut_off_s) else self.flush()

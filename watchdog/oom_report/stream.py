@@ -61,9 +61,9 @@ class Stream:
         """How many reports are open that wait for their kill line."""
         return 0 if self._assembler is None else self._assembler.awaited
 
-    def tick(self, t: float, up: float | None) -> "list[Report]":
-        """Time has passed: what is over by quiet is over."""
-        return [] if self._assembler is None else self._assembler.tick(t, up)
+    def tick(self, t: float, up: float | None, late: bool = False) -> "list[Report]":
+        """Time has passed: what is over by quiet is over. `late`: the reader may be."""
+        return [] if self._assembler is None else self._assembler.tick(t, up, late)
 
     def flush(self) -> "list[Report]":
         """No more lines come: everything that is open is over."""
