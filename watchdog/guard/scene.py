@@ -283,8 +283,11 @@ class Scene:
             lost = then.available - now.available if then is not None else 0
             if then is None or lost < LOSS_LEAST:
                 continue
-            took = sum(now.sizes.values()) - sum(then.knowing(now).sizes.values())
-            if took > DOUBLE * lost:
+            known = then.knowing(now)
+            took = sum(now.sizes.values()) - sum(known.sizes.values())
+            # What files and the kernel gave back went to processes as well.
+            given = max(0, known.files - now.files) + max(0, then.slab - now.slab)
+            if took > DOUBLE * (lost + given):
                 return (
                     f"the processes' figures rose by {words.size(took)} and the machine lost "
                     f"{words.size(lost)}: what forks share is counted more than once in them"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from watchdog import procfs, words
 from watchdog.facts import (
-    LATE,
     COMM,
+    LATE,
     PID,
     UNIT,
     CgroupKills,

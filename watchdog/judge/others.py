@@ -90,7 +90,7 @@ class Others:
         self._candidates = [one for one in self._candidates if one.entity.pid != pid]
 
     def unattributed(self, pids: Iterable[int | None], now: float) -> None:
-        """A kill that the kernel counted was told without a line; one of these may be its victim."""
+        """A kill was counted and told without a line; one of these may be its victim."""
         self._named = {one: up for one, up in self._named.items() if up > now}
         self._named |= {pid: now + OURS_S for pid in pids if pid is not None}
 

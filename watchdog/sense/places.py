@@ -14,7 +14,7 @@ TMPFS_TOLD = 3
 TMPFS_LEAST = 16 << 20
 MOUNTS_MAX = 64
 CONTAINERS_MAX = 64
-LISTED_AT_ONCE = 8  # containers whose mounts are listed at one reading: 0.1 ms each
+LISTED_AT_ONCE = 8  # containers whose mounts are listed anew at one reading: 0.1 ms each
 _DESTROYED = 0o1000  # SHM_DEST: it goes with the last who is attached
 # A container's mount is looked at only where no part of the way to it can be held up by a server.
 _LOCAL = frozenset(
@@ -32,6 +32,7 @@ class Places:
         self.proc = proc
         self.sys = sys
         self.mounts: dict[tuple[str, int], list[_Mount]] = {}  # the longest not listed is first
+        self.inside: dict[tuple[str, int], list[Any]] = {}  # of container and device: as found last
 
     def read(self, containers: Mapping[str, int] = {}) -> dict[str, Any]:
         """Plain values, as marshal takes them; a key that this machine has nothing for is missing.
@@ -69,14 +70,24 @@ class Places:
         wanted = dict(sorted(containers.items())[:CONTAINERS_MAX])
         self.mounts = {key: self.mounts[key] for key in self.mounts if key in wanted.items()}
         new = [key for key in wanted.items() if key not in self.mounts]
-        for key in [*new, *self.mounts][:LISTED_AT_ONCE]:
+        # Somebody who has ended meanwhile shows no mounts; his container has them as before.
+        there = {key for key in wanted.items() if os.path.exists(f"{self.proc}/{key[1]}/root")}
+        for key in [*new, *[key for key in self.mounts if key in there][:LISTED_AT_ONCE]]:
             self.mounts.pop(key, None)
             self.mounts[key] = _mounts(f"{self.proc}/{key[1]}")
-        for (name, pid), mounts in self.mounts.items():
+        before, self.inside = self.inside, {}
+        for key, mounts in self.mounts.items():
+            name, pid = key
             for point, device in mounts:
-                if device not in found and len(found) < MOUNTS_MAX:
+                if device in found or len(found) >= MOUNTS_MAX:
+                    continue
+                if key in there:
                     said = f"{words.name(point.encode(errors='surrogateescape'))} of {name}"
                     _add(found, f"{self.proc}/{pid}/root{point}", said, device)
+                elif (name, device) in before:
+                    found[device] = before[name, device]
+                if device in found:
+                    self.inside[name, device] = found[device]
 
 
 def sentences(found: Mapping[str, Any], swap_total: int | None) -> list[str]:
