@@ -26,7 +26,7 @@ SHARED_RISE = 4 << 20
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
 TMPFS_MAX = 64  # readings kept; then every other one
 SLAB_TOLD = 16 << 20
-DOUBLE = 1.2
+DOUBLE = 1.5  # the cache that MemAvailable counts makes them differ by a quarter
 
 Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
 # Of a unit: its cgroup's folder, the folder's inode, and why it is never ended as a whole.
