@@ -108,7 +108,7 @@ class Trend:
         ring.floor = self.low = kib
         self.wake = at[2][0]
         if buckets[1] == coarser.bucket:
-            coarser.floor = min(coarser.floor, floor)
+            coarser.floor = floor if floor < coarser.floor else coarser.floor  # min() is a call
             return CLOSES[0][0]
         return self._feed(0, floor, at, kib)
 
@@ -119,7 +119,7 @@ class Trend:
             ring = self.rings[level]
             if ring is None:
                 continue
-            ring.floor = min(ring.floor, floor)
+            ring.floor = floor if floor < ring.floor else ring.floor
             if buckets[level] <= ring.bucket:
                 break
             floor = ring.floor
@@ -135,7 +135,8 @@ class Trend:
         up, buckets, ends, later = at
         fine = self.fine
         if fine == NO_RING:
-            low, high = min(self.low, kib), max(self.high, kib)
+            low = kib if kib < self.low else self.low
+            high = kib if kib > self.high else self.high
             if high - low <= self.still_kib:
                 self.low, self.high = low, high
                 if up < self.wake:

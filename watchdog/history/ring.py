@@ -89,14 +89,20 @@ class Ring:
 
     def close(self, bucket: int, slots: int) -> None:
         """Keep the open bucket, and the gap up to `bucket`, which the caller opens then."""
-        values, floor = self.values, self.floor
+        values, floor, lowest = self.values, self.floor, self.lowest
+        # Not min(), which is a call: this is done for every bucket of everybody.
+        self.lowest = floor if floor < lowest else lowest
         full = len(values) == slots
-        gap = min(bucket - self.bucket - 1, slots)
+        gap = bucket - self.bucket - 1
+        if full and not gap:
+            del values[0]  # first, so that the array has no reason to grow
+            values.append(floor)
+            return
+        gap = min(gap, slots)
         excess = len(values) + 1 + gap - slots
         if excess > 0:
-            del values[:excess]  # first, so that the array has no reason to grow
+            del values[:excess]
         values.append(floor)
-        self.lowest = min(self.lowest, floor)
         if gap:
             values.extend(_GAP[:gap])
             if gap == slots:
