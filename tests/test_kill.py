@@ -221,3 +221,16 @@ def test_the_armour_answers_why_it_is_refused() -> None:
                           check=True)  # fmt: skip
     assert done.stdout.startswith("True ")
     assert armour.oom_score_adj() <= 1000
+
+
+def test_no_huge_pages_are_kept_over_exec() -> None:
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\nfrom watchdog.act import armour\n"
+        "armour.small_pages()\nos.execv('/bin/cat', ['cat', '/proc/self/status'])"
+    )
+    top = str(Path(__file__).parents[1])
+    said = subprocess.run([sys.executable, "-I", "-c", code, top], capture_output=True, text=True,
+                          check=True).stdout  # fmt: skip
+    if "THP_enabled" not in said:
+        pytest.skip("this kernel does not tell of huge pages in /proc/PID/status")
+    assert "THP_enabled:\t0" in said

@@ -12,6 +12,7 @@ from argparse import SUPPRESS
 from typing import NoReturn
 
 from watchdog import words
+from watchdog.act.armour import small_pages
 from watchdog.child import ours, run_once
 from watchdog.cli import args as common
 from watchdog.policy.rules import from_plain, guard_settings
@@ -99,6 +100,7 @@ def become_guard(
     tail: list[str],
 ) -> NoReturn:  # fmt: skip
     """Exec into the guard."""
+    small_pages()
     argv = ours("watchdog.guard", bare=True)
     argv += ["--rules", str(rules_fd), "--settings", str(settings_fd)]
     if lock_fd >= 0:
