@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from watchdog import trace
 from watchdog.engine import Engine
 from watchdog.facts import (
-    LATE,
     CgroupKills,
     Counted,
     Earlier,
@@ -145,7 +144,7 @@ def test_a_line_that_comes_late_settles_what_was_told_and_is_told_as_well():
     assert [event.body["count"] for event in events(out, "oom.unattributed")] == [1]
 
 
-LATE_LOG = LogState(T0, UP0, "live", LATE)
+LATE_LOG = LogState(T0, UP0, "late")
 
 
 def test_a_report_whose_end_the_ring_lost_holds_nothing_up():

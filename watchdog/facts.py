@@ -159,14 +159,11 @@ class CgroupKills(NamedTuple):
     whole: bool
 
 
-LATE = "the journal brings it"
-
-
 class LogState(NamedTuple):
-    """How the kernel log is read from now on: "live", "catching up" or "off" (``why`` says more).
+    """How the kernel log is read from now on: "live", "late", "catching up" or "off".
 
-    While it catches up, a kill that has no line yet is no riddle. "live" with LATE for ``why``: a
-    line may come minutes after it was written.
+    ``why`` says more. While it catches up, a kill that has no line yet is no riddle. "late": the
+    journal brings it, and a line may come minutes after it was written.
     """
 
     t: float

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from watchdog import words
 from watchdog.child import Children
 from watchdog.clock import Clock
-from watchdog.facts import LATE, KernelLine, Tick
+from watchdog.facts import KernelLine, Tick
 from watchdog.health import Health, Say
 from watchdog.kernel_ring import KernelRing
 from watchdog.oom_report.stream import CUT_OFF_S
@@ -197,8 +197,9 @@ class KernelSource:
         if self.mode == "none" or (self.mode == "journal" and "journal" in bad):
             return "off", bad.get("kernel_log") or bad.get("journal") or "it cannot be read"
         done = self.clock.is_live or (self.mode == "ring" and not self.ring.queue)
-        why = LATE if self.mode == "journal" else ""
-        return ("live" if done and self.mode != "catch-up" else "catching up"), why
+        if not done or self.mode == "catch-up":
+            return "catching up", ""
+        return ("late" if self.mode == "journal" else "live"), ""
 
     def facts(self, clock: Clock) -> Iterator[KernelLine | Tick]:
         """The lines that are there. Call `settled` after each has been taken."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import words
+from watchdog.judge.others import KERNEL, SYSTEMD, UNKNOWN
 
 UNITS = {
     "systemd-oomd.service": "systemd-oomd",
@@ -23,7 +24,6 @@ UNITS = {
     "fb-oomd.service": "oomd",
 }
 COMMS = {"earlyoom": "earlyoom", "nohang": "nohang", "oomd": "oomd", "systemd-oomd": "systemd-oomd"}
-SYSTEMD, KERNEL, UNKNOWN = "systemd", "kernel", "unknown"
 CLAIM_MAX = 200
 # siginfo's si_code for "ended by a signal", which PID 1 tells as ExecMainCode.
 CLD_KILLED = "2"

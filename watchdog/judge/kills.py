@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from watchdog import procfs, words
 from watchdog.facts import (
     COMM,
-    LATE,
     PID,
     UNIT,
     CgroupKills,
@@ -103,8 +102,7 @@ class Kills:
 
     def tick(self, t: float, up: float | None) -> list[Telling]:
         """Time has passed: what is over by quiet is told."""
-        late = self._log.state == "catching up" or self._log.why == LATE
-        return self._reports(self.oom.tick(t, up, late))
+        return self._reports(self.oom.tick(t, up, self._log.state in ("late", "catching up")))
 
     def flush(self) -> list[Telling]:
         """No more lines come: tell the report that is still open."""

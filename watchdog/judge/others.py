@@ -31,8 +31,8 @@ ANSWER_S = 60.0
 CANDIDATES_MAX = 64
 UNITS_MAX = 8
 OURS_S = 120.0
-PID_1 = "systemd"  # in a claim: the service manager's own reasons
-KERNEL = "kernel"
+# By whom, in a claim, where no daemon says that it was it: see claims.Claim.
+SYSTEMD, KERNEL, UNKNOWN = "systemd", "kernel", "unknown"
 
 
 class _Asked(NamedTuple):
@@ -176,9 +176,9 @@ class Others:
             # A stop that took too long has nothing to do with memory; what the kernel counted is
             # told already.
             counted = all(self._named.get(one.entity.pid or 0, -1.0) >= now for one in hit)
-            if not hit or claim.by == PID_1 or (claim.by == KERNEL and counted):
+            if not hit or claim.by == SYSTEMD or (claim.by == KERNEL and counted):
                 continue
-            known = claim._replace(by="unknown") if claim.by == KERNEL else claim
+            known = claim._replace(by=UNKNOWN) if claim.by == KERNEL else claim
             out.append(_telling(known, hit, t, up))
         return out
 
@@ -200,7 +200,7 @@ def _telling(claim: "Claim", hit: list[Gone], t: float, up: float | None) -> Tel
     }  # fmt: skip
     name = f"{entity.comm} (pid {entity.pid})"
     of = f" of {entity.unit}" if entity.unit else ""
-    whom = "somebody, not known who," if claim.by == "unknown" else claim.by
+    whom = "somebody, not known who," if claim.by == UNKNOWN else claim.by
     because = [
         f"{whom} killed {name}{of}, which held {words.size(first.resident_bytes)}",
         f"{claim.witness} says: {claim.text}",
