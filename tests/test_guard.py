@@ -16,7 +16,7 @@ from watchdog.facts import Host
 from watchdog.guard.around import Options
 from watchdog.guard.incident import Incident
 from watchdog.guard.loop import Guard
-from watchdog.guard.scene import Spent
+from watchdog.guard.scene import Look, Spent
 from watchdog.policy.guard_when import GuardRules
 from watchdog.sense.fast import Eyes
 
@@ -557,3 +557,10 @@ def test_no_sequence_of_restarts_and_clock_steps_spends_more_than_the_budget(
                 spent.spend(rule, up, wall)
                 deeds.append(up)
             assert sum(up - at < rule[1] for at in deeds) <= rule[0]
+
+
+def test_what_files_and_the_kernel_gave_back_is_not_counted_twice(world: World) -> None:
+    before, now = Look(0.0, 900 * MIB, {}), Look(1.0, 300 * MIB, {11: 1000 * MIB})
+    assert "more than once" in world.scene.doubled(now, before)
+    assert world.scene.doubled(now, before._replace(slab=now.slab + 400 * MIB)) == ""
+    assert world.scene.doubled(now, before._replace(files=now.files + 400 * MIB)) == ""

@@ -211,15 +211,18 @@ def test_nobody_else_signals() -> None:
                 assert (whose, node.attr) != ("os", "kill"), path
 
 
+def apart(code: str) -> str:
+    """What a process of its own prints; its one argument is the project's folder."""
+    argv = [sys.executable, "-I", "-c", code, str(Path(__file__).parents[1])]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
 def test_the_armour_answers_why_it_is_refused() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\nfrom watchdog.act import armour\n"
         "print(armour.shed() > 0, [armour.lock_memory(), armour.ask_to_be_spared()])"
     )
-    top = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, "-I", "-c", code, top], capture_output=True, text=True,
-                          check=True)  # fmt: skip
-    assert done.stdout.startswith("True ")
+    assert apart(code).startswith("True ")
     assert armour.oom_score_adj() <= 1000
 
 
@@ -228,9 +231,7 @@ def test_no_huge_pages_are_kept_over_exec() -> None:
         "import os, sys; sys.path.insert(0, sys.argv[1])\nfrom watchdog.act import armour\n"
         "armour.small_pages()\nos.execv('/bin/cat', ['cat', '/proc/self/status'])"
     )
-    top = str(Path(__file__).parents[1])
-    said = subprocess.run([sys.executable, "-I", "-c", code, top], capture_output=True, text=True,
-                          check=True).stdout  # fmt: skip
+    said = apart(code)
     if "THP_enabled" not in said:
         pytest.skip("this kernel does not tell of huge pages in /proc/PID/status")
     assert "THP_enabled:\t0" in said

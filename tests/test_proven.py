@@ -283,3 +283,15 @@ def test_shared_memory_of_an_old_unit_has_been_carried_too():
                       shmem=4 << 30))  # fmt: skip
     engine.feed(Sweep(1e9, up, (row,), census=True))
     assert engine.levels.of["db.service"].kib >= 4 << 20
+
+
+def test_a_unit_that_came_and_went_between_two_censuses_is_remembered() -> None:
+    engine = Engine(default_rules(), "box")
+    show(engine, 0, [row(1, 50, None)])
+    engine.feed(Sweep(T0 + 5, UP0 + 5, (row(2, 300, "short.service"),), False))
+    promise = Group(T0 + 6, UP0 + 6, "short.service", "/short.service", low=200 * SIZE)
+    engine.feed(promise)
+    engine.feed(Sweep(T0 + 7, UP0 + 7, (row(2, 300, "short.service"),), False))
+    show(engine, 30, [row(1, 50, None)])
+    (key,) = [one for one in engine.levels.of if "short" in one]
+    assert engine.levels.of[key].t == T0 + 5

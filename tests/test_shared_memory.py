@@ -204,14 +204,19 @@ def test_whose_memfd_is_seen_for_the_first_time_has_not_just_taken_it(world: Wor
     assert ranks[11]["rate"] >= 80
 
 
-def test_a_file_in_memory_is_nobodys_and_nobody_is_taken_for_it(world: World) -> None:
-    world.mode = "enforce"
+def fill_files(world: World, end: int) -> None:
+    """A file in a tmpfs grows by 10 MiB/s, and everything else stands still."""
     files(world, 20)
     word(world, 0, 20)
-    for shmem in range(100, 440, 20):
+    for shmem in range(100, end, 20):
         word(world, 0, shmem)
         files(world, shmem)
         world.tick(450 - shmem, 2.0)
+
+
+def test_a_file_in_memory_is_nobodys_and_nobody_is_taken_for_it(world: World) -> None:
+    world.mode = "enforce"
+    fill_files(world, 440)
     assert world.available < 51 // 2 + 10, "less than half of the mark"
     for _ in range(100):
         world.tick()
@@ -226,12 +231,7 @@ def test_a_file_in_memory_is_nobodys_and_nobody_is_taken_for_it(world: World) ->
 def test_who_goes_on_after_the_files_is_taken_at_half_of_the_mark(world: World) -> None:
     """A file took most of what was lost since memory was well; then a hog takes the rest."""
     world.mode = "enforce"
-    files(world, 20)
-    word(world, 0, 20)
-    for shmem in range(100, 340, 20):
-        word(world, 0, shmem)
-        files(world, shmem)
-        world.tick(450 - shmem, 2.0)
+    fill_files(world, 340)
     world.process(11, 60)
     world.tick(75, 5.0)
     assert world.signals == [], "more than half of the mark is left, and the file took most"
