@@ -15,7 +15,7 @@ from watchdog.clock import RealClock
 from watchdog.deeds import KEPT, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
-from watchdog.policy.rules import Policy, Rules, Selector
+from watchdog.policy.rules import Match, Policy, Rules, Selector
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
 
@@ -166,6 +166,19 @@ def test_a_unit_is_not_ended_for_its_protected_member(house: House) -> None:
     house.engine.rules = house.engine.rules._replace(protect=Selector())
     house.deeds.carry_out(house.order("kill-unit"), "kill-unit")
     assert house.answers[1][1] in ("done", "gone")  # its cgroup is a folder, with nobody in it
+
+
+@pytest.mark.parametrize("do", ["restart-unit", "throttle"])
+def test_only_who_names_the_unit_moves_one_that_holds_a_protected_process(
+    house: House, do: str
+) -> None:
+    protect = Selector(name_unverified=("worker",))
+    for pattern, outcome in (("shop*", "protected"), (SHOP, "done")):
+        one = house.policy._replace(match=Match(unit=(pattern,)))
+        house.engine.rules = house.engine.rules._replace(policies=(one,), protect=protect)
+        house.deeds.carry_out(house.order(do), do)
+        assert house.answers[-1][1] == outcome
+    assert len(house.units.asked) == 1
 
 
 def test_a_throttle_is_never_below_use_and_what_was_is_stored_first(house: House) -> None:

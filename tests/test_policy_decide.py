@@ -1,66 +1,16 @@
 """What the policies order: timers, cooldowns, budgets, protection, restarts, reboots."""
 
-import json
 from typing import Any
 
 import pytest
+from policy_world import MIB, T0, World, policy, process, rules, unit
 
-from watchdog.facts import Entity, Order, Subject
+from watchdog.facts import Subject
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.decide import OPEN_MAX, Decider
 from watchdog.policy.ledger import COOLDOWNS_MAX, Ledger
-from watchdog.policy.rules import Hook, Match, Policy, Rules, Selector, When, default_rules
-
-T0 = 1.7e9
-MIB = 1 << 20
-
-
-def policy(name: str = "p", **more: Any) -> Policy:
-    base = Policy(name, Match(name=("shop",)), When(leak="confirmed"), do=("log", "kill"),
-                  mode="enforce", cooldown_s=600.0)  # fmt: skip
-    return base._replace(**more)
-
-
-def rules(*policies: Policy, **more: Any) -> Rules:
-    return Rules(policies=policies, protect=Selector(), **more)
-
-
-def process(
-    pid: int = 7, comm: str = "shop", leak: str | None = "confirmed", **more: Any
-) -> Subject:
-    entity = Entity(pid, 1, comm, f"/opt/{comm}", 33, more.pop("unit", "shop.service"))
-    return Subject(f"{pid}:1", entity, False, leak=leak, trusted=False, age_s=100.0,
-                   resident_bytes=more.pop("resident", 100 * MIB))._replace(**more)  # fmt: skip
-
-
-def unit(name: str = "shop.service", leak: str = "confirmed", **more: Any) -> Subject:
-    return Subject(f"unit:{name}", Entity(unit=name), True, leak=leak)._replace(**more)
-
-
-class World:
-    """A decider and a clock; `see` is a step, answered as (what, outcome) pairs."""
-
-    def __init__(self, of: Rules, up: float = 1000.0, boot: str | None = "b1") -> None:
-        self.rules, self.up, self.boot, self.t = of, up, boot, T0
-        self.decider = Decider(of)
-        self.orders: list[Order] = []
-
-    def step(self, *subjects: Subject, after: float = 10.0, **more: Any) -> list[Order]:
-        self.up += after
-        self.t += after
-        pressure = more.get("pressure")
-        found = self.decider.step(self.t, self.up, self.boot, pressure, subjects)
-        self.orders += found
-        return found
-
-    def see(self, *subjects: Subject, **more: Any) -> list[tuple[str, str | None]]:
-        return [(one.do, one.outcome) for one in self.step(*subjects, **more)]
-
-    def restart(self, of: Rules | None = None) -> None:
-        self.rules = of or self.rules
-        self.decider = Decider(self.rules, json.loads(json.dumps(self.decider.kept())))
-
+from watchdog.policy.rules import Hook, Match, Rules, Selector, When, default_rules
 
 DONE = [("log", None), ("kill", None)]
 
@@ -286,8 +236,9 @@ def test_other_outcomes_close_the_incident() -> None:
     log, kill = world.step(process())
     world.decider.settle(log, "done")
     world.decider.settle(kill, "done")
-    # whoever waited for it may go on now
-    assert world.see(process(), after=1) == [("terminate", None)]
+    # it was signalled, and has ten seconds before another may touch it
+    assert world.see(process(), after=1) == []
+    assert world.see(process(), after=9) == [("terminate", None)]
     world.decider.settle(kill, "failed")  # told twice: nothing happens
     assert world.see(process()) == []
 

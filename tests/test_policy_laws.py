@@ -1,64 +1,14 @@
 """Laws of the policies, over any sequence of events, restarts and clock steps."""
 
-import json
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_world import World, policy, process, unit
 
-from watchdog.facts import Entity, Order, Subject
+from watchdog.facts import Order, Subject
 from watchdog.policy.decide import Decider
-from watchdog.policy.rules import Match, Policy, Rules, Selector, When
-
-T0 = 1.7e9
-MIB = 1 << 20
-
-
-def policy(name: str = "p", **more: Any) -> Policy:
-    base = Policy(name, Match(name=("shop",)), When(leak="confirmed"), do=("log", "kill"),
-                  mode="enforce", cooldown_s=600.0)  # fmt: skip
-    return base._replace(**more)
-
-
-def rules(*policies: Policy, **more: Any) -> Rules:
-    return Rules(policies=policies, protect=Selector(), **more)
-
-
-def process(
-    pid: int = 7, comm: str = "shop", leak: str | None = "confirmed", **more: Any
-) -> Subject:
-    entity = Entity(pid, 1, comm, f"/opt/{comm}", 33, more.pop("unit", "shop.service"))
-    return Subject(f"{pid}:1", entity, False, leak=leak, trusted=False, age_s=100.0,
-                   resident_bytes=more.pop("resident", 100 * MIB))._replace(**more)  # fmt: skip
-
-
-def unit(name: str = "shop.service", leak: str = "confirmed", **more: Any) -> Subject:
-    return Subject(f"unit:{name}", Entity(unit=name), True, leak=leak)._replace(**more)
-
-
-class World:
-    """A decider and a clock; `see` is a step, answered as (what, outcome) pairs."""
-
-    def __init__(self, of: Rules, up: float = 1000.0, boot: str | None = "b1") -> None:
-        self.rules, self.up, self.boot, self.t = of, up, boot, T0
-        self.decider = Decider(of)
-        self.orders: list[Order] = []
-
-    def step(self, *subjects: Subject, after: float = 10.0, **more: Any) -> list[Order]:
-        self.up += after
-        self.t += after
-        pressure = more.get("pressure")
-        found = self.decider.step(self.t, self.up, self.boot, pressure, subjects)
-        self.orders += found
-        return found
-
-    def see(self, *subjects: Subject, **more: Any) -> list[tuple[str, str | None]]:
-        return [(one.do, one.outcome) for one in self.step(*subjects, **more)]
-
-    def restart(self, of: Rules | None = None) -> None:
-        self.rules = of or self.rules
-        self.decider = Decider(self.rules, json.loads(json.dumps(self.decider.kept())))
-
+from watchdog.policy.rules import DESTRUCTIVE, Match, Rules, Selector, verb
 
 COOLDOWN, TIMES, PER = 100.0, 3, 400.0
 NAMES = ("shop", "sshd", "db")
@@ -70,6 +20,10 @@ LAWS = Rules(
         policy("c", match=Match(unit=("u*",)), per="unit", do=("kill",), cooldown_s=COOLDOWN,
                budget=(TIMES, PER)),
         policy("d", match=Match(name=("shop",)), mode="observe", cooldown_s=COOLDOWN,
+               budget=(TIMES, PER)),
+        policy("e", match=Match(unit=("u2",)), per="unit", do=("restart-unit",),
+               cooldown_s=COOLDOWN, budget=(TIMES, PER)),
+        policy("f", match=Match(unit=("u*",)), do=("restart-unit",), cooldown_s=COOLDOWN,
                budget=(TIMES, PER)),
     ),
     protect=Selector(name_unverified=("sshd",), unit=("u2",)),
@@ -124,12 +78,16 @@ def test_laws(steps: list[tuple[str, float, Any]], fail: bool) -> None:
                     assert entity.comm != "sshd"
                     assert entity.unit != "u2"
                     assert order.subject.entity.pid is not None
+                if order.policy == "f" and order.outcome in (None, "would"):
+                    inside = [one for one in present if one.entity.unit == entity.unit]
+                    assert "sshd" not in {one.entity.comm for one in inside}
+                    assert entity.unit != "u2"
                 if order.policy != "c":
                     assert order.subject.leak == "confirmed"
                 assert (order.mode == "observe") is (order.policy == "d")
-                if order.outcome in (None, "would") and order.do in ("kill", "terminate"):
+                if order.outcome in (None, "would") and verb(order.do) in DESTRUCTIVE:
                     carried.append((world.up, order))
-    for name in "abcd":
+    for name in "abcdef":
         times = [up for up, order in carried if order.policy == name]
         for first, last in zip(times, times[TIMES:], strict=False):
             assert last - first >= PER
@@ -138,8 +96,10 @@ def test_laws(steps: list[tuple[str, float, Any]], fail: bool) -> None:
             key = order.incident.rpartition("-")[0]
             if order.policy != name:
                 continue
+            if name == "f":  # of a unit at whichever of its processes
+                key = str(order.subject.entity.unit)
             before = by_subject.get(key)
-            if before and before[1].incident not in failed:
+            if before and (before[1].incident not in failed or order.do == "restart-unit"):
                 assert up - before[0] >= COOLDOWN
             by_subject[key] = (up, order)
 

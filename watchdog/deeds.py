@@ -17,6 +17,7 @@ from watchdog.clock import Clock
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Order, Said
 from watchdog.policy.match import protected
+from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
@@ -128,12 +129,23 @@ class Deeds:
             self.answer(order, "failed", "it belongs to no unit")
             return
         unit = unit._replace(invocation=self.lives.get(unit.name))
-        if verb == "restart-unit":
+        reason = None if verb == "kill-unit" else self._barred(order, unit)
+        if reason is not None:
+            self.answer(order, "protected", reason)
+        elif verb == "restart-unit":
             self.units.restart(unit, lambda outcome, said: self.answer(order, outcome, said))
         elif verb == "kill-unit":
             self.answer(order, *self._kill_unit(unit))
         else:
             self._throttle(order, unit)
+
+    def _barred(self, order: Order, unit: Unit) -> str | None:
+        """Why the whole unit is not touched by who does not name it; asked again at the last."""
+        world, rules = self.engine.world, self.engine.rules
+        policy = next((one for one in rules.policies if one.name == order.policy), None)
+        if policy is not None and names_unit(policy, unit.name):
+            return None
+        return targets.refusal(world, rules, unit.name, unit.members)
 
     def _kill_unit(self, unit: Unit) -> tuple[str, str]:
         world, rules = self.engine.world, self.engine.rules

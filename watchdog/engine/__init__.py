@@ -42,8 +42,9 @@ from watchdog.judge.kills import Kills
 from watchdog.judge.proven import Levels
 from watchdog.judge.telling import Telling
 from watchdog.policy import view
-from watchdog.policy.decide import SIGNALLED, Decider
+from watchdog.policy.decide import Decider
 from watchdog.policy.rules import Rules
+from watchdog.policy.target import SIGNALLED
 
 PENDING_ORDERS_MAX = 1000
 # What comes out: what is to be told, what is to be done, what is to be looked at.

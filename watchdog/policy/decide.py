@@ -16,26 +16,25 @@ Rules of this file
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.facts import Mute, Order, Subject
-from watchdog.policy import pattern
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.ledger import Ledger, Pair, Standing
-from watchdog.policy.match import Found, look, protected, weight
+from watchdog.policy.match import Found, look
 from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
-from watchdog.policy.rules import (
-    BARRED,
-    BARRED_BY_WILDCARD,
-    DESTRUCTIVE,
-    PLAIN,
-    Match,
-    Policy,
-    Rules,
-    verb,
+from watchdog.policy.rules import DESTRUCTIVE, PLAIN, Match, Policy, Rules, verb
+from watchdog.policy.target import (
+    SIGNALLED,
+    Crowd,
+    cools,
+    needs_members,
+    target,
+    touches,
 )
 
 # A condition must have been gone for so long before the next time is another incident.
@@ -45,8 +44,9 @@ GAP_S = 90.0
 # A destructive action has so long before another policy may touch the same entity.
 BUSY_S = 10.0
 OPEN_MAX = 1024
+# What did nothing where it failed. A restart that PID 1 gave up on may have stopped the unit.
+HARMLESS = ("terminate", "kill", "kill-unit")
 
-SIGNALLED = ("terminate", "kill")
 _NO_GROUP = "group"  # what is missing where a trace tells of processes only
 
 
@@ -57,6 +57,14 @@ class _Due(NamedTuple):
     standing: Standing
     subject: Subject
     because: tuple[str, ...]
+
+
+class _Open(NamedTuple):
+    """An order that is being carried out: its incident, what cools down, who is kept busy."""
+
+    pair: Pair
+    cooling: Pair
+    touched: tuple[str, ...]
 
 
 class _Parts(NamedTuple):
@@ -75,14 +83,12 @@ class Decider:
         self.mutes: tuple[Mute, ...] = ()
         self.ledger = Ledger()
         self._parts = [_parts(policy) for policy in rules.policies]
-        self._open: dict[str, Pair] = {}
+        self._open: dict[str, _Open] = {}
         self._unsaid: dict[tuple[str, str], None] = {}
         self._said: set[tuple[str, str]] = set()
         self._units_seen = False
         self._looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
-        self._choosing = any(
-            policy.per == "unit" and set(SIGNALLED) & set(policy.do) for policy in rules.policies
-        )
+        self._choosing = any(map(needs_members, rules.policies))
         if kept:
             self.ledger.take(kept, rules)
 
@@ -115,10 +121,10 @@ class Decider:
         self._looked = looked
         due.sort(key=lambda one: one.policy.name)
         out: list[Order] = []
-        if due and self._choosing and everybody is not None:
-            subjects = list(everybody())
+        here = subjects
+        crowd = lru_cache(lambda: list(everybody() if everybody else here))
         for one in due:
-            out += self._decide(one, now, t, subjects)
+            out += self._decide(one, now, t, crowd)
         self.ledger.forget(now)
         return out
 
@@ -180,9 +186,9 @@ class Decider:
             because += (f"this has held for {words.duration(now - standing.began)}",)
         return _Due(policy, standing, s, because)
 
-    def _decide(self, due: _Due, now: float, t: float, subjects: Iterable[Subject]) -> list[Order]:
+    def _decide(self, due: _Due, now: float, t: float, crowd: Crowd) -> list[Order]:
         policy, standing, s, because = due
-        ledger, pair = self.ledger, (due.policy.name, s.key)
+        ledger = self.ledger
         todo = standing.left or ()
         quiet = self.muted(s, t) if any(do != "log" for do in todo) else None
         if quiet is not None:
@@ -190,20 +196,21 @@ class Decider:
                 return []
             standing.said += ("muted",)
             return [self._order(due, s, _strongest(todo), (*because, quiet), "muted")]
-        until = ledger.cool.get(pair, now)
+        cooling = (policy.name, cools(policy, s))
+        until = ledger.cool.get(cooling, now)
         if until > now:
             if "cooldown" in standing.said:
                 return []
             standing.said += ("cooldown",)
             why = (*because, f"cooldown: {words.duration(until - now)} to go")
             return [self._order(due, s, _strongest(todo), why, "cooldown")]
-        target, barred = self._target(s, todo, subjects)
-        touched = [f"{policy.mode} {key}" for key in _touches(s, target)]
+        found = target(self.rules, policy, s, todo, crowd)
+        touched = tuple(f"{policy.mode} {key}" for key in touches(policy, s, found))
         strong = [do for do in todo if verb(do) in DESTRUCTIVE]
         if strong and any(ledger.busy.get(key, now) > now for key in touched):
             return []
         counted = _counted(policy)
-        spending = [do for do in todo if do in counted and not (do in strong and barred)]
+        spending = [do for do in todo if do in counted and found.held(do) is None]
         purse = ledger.purses.get(policy.name, Purse())
         over = bool(spending) and not purse.left(*policy.budget, now)
         if over:
@@ -217,32 +224,27 @@ class Decider:
             ledger.purses[policy.name] = purse.spend(*policy.budget, now, t)
         out = []
         for do in todo:
-            who, said = (target if do in SIGNALLED else s), because
-            held_back = over and do in spending
-            outcome = "budget" if held_back else self._outcome(policy, do, who, barred, now, t)
-            if outcome == "protected":
-                said = (*because, str(barred))
+            who, said = (found.hit if do in SIGNALLED else s), because
+            held = ("budget", "") if over and do in spending else found.held(do)
+            outcome = held[0] if held else self._outcome(policy, do, now, t)
+            if outcome == "protected" and held:
+                said = (*because, held[1])
             elif who is not s:
                 said = (*because, "of the unit's processes this one goes first")
-            out.append(self._order(due, who, do, said, outcome))
+            order = self._order(due, who, do, said, outcome)
+            if outcome is None and do in strong:
+                self._opened(order.id, _Open((policy.name, s.key), cooling, touched))
+            out.append(order)
         if any(one.do in strong and one.outcome in (None, "would") for one in out):
             ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))
         standing.left = tuple(spending) if over else ()
         if policy.cooldown_s > 0 and not over:
-            ledger.cool[pair] = now + policy.cooldown_s
+            ledger.cool[cooling] = now + policy.cooldown_s
         return out
 
-    def _outcome(
-        self, policy: Policy, do: str, who: Subject, barred: str | None, now: float, t: float
-    ) -> str | None:
-        """What is left to say of one action, or None: it is to be carried out."""
+    def _outcome(self, policy: Policy, do: str, now: float, t: float) -> str | None:
+        """What is left to say of an action that nothing bars, or None: it is to be carried out."""
         kind = verb(do)
-        unit = who.entity.unit or "*"
-        named = pattern.is_literal(unit) and unit in policy.match.unit
-        if barred and (kind in BARRED or (kind in BARRED_BY_WILDCARD and not named)):
-            return "protected"
-        if kind in SIGNALLED and who.is_unit:
-            return "gone"  # nobody is left in it
         hook = self.rules.run.get(do.partition(":")[2]) if kind == "run" else None
         if hook is not None and hook.at_most is not None:
             key = f"{policy.mode} {do}"
@@ -252,28 +254,6 @@ class Decider:
             self.ledger.purses[key] = purse.spend(*hook.at_most, now, t)
         carried_out = policy.mode == "enforce" or kind in PLAIN
         return None if carried_out else "would"
-
-    def _target(
-        self, s: Subject, todo: tuple[str, ...], subjects: Iterable[Subject]
-    ) -> tuple[Subject, str | None]:
-        """Whom terminate and kill hit, and what bars it. In a unit: the worst of its members."""
-        if not any(verb(do) in BARRED + BARRED_BY_WILDCARD for do in todo):
-            return s, None
-        barred = protected(self.rules, s)
-        if not s.is_unit or barred or not set(SIGNALLED) & set(todo):
-            return s, barred
-        unit = s.entity.unit
-        members = [one for one in subjects if not one.is_unit and one.entity.unit == unit]
-        reasons = [protected(self.rules, one) for one in members]
-        candidates = [one for one, why in zip(members, reasons, strict=True) if why is None]
-        if not candidates:
-            return s, (f"all of its processes are protected: {reasons[0]}" if reasons else None)
-        stages = ("confirmed", "suspected")
-        worst = min(candidates, key=lambda one: (
-            stages.index(one.leak) if one.leak in stages else len(stages),
-            -weight(self.rules, one), -(one.resident_bytes or 0), one.key,
-        ))  # fmt: skip
-        return worst, None
 
     def _order(
         self, due: _Due, who: Subject, do: str, because: tuple[str, ...], outcome: str | None
@@ -285,25 +265,28 @@ class Decider:
             order_id += f"-{standing.tries}"
         if outcome in ("cooldown", "budget", "muted"):
             order_id += f"-{outcome}"
-        if outcome is None and verb(do) in DESTRUCTIVE:
-            if len(self._open) >= OPEN_MAX:
-                del self._open[next(iter(self._open))]
-            self._open[order_id] = (policy.name, s.key)
         cause = who.cause or s.cause
         return Order(order_id, policy.name, do, policy.mode, who, incident, cause, because, outcome)
 
+    def _opened(self, order_id: str, one: _Open) -> None:
+        if len(self._open) >= OPEN_MAX:
+            del self._open[next(iter(self._open))]
+        self._open[order_id] = one
+
     def settle(self, order: Order, outcome: str) -> None:
         """What became of an order. A kill that failed did nothing: its incident is open again."""
-        pair = self._open.pop(order.id, None)
-        if pair is None:
+        one = self._open.pop(order.id, None)
+        if one is None:
             return
-        for key in {order.subject.key, pair[1]}:
-            self.ledger.busy.pop(f"{order.mode} {key}", None)
-        standing = self.ledger.standing.get(pair)
+        if outcome not in ("done", "would"):
+            for key in one.touched:
+                self.ledger.busy.pop(key, None)
+        standing = self.ledger.standing.get(one.pair)
         if outcome == "failed" and standing is not None:
             standing.left = (order.do,)
             standing.tries += 1
-            self.ledger.cool.pop(pair, None)
+            if order.do in HARMLESS:
+                self.ledger.cool.pop(one.cooling, None)
 
     def muted(self, s: Subject, t: float) -> str | None:
         """Why nobody is to be told of the subject now, and nothing done about it, or None."""
@@ -371,11 +354,6 @@ def _is_over(standing: Standing, now: float) -> bool:
     if standing.ended is None:
         standing.ended = now
     return now - standing.ended >= REARM_S
-
-
-def _touches(s: Subject, target: Subject) -> set[str]:
-    """The keys of whom an action touches: the process, and the unit if it is about a unit."""
-    return {s.key, target.key}
 
 
 def _strongest(todo: tuple[str, ...]) -> str:

@@ -1,0 +1,143 @@
+"""Whom the actions of a policy hit, what bars them, and what is spent for it."""
+
+from typing import Any
+
+import pytest
+from policy_world import World, policy, process, rules, unit
+
+from watchdog.facts import Subject
+from watchdog.policy.rules import Match, Policy, Rules, Selector
+
+SHOP = "shop.service"
+
+
+def on_unit(do: str, by: str = "shop*", **more: Any) -> Policy:
+    return policy(match=Match(unit=(by,)), per="unit", do=(do,))._replace(**more)
+
+
+def guarded(*policies: Policy) -> Rules:
+    return Rules(policies=policies, protect=Selector(unit=(SHOP,)))
+
+
+# ---- what is spent is what is done -------------------------------------------------------------
+
+
+def incidents(world: World, count: int) -> list[str | None]:
+    """The outcomes of so many incidents of a unit, one after the other."""
+    found: list[str | None] = []
+    for _ in range(count):
+        found += [outcome for _, outcome in world.see(unit())]
+        world.see(unit(leak="none"))
+        world.see(unit(leak="none"), after=60)
+    return found
+
+
+def test_a_protected_unit_that_is_named_has_a_budget_as_well() -> None:
+    named = on_unit("restart-unit", SHOP, cooldown_s=0.0, budget=(2, 36000.0))
+    assert incidents(World(guarded(named)), 20) == [None] * 2 + ["budget"] * 18
+
+
+@pytest.mark.parametrize("do", ["throttle", "restart-unit", "kill-unit"])
+def test_what_is_barred_spends_nothing(do: str) -> None:
+    barred = on_unit(do, cooldown_s=0.0, budget=(2, 36000.0))
+    world = World(guarded(barred))
+    assert incidents(world, 5) == ["protected"] * 5
+    assert world.decider.kept()["purses"] == {}
+
+
+def test_a_unit_in_which_nobody_is_left_costs_nothing() -> None:
+    world = World(rules(on_unit("terminate", cooldown_s=0.0)))
+    assert incidents(world, 3) == ["gone"] * 3
+    assert world.decider.kept()["purses"] == {}
+
+
+def test_a_restart_that_failed_waits_for_its_cooldown() -> None:
+    """PID 1 that gives up after 150 s has stopped the unit, or half of it."""
+    world = World(rules(on_unit("restart-unit", budget=(60, 3600.0))))
+    restarts = 0
+    for _ in range(60):
+        for order in world.step(unit(), after=60):
+            if order.outcome is None:
+                restarts += 1
+                world.decider.settle(order, "failed")
+    assert restarts == 6
+
+
+# ---- who is inside -----------------------------------------------------------------------------
+
+
+INSIDE = Rules(protect=Selector(name_unverified=("db",)))
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+@pytest.mark.parametrize("do", ["restart-unit", "throttle", "kill-unit"])
+@pytest.mark.parametrize("per", ["unit", "process"])
+def test_a_protected_process_bars_what_is_done_to_its_unit(mode: str, do: str, per: str) -> None:
+    one = policy(match=Match(unit=("shop*",)), per=per, do=(do,), mode=mode)
+    world = World(INSIDE._replace(policies=(one,)))
+    found = world.step(process(7), process(8, "db", leak="none"), unit())
+    assert [(order.do, order.outcome) for order in found] == [(do, "protected")]
+    assert "PID 8 is in it: name db is protected" in found[0].because[-1]
+    elsewhere = process(8, "db", leak="none", unit="db.service")
+    world = World(INSIDE._replace(policies=(one,)))
+    outcome = None if mode == "enforce" else "would"
+    assert world.see(process(7), elsewhere, unit()) == [(do, outcome)]
+
+
+def test_who_is_inside_is_asked_of_everybody() -> None:
+    """The subjects of a step may be only those of interest."""
+    world = World(INSIDE._replace(policies=(on_unit("restart-unit"),)))
+    found = world.decider.step(
+        world.t, world.up, world.boot, None, iter([unit()]), lambda: [unit(), process(8, "db")]
+    )
+    assert [order.outcome for order in found] == ["protected"]
+
+
+@pytest.mark.parametrize(("do", "outcome"), [("restart-unit", None), ("kill-unit", "protected")])
+def test_a_unit_that_is_named_is_restarted_whoever_is_inside(do: str, outcome: str | None) -> None:
+    world = World(INSIDE._replace(policies=(on_unit(do, SHOP),)))
+    assert world.see(unit(), process(8, "db")) == [(do, outcome)]
+
+
+# ---- one at a time -----------------------------------------------------------------------------
+
+
+def workers() -> list[Subject]:
+    return [process(7), process(8), process(9, unit="other.service")]
+
+
+@pytest.mark.parametrize("do", ["restart-unit", "kill-unit", "throttle"])
+def test_two_workers_of_a_unit_do_not_restart_it_twice(do: str) -> None:
+    world = World(rules(policy(do=(do,), budget=(9, 3600.0))))
+    found = [(one.subject.entity.pid, one.outcome) for one in world.step(*workers())]
+    assert found == [(7, None), (8, "cooldown"), (9, None)]
+    assert world.see(*workers(), after=500) == []
+    # when it is over the second has its turn, if it is still there
+    assert world.see(process(8), after=100) == [(do, None)]
+
+
+def test_two_policies_do_not_restart_one_unit_together() -> None:
+    world = World(rules(
+        policy("a", do=("restart-unit",)), on_unit("kill-unit", name="b"), policy("c"),
+    ))  # fmt: skip
+    found = world.step(process(7), unit())
+    assert [(one.policy, one.do) for one in found] == [("a", "restart-unit")]
+    assert [one.policy for one in world.step(process(7), unit())] == ["b", "c", "c"]
+
+
+@pytest.mark.parametrize("outcome", ["done", "would"])
+def test_an_action_has_its_time_after_it_was_done(outcome: str) -> None:
+    """Observing decides when enforcing does."""
+    world = World(rules(policy("a", do=("terminate",)), policy("b", do=("kill",))))
+    (first,) = world.step(process())
+    world.decider.settle(first, outcome)
+    assert world.see(process(), after=1) == []
+    assert world.see(process(), after=9) == [("kill", None)]
+
+
+@pytest.mark.parametrize("outcome", ["gone", "protected", "changed"])
+def test_what_was_not_done_holds_nobody_up(outcome: str) -> None:
+    world = World(rules(policy("a", do=("terminate",)), policy("b", do=("kill",))))
+    (first,) = world.step(process())
+    world.decider.settle(first, outcome)
+    assert world.see(process(), after=1) == [("kill", None)]
