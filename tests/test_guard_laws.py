@@ -103,7 +103,8 @@ class Machine:
         rows: list[DossierRow] = [
             (pid, self.starts[pid], f"p{pid}", f"u{pid % 2}.service", 10 * MIB, 0,
              leak if pid == 4 else 0.0, self.protected.get(pid), pid % 3 - 1,
-             f"u{pid % 2}.service", 40 * MIB, 0.0, 1000, shared * MIB if pid == 5 else 0)
+             f"u{pid % 2}.service", 40 * MIB, 0.0, 1000, shared * MIB if pid == 5 else 0,
+             30 * MIB, 10 * MIB, 0)
             for pid in self.sizes_of
         ]  # fmt: skip
         units = {f"u{n}.service": (f"/u{n}", n, None) for n in (0, 1)}

@@ -171,7 +171,7 @@ def test_a_reload_is_handed_on(guard: Callable[..., Started]) -> None:
 
 def test_it_stays_small_and_loads_nothing_heavy(guard: Callable[..., Started]) -> None:
     rows = [[pid, 1, f"p{pid}", f"unit-{pid}.service", 1 << 30, 1 << 20, 0.0, None, 0,
-             f"unit-{pid}.service", 1 << 30, 0.0, 1000, 0]
+             f"unit-{pid}.service", 1 << 30, 0.0, 1000, 0, 1 << 30, 1 << 30, 0]
             for pid in range(100_000, 100_300)]  # fmt: skip
     one = guard({"rules": guard_plain(GuardRules()), "dossier": rows})
     until(one.watchers)

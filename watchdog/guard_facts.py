@@ -56,11 +56,15 @@ class Host(NamedTuple):
 
 # One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
 # (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight,
-#  entity, entity_proven_bytes, entity_leak_confidence, real, shared_bytes)
+#  entity, entity_proven_bytes, entity_leak_confidence, real, shared_bytes, entity_use_bytes,
+#  own_bytes, inherited_bytes)
 # protected is None or the reason in words; weight is -1 (avoid), 0 or 1 (prefer). The entity is
-# whose processes are judged together; of the sum of their private memory `real` thousandths are
-# really theirs (forks share the rest). shared_bytes is shared memory that goes with the process.
+# whose processes are judged together: entity_use_bytes is what it held, measured as what it has
+# proven was; of the sum of its processes `real` thousandths are really theirs. own_bytes is what
+# the process held of that, with shared_bytes of shared memory that goes with it, and without the
+# inherited_bytes that a fork shares with its parent.
 DossierRow = tuple[
-    int, int, str, str | None, int, int, float, str | None, int, str, int, float, int, int
-]
+    int, int, str, str | None, int, int, float, str | None, int, str, int, float, int, int, int,
+    int, int,
+]  # fmt: skip
 DOSSIER_ROWS_MAX = 512

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.guard.scene import Look, Scene
 from watchdog.guard_facts import Entity, Host
-from watchdog.judge.blame import Blame, Candidate, Loss, Ranked, rank
+from watchdog.judge.blame import Blame, Candidate, Ranked, rank
 
 TERM_S = 3.0  # SIGTERM has this long, unless memory falls to half in the meantime
 KILL_S = 5.0  # a process that does not even die of SIGKILL hangs in the kernel: take another
@@ -87,7 +87,6 @@ class Incident:
             scene.glance(up, host, WINDOW_LEAST_S)
             return  # nothing to compare with yet; the next look is 100 ms away
         now = scene.look(up, host)
-        loss = Loss(before.available - now.available, up - before.up) if before else Loss()
         found = [
             one._replace(protected="it could not be signalled")
             if (one.pid, one.start) in self.refused else one
@@ -95,7 +94,7 @@ class Incident:
         ]  # fmt: skip
         need = max(0, scene.pressure.end_bytes - now.available)
         blame = rank(
-            found, need, loss=loss, account=scene.account(now, host), deep=deep,
+            found, need, loss=scene.loss(now, before, found), account=scene.account(now, host), deep=deep,
             files=scene.files(now, before), by=scene.pressure.rules.victim,
         )  # fmt: skip
         doubled = scene.doubled(now, before)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
+from watchdog.guard.entities import whole
 from watchdog.guard_facts import DossierRow, Host
-from watchdog.judge.blame import LOSS_LEAST, Account, Candidate
+from watchdog.judge.blame import LOSS_LEAST, Account, Candidate, Loss
 from watchdog.policy.budget import Purse
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
@@ -332,7 +333,7 @@ class Scene:
             (row for row in self.dossier.values() if row[5] or row[6]),
             key=lambda row: (row[6], row[5]), reverse=True,
         )[:LOOKS_MAX]  # fmt: skip
-        had: Mapping[int, int] = before.knowing(now).sizes if before is not None else {}
+        had = before.knowing(now).sizes if before is not None else None
         found = []
         for pid in dict.fromkeys([*largest, *(row[0] for row in blamed)]):
             seen = self.eyes.look(pid)
@@ -341,17 +342,29 @@ class Scene:
             row = self.dossier.get((pid, seen.start))
             # A number that was somebody else's at the earlier look is a newcomer.
             newer = before is not None and seen.start / TICKS > before.up
-            past = 0 if newer else had.get(pid, 0)
+            past = 0 if newer or had is None else had.get(pid, 0)
             shared = now.shared.get(pid, 0) if row else 0
             one = Candidate(
                 pid, seen.start, seen.comm, seen.uid, None, seen.private + shared,
                 seen.frees + shared,
-                grew=now.sizes.get(pid, 0) - past if before is not None else 0,
+                grew=now.sizes.get(pid, 0) - past if had is not None else 0,
                 protected=self.shield(pid), seen=seen.private, shared=shared,
             ).with_dossier(row)  # fmt: skip
             parent = None if row else self._kin(seen)
             found.append(one if parent is None else self._joined(one, parent))
-        return found
+        return whole(found, self.dossier.values(), now.sizes, had,
+                     lambda pid, start: self.eyes.start_of(pid) != start)  # fmt: skip
+
+    def loss(self, now: Look, before: Look | None, found: list[Candidate]) -> Loss:
+        """What the machine lost since the look before, and what everybody took of it."""
+        if before is None:
+            return Loss()
+        had = before.knowing(now).sizes
+        close = {one.pid for one in found}
+        owned = sum(max(0, one.grew) for one in found)
+        owned += sum(max(0, size - had.get(pid, 0)) for pid, size in now.sizes.items()
+                     if pid not in close)  # fmt: skip
+        return Loss(before.available - now.available, now.up - before.up, owned)
 
     def _kin(self, seen: Reading) -> DossierRow | None:
         """The row of a newcomer's parent, where both run the same program: a fork of it."""
@@ -362,12 +375,11 @@ class Scene:
 
     def _joined(self, one: Candidate, parent: DossierRow) -> Candidate:
         """A fork belongs to its parent's entity, and what it began with is its parent's."""
-        whole = self.eyes.look(parent[0])
-        own = one.use if whole is None else max(0, one.use - whole.private)
-        return one._replace(
-            unit=parent[3], use=own, grew=min(one.grew, own), protected=one.protected or parent[7],
-            entity=parent[9], entity_proven=parent[10], entity_leak=parent[11], real=parent[12],
-        )  # fmt: skip
+        seen = self.eyes.look(parent[0])
+        return one.without(seen.private if seen is not None else 0)._replace(
+            unit=parent[3], protected=one.protected or parent[7], entity=parent[9],
+            entity_proven=parent[10], entity_leak=parent[11], real=parent[12],
+        )
 
     def dossier_age(self, up: float) -> str:
         """A sentence where the watcher's word is missing or old, else ""."""

@@ -273,7 +273,10 @@ class World:
         if who.build is not None:
             self.programs.build((row[UNIT] or "", who.exe or row[COMM]), who.build, t)
         parent = self.present.by_pid.get(who.ppid or 0)
-        if parent is None or row[UNIT] is None or parent.row[UNIT] != row[UNIT]:
+        if parent is None or parent.row[UNIT] != row[UNIT]:
+            return
+        # Outside of units (LXC, Docker's own cgroup driver) its cgroup says whom it belongs to.
+        if row[UNIT] is None and parent.who is not None and parent.who.cgroup != who.cgroup:
             return
         if sums.same_program(who, parent.who):
             self.inherited.born(

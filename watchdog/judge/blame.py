@@ -39,10 +39,11 @@ class Candidate(NamedTuple):
 
     ``grew`` is what it took since the earlier look, ``leak`` the confidence of a confirmed leak
     (else 0), ``known`` False where the watcher has said nothing about it yet. ``entity`` names
-    whose processes are judged together, ``entity_proven`` and ``entity_leak`` are those of the
-    whole, of which ``real`` thousandths of the sum are really its own. ``seen`` is its size as it
-    was read, where ``use`` leaves out what a fork shares with its parent, and counts ``shared``
-    too: shared memory that goes with it.
+    whose processes are judged together; ``entity_proven``, ``entity_leak``, ``entity_use`` and
+    ``entity_grew`` are those of the whole (None: not told, its processes are added up). Of what
+    its processes hold ``real`` thousandths are really its own. ``seen`` is its size as it was
+    read, where ``use`` leaves out what a fork shares with its parent, and counts ``shared`` too:
+    shared memory that goes with it.
     """
 
     pid: int
@@ -64,6 +65,8 @@ class Candidate(NamedTuple):
     real: int = 1000
     seen: int = 0
     shared: int = 0
+    entity_use: int | None = None
+    entity_grew: int | None = None
 
     @property
     def excess(self) -> int:
@@ -75,16 +78,29 @@ class Candidate(NamedTuple):
         if row is None:
             return self._replace(known=False)
         return self._replace(
-            unit=row[3], proven=row[4], leak=row[6], protected=self.protected or row[7],
-            weight=row[8], entity=row[9], entity_proven=row[10], entity_leak=row[11], real=row[12],
-        )  # fmt: skip
+            unit=row[3], proven=max(0, row[4] - row[16]), leak=row[6],
+            protected=self.protected or row[7], weight=row[8], entity=row[9],
+            entity_proven=row[10], entity_leak=row[11], real=row[12], entity_use=row[14],
+        ).without(row[16])  # fmt: skip
+
+    def without(self, inherited: int) -> "Candidate":
+        """Without what a fork shares with its parent: that is its parent's, and stays."""
+        if not inherited:
+            return self
+        own = max(0, self.use - self.shared - inherited) + self.shared
+        frees = max(0, self.frees - (self.use - own))
+        return self._replace(use=own, frees=frees, grew=min(self.grew, own))
 
 
 class Loss(NamedTuple):
-    """What the machine lost since the earlier look, in bytes and seconds; 0, 0.0: not known."""
+    """What the machine lost since the earlier look, in bytes and seconds; 0, 0.0: not known.
+
+    ``owned`` is what all processes took meanwhile (None: what the candidates did).
+    """
 
     bytes: int = 0
     seconds: float = 0.0
+    owned: int | None = None
 
 
 class Account(NamedTuple):
@@ -195,8 +211,11 @@ def rank(
         if not groups:
             return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
     history = any(group.proven for group in entities)
-    owned = sum(max(0, one.grew) for one in everybody)
-    unowned = _unowned(Account(*loss, owned)) or (_unowned(account) if account else "")
+    owned = loss.owned
+    if owned is None:
+        owned = sum(max(0, one.grew) for one in everybody)
+    just = Account(loss.bytes, loss.seconds, owned)
+    unowned = _unowned(just) or (_unowned(account) if account else "")
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
     because: tuple[str, ...] = ()
@@ -238,8 +257,11 @@ def _group(everybody: list[Candidate]) -> _Group:
     members.sort(key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True)
     # Told of those that were known then; of a newcomer the part of its parent is taken off already.
     real = min(one.real for one in everybody)
-    use = _really([(one.use, one.known) for one in everybody], real)
+    told = [one.entity_use for one in everybody if one.entity_use is not None]
+    use = max(told) if told else _really([(one.use, one.known) for one in everybody], real)
     use = max(use, *(one.use for one in everybody))  # one process holds what it holds
+    rises = [one.entity_grew for one in everybody if one.entity_grew is not None]
+    grew = max(rises) if rises else _really([(one.grew, one.known) for one in everybody], real)
     proven = max(one.entity_proven for one in everybody)
     if all(one.entity is None for one in everybody):
         proven = sum(one.proven for one in everybody)
@@ -253,7 +275,7 @@ def _group(everybody: list[Candidate]) -> _Group:
         ),
         use,
         proven,
-        max(0, _really([(one.grew, one.known) for one in everybody], real)),
+        max(0, grew),
         max(max(one.leak, one.entity_leak) for one in everybody),
         max(-1, min(1, members[0].weight)) if members else 0,
     )

@@ -334,26 +334,16 @@ def proven_bytes(level: Level | None) -> int:
     return 0 if level is None else level.kib << 10
 
 
-def real(level: Level | None, lent: int = 0) -> int:
-    """Thousandths of the sum of its processes that are really its own (what forks share).
+def use_bytes(level: Level) -> int:
+    """What the entity holds, by the same measure as what it has proven."""
+    return level.use << 10
 
-    `lent`: KiB that its processes hold and that were taken off `level.sum` as their parents'.
-    """
-    if level is None or not level.sum + lent:
+
+def real(level: Level | None) -> int:
+    """Thousandths of the sum of its processes that are really its own, as its cgroup tells it."""
+    if level is None or not level.sum:
         return 1000
-    return min(1000, level.use * 1000 // (level.sum + lent))
-
-
-def lent(world: World) -> dict[Level, int]:
-    """Of each entity the KiB that its children hold and share with their parents."""
-    found: dict[Level, int] = {}
-    for ident, (_, size) in world.inherited.sizes().items():
-        one = world.present.get(ident)
-        level: Level | None = one.level if one is not None else None
-        if one is not None and level is not None:
-            kib = min(size, private_bytes(one.row)) >> 10
-            found[level] = found.get(level, 0) + kib
-    return found
+    return min(1000, level.use * 1000 // level.sum)
 
 
 def key_of(world: World, ident: Ident) -> str:

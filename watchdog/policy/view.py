@@ -20,7 +20,7 @@ from watchdog.history.present import Process
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
-from watchdog.judge.proven import Level, excess_bytes, key_of, lent, proven_bytes, real
+from watchdog.judge.proven import Level, excess_bytes, key_of, proven_bytes, real, use_bytes
 from watchdog.judge.series import Series
 from watchdog.policy.match import protected, weight
 from watchdog.policy.reach import EVERYBODY, Reach
@@ -112,8 +112,7 @@ def dossier(world: World, rules: Rules) -> list[DossierRow]:
         if (size := private_bytes(one.row) + shared.get(one.ident, 0)) >= DOSSIER_LEAST_BYTES
     )
     largest = heapq.nlargest(DOSSIER_ROWS_MAX, large)
-    shares = lent(world)
-    return [_dossier_row(world, rules, one, size, shares) for size, _, one in largest]
+    return [_dossier_row(world, rules, one) for _, _, one in largest]
 
 
 def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
@@ -151,9 +150,7 @@ def identified(world: World, ident: Ident) -> Subject:
     )
 
 
-def _dossier_row(
-    world: World, rules: Rules, one: Process, size: int, shares: Mapping[Level, int]
-) -> DossierRow:
+def _dossier_row(world: World, rules: Rules, one: Process) -> DossierRow:
     ident, row = one.ident, one.row
     subject, key = identified(world, ident), key_of(world, ident)
     # The guard reads oom_score_adj itself: who is started from a service that is spared gives it up
@@ -161,12 +158,14 @@ def _dossier_row(
     lasting = subject._replace(oom_score_adj=None)
     level: Level | None = one.level
     whole = world.unit_trends.get(key)
+    inherited, shared = world.inherited.size(ident), world.shared.get(ident, 0)
+    own = max(0, private_bytes(row) - inherited) + shared
     return (
         ident[0], ident[1], row[COMM], row[UNIT], one.proven_kib << 10,
-        excess_bytes(one.proven_kib, size >> 10), _sure(one),
+        excess_bytes(one.proven_kib, own >> 10), _sure(one),
         protected(rules, lasting), weight(rules, subject),
         key, proven_bytes(level), _sure(whole) if whole else 0.0,
-        real(level, shares.get(level, 0) if level else 0), world.shared.get(ident, 0),
+        real(level), shared, own if level is None else use_bytes(level), own, inherited,
     )  # fmt: skip
 
 

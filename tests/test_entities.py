@@ -1,0 +1,173 @@
+"""What whole entities hold: more processes than the guard reads, forks, files in memory."""
+
+from pathlib import Path
+
+import pytest
+from guard_world import MIB, World, row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchdog.engine import Engine
+from watchdog.facts import DossierRow, Host, Row, Sweep, Who
+from watchdog.guard.entities import whole
+from watchdog.judge.blame import Candidate, Loss, rank
+from watchdog.policy.rules import default_rules
+
+T0, UP0 = 1e9, 10_000.0
+POOL = range(100, 240)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """An app of 120 MiB that was started just now, and a database that has proven itself."""
+    made = World(tmp_path)
+    made.process(10, 250)
+    made.process(11, 120)
+    return made
+
+
+def known(world: World, *rows: DossierRow) -> None:
+    app = row(11, "app.service", 0, use=120, own=120)
+    db = row(10, "db.service", 250, use=252, own=250)
+    world.scene.take_dossier(world.up, [db, app, *rows])
+
+
+def ranked(world: World) -> list[tuple[str, int, int]]:
+    return [(one["entity"]["unit"], one["rank"]["blame"], one["rank"]["share"])
+            for one in world.told[0][3]["candidates"]]  # fmt: skip
+
+
+def test_a_unit_of_more_processes_than_are_read_holds_what_all_of_them_do(world: World) -> None:
+    for pid in POOL:
+        world.process(pid, 4)
+    known(world, *(row(pid, "pool.service", 300, use=560, own=4) for pid in POOL))
+    world.tick(105)
+    for pid in POOL[:70]:  # most of them are not read closely
+        world.process(pid, 5)
+    world.tick(80, 1.0)
+    assert ranked(world)[:2] == [("pool.service", 2, 7), ("app.service", 1, 2)]
+    assert world.told[0][3]["candidates"][0]["rank"]["size"] == 630 * MIB
+
+
+def test_what_many_small_ones_took_belongs_to_somebody(world: World) -> None:
+    """A loss of 280 MiB, of which none of the largest took more than 2."""
+    world.process(12, 60)
+    for pid in POOL:
+        world.process(pid, 2)
+    known(world, *(row(pid, "pool.service", 600, use=280, own=2) for pid in POOL))
+    world.tick(360)
+    for pid in POOL:
+        world.process(pid, 4)
+    world.tick(80, 1.0)
+    assert world.told[0][3]["how"] == "blame"
+
+
+def test_who_has_ended_since_holds_nothing_any_more(world: World) -> None:
+    world.process(12, 150)
+    pool = [row(pid, "pool.service", 100, use=400, own=size) for pid, size in ((12, 150), (13, 250))]
+    known(world, *pool)
+    world.tick(105)
+    world.process(11, 140)
+    world.tick(80, 1.0)
+    sizes = {one["entity"]["unit"]: one["rank"]["size"] for one in
+             world.told[0][3]["candidates"]}  # fmt: skip
+    assert sizes["pool.service"] == 150 * MIB
+
+
+def test_files_in_memory_that_a_unit_has_proven_do_not_hide_its_leak(world: World) -> None:
+    """Its cgroup tells 380 MiB of files and 120 MiB of a process; then the process leaks 250."""
+    world.process(12, 370)
+    known(world, row(12, "shop.service", 500, use=500, own=120))
+    world.tick(105)
+    world.process(12, 395)
+    world.tick(80, 1.0)
+    assert ranked(world)[0][:2] == ("shop.service", 2)
+    assert world.told[0][3]["candidates"][0]["rank"]["size"] == 775 * MIB
+
+
+def test_a_fork_without_a_unit_holds_what_it_did_not_share(world: World) -> None:
+    world.process(12, 250)
+    known(world, row(12, None, 0, entity="12:500", use=10, own=10, inherited=240))
+    world.tick(105)
+    world.process(11, 140)
+    world.tick(80, 1.0)
+    sizes = {one["entity"]["pid"]: one["rank"]["size"] for one in world.told[0][3]["candidates"]}
+    assert sizes[11] == 140 * MIB
+    assert sizes.get(12, 10 * MIB) == 10 * MIB
+
+
+# ---- in the engine -----------------------------------------------------------------------------
+
+
+def show(engine: Engine, second: float, rows: list[Row]) -> None:
+    engine.feed(Host(T0 + second, UP0 + second, "boot", T0 - UP0, 8192 * MIB, 4000 * MIB, 0, 0,
+                     0, 0, 0))  # fmt: skip
+    engine.feed(Sweep(T0 + second, UP0 + second, tuple(rows), True))
+
+
+@pytest.mark.parametrize(("cgroup", "other"), [
+    ("/lxc/101/system.slice/redis.service", None),
+    ("/docker/0123456789ab", None),
+    ("/docker/0123456789ab", "/docker/ba9876543210"),
+])  # fmt: skip
+def test_a_snapshot_by_fork_outside_of_units_costs_nobody_his_life(
+    cgroup: str, other: str | None
+) -> None:
+    """Redis in a container of LXC, or of Docker's own driver: neither has a unit."""
+    engine = Engine(default_rules(), None)
+    born = int((UP0 + 300) * 100)
+    leak = (7, int(UP0 * 100), "leak", 836 * MIB, 0, None, None, None)
+    parent = (5, 100, "redis", 2000 * MIB, 0, None, None, None)
+    child = (6, born, "redis", 2000 * MIB, 0, None, None, None)
+    for pid, start, ppid, path in ((5, 100, 1, cgroup), (6, born, 5, other or cgroup)):
+        engine.feed(Who(T0, UP0, pid, start, ppid=ppid, exe="/usr/bin/redis", cgroup=path))
+    for second in range(0, 310, 10):
+        show(engine, second, [parent, leak] if second < 300 else [parent, child, leak])
+    rows = {line[0]: line for line in engine.dossier()}
+    assert rows[6][14:] == ((0, 0, 2000 * MIB) if not other else (2000 * MIB, 2000 * MIB, 0))
+    grew = {5: 0, 6: 0, 7: 60 * MIB}
+    found = [
+        Candidate(pid, line[1], line[2], 0, None, size, size, grew=grew[pid]).with_dossier(line)
+        for pid, line in rows.items()
+        for size in [896 * MIB if pid == 7 else 2000 * MIB]
+    ]
+    chosen = rank(found, 200 * MIB, loss=Loss(100 * MIB, 10.0)).chosen
+    assert chosen is not None
+    assert chosen.candidate.pid == (6 if other else 7)
+
+
+# ---- laws --------------------------------------------------------------------------------------
+
+MEMBERS = st.dictionaries(
+    st.integers(3, 40),
+    st.tuples(st.sampled_from("abc"), st.integers(0, 90), st.integers(0, 40), st.integers(0, 60)),
+    max_size=12,
+)
+
+
+@given(MEMBERS, st.sets(st.integers(3, 40)), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_how_many_are_read_closely_makes_no_difference(
+    members: dict[int, tuple[str, int, int, int]], read: set[int], looked: bool
+) -> None:
+    """(entity, own, inherited, grew since) of each; what is not in swap is seen from afar too."""
+    rows = [row(pid, None, entity=name, use=300, own=own, inherited=inherited)
+            for pid, (name, own, inherited, _) in members.items()]  # fmt: skip
+    had = {pid: (own + inherited) * MIB for pid, (_, own, inherited, _) in members.items()}
+    sizes = {pid: had[pid] + grew * MIB for pid, (*_, grew) in members.items()}
+    told = []
+    for some in (set(members), read & set(members)):
+        found = [
+            Candidate(line[0], 500, "x", 0, None, sizes[line[0]], 0,
+                      grew=sizes[line[0]] - had[line[0]] if looked else 0).with_dossier(line)
+            for line in rows if line[0] in some
+        ]  # fmt: skip
+        after = whole(found, rows, sizes, had if looked else None, lambda *_: False)
+        assert [(one.pid, one.use) for one in after] == [(one.pid, one.use) for one in found]
+        told.append({one.entity: (one.entity_use, one.entity_grew) for one in after})
+    everybody, some_of_them = told
+    assert some_of_them.items() <= everybody.items()
+    for name, (use, grew) in everybody.items():
+        took = sum(one[3] for one in members.values() if one[0] == name) * MIB
+        assert use == 300 * MIB + took
+        assert grew == (took if looked else 0)
