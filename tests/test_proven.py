@@ -13,6 +13,7 @@ from watchdog.facts import Group, Host, Row, Said, Sweep, Who
 from watchdog.history.world import World
 from watchdog.judge.blame import Candidate, rank
 from watchdog.judge.proven import KEPT_S, Level, Levels, real
+from watchdog.policy.guard_when import GuardRules, Mark
 from watchdog.policy.rules import default_rules
 
 MIB = 1 << 10  # KiB
@@ -297,3 +298,19 @@ def test_a_unit_that_came_and_went_between_two_censuses_is_remembered() -> None:
     show(engine, 30, [row(1, 50, None)])
     (key,) = [one for one in engine.levels.of if "short" in one]
     assert engine.levels.of[key].t == T0 + 5
+
+
+@pytest.mark.parametrize(("mark", "arc", "healthy"), [
+    (Mark(0.05), 0, False),  # the shipped one: healthy is above a tenth
+    (Mark(0.05, 500 * SIZE), 0, True),
+    (Mark(0.05), 2000 * SIZE, True),  # of ZFS, which gives way
+    (Mark(0.5), 0, False),
+    (Mark(0.5), 28 << 30, True),  # never more than half of the memory is asked for
+])  # fmt: skip
+def test_healthy_is_above_twice_the_guards_own_mark(mark: Mark, arc: int, healthy: bool) -> None:
+    rules = default_rules()._replace(guard=GuardRules(available_below=mark))
+    engine = Engine(rules, None)
+    for second in (0, 10):
+        seen = host(second, available=5300)._replace(mem_total=64 << 30, arc=arc or None)
+        engine.feed(seen)
+    assert engine.healthy is healthy

@@ -298,12 +298,14 @@ def test_a_host_tells_promises_shared_and_unowned_memory(tree):
     )
     tree.write("vmstat", "nr_zspages 1\n")
     tree.write("sys/vm/overcommit_memory", "2\n")
-    tree.write("spl/kstat/zfs/arcstats", "9 1 0x01\ndata_size 4 2048\nmetadata_size 4 1024\n")
+    tree.write("spl/kstat/zfs/arcstats", "9 1 0x01\ndata_size 4 2048\nmetadata_size 4 1024\n"
+               "size 4 5000\nc_min 4 1000\n")  # fmt: skip
     host = HostFiles(str(tree.root))
     found = host.read(1.0, 2.0)
     assert (found.commit_limit, found.committed, found.overcommit) == (92160, 81920, 2)
     assert (found.shmem, found.slab) == (4096, 7168)
     assert found.kernel == (100 - 50 - 3 - 3) * 1024 - PAGE
+    assert found.arc == 4000
     host.close()
 
 

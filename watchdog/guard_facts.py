@@ -32,7 +32,8 @@ class Host(NamedTuple):
     ``oom_kill`` that of /proc/vmstat, ``btime`` the boot in Unix seconds. ``overcommit`` is
     vm.overcommit_memory, ``committed`` what is promised of ``commit_limit``. ``shmem`` is shared
     memory and tmpfs, ``slab`` the unreclaimable part of the kernel's, ``kernel`` all that neither a
-    process nor the page cache holds (`memory.unowned`).
+    process nor the page cache holds (`memory.unowned`), ``arc`` what the cache of ZFS gives back
+    when memory is short (it is not in ``mem_available``).
     """
 
     t: float
@@ -52,6 +53,7 @@ class Host(NamedTuple):
     shmem: int | None = None
     slab: int | None = None
     kernel: int | None = None
+    arc: int | None = None
 
 
 # One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):

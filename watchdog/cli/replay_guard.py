@@ -90,6 +90,8 @@ class ReplayGuard:
         yield from found
 
     def _host(self, host: Host, now: float) -> None:
+        if host.arc and host.mem_available is not None:
+            host = host._replace(mem_available=host.mem_available + host.arc)
         self.eyes.latest = host
         change = self.pressure.step(host, now)
         if change is None:

@@ -165,8 +165,9 @@ class Engine:
         if before and host.up is not None and before.up is not None and host.mem_available:
             full = (host.psi_full_us or 0) - (before.psi_full_us or 0)
             stalled = passed_us > 0 and full / passed_us >= 0.05
-            mark = 0.10 * (host.mem_total or 0)  # twice the shipped guard mark
-            self.healthy = host.mem_available > mark and not stalled
+            total = host.mem_total or 0
+            mark = min(2 * self.rules.guard.available_below.of(total), total // 2)
+            self.healthy = host.mem_available + (host.arc or 0) > mark and not stalled
         return [*self._told(self.kills.host(host)), *self._exhausted(self.exhaustion.host(host))]
 
     def _of_kills(self, fact: CgroupKills | LogState | Earlier | Looked) -> list[Out]:

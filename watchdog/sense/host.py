@@ -44,6 +44,7 @@ class HostFiles:
         stalls = [count for key, count in vmstat.items() if key.startswith("allocstall_")]
         if stalls:  # one a zone
             self.told["allocstall"] = sum(stalls)
+        held, gives_back = self._arc()
         return Host(
             t,
             up,
@@ -61,16 +62,18 @@ class HostFiles:
             overcommit=int(mode) if mode.isdigit() else None,
             shmem=memory.get("Shmem"),
             slab=memory.get("SUnreclaim"),
-            kernel=unowned(memory, vmstat.get("nr_zspages", 0) * self._page, self._arc()),
+            kernel=unowned(memory, vmstat.get("nr_zspages", 0) * self._page, held),
+            arc=gives_back,
         )
 
-    def _arc(self) -> int:
-        """What the cache of ZFS holds; its headers are slab. 0 without ZFS."""
+    def _arc(self) -> tuple[int, int | None]:
+        """What the cache of ZFS holds (its headers are slab), and what it gives back; 0 without."""
         if self._fds[ARC] is None:
-            return 0
+            return 0, None
         parts = (line.split() for line in self._kept(ARC).split(b"\n"))
         held = {one[0]: int(one[2]) for one in parts if len(one) == 3 and one[2].isdigit()}
-        return held.get(b"data_size", 0) + held.get(b"metadata_size", 0)
+        back = max(0, held.get(b"size", 0) - held.get(b"c_min", 0))
+        return held.get(b"data_size", 0) + held.get(b"metadata_size", 0), back or None
 
     def _open(self, name: str) -> int | None:
         try:
