@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog.judge import blame
-from watchdog.judge.blame import BySize, Candidate, Fallback, Loss, Rank, rank
+from watchdog.judge.blame import BySize, Fallback, Rank, rank
+from watchdog.judge.candidates import Candidate, Loss
 
 MIB = 1 << 20
 

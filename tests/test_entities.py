@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from watchdog.engine import Engine
 from watchdog.facts import DossierRow, Host, Row, Sweep, Who
 from watchdog.guard.entities import whole
-from watchdog.judge.blame import Candidate, Loss, rank
+from watchdog.judge.blame import rank
+from watchdog.judge.candidates import Candidate, Loss
 from watchdog.policy.rules import default_rules
 
 T0, UP0 = 1e9, 10_000.0

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Said, Sweep, Who
 from watchdog.history.world import World
-from watchdog.judge.blame import Candidate, rank
+from watchdog.judge.blame import rank
+from watchdog.judge.candidates import Candidate
 from watchdog.judge.proven import KEPT_S, Level, Levels, real
 from watchdog.policy.guard_when import GuardRules, Mark
 from watchdog.policy.rules import default_rules

@@ -17,7 +17,8 @@ from bench.blame.worlds import MARK, REPORTING, TUNING, Proc, World
 from bench.leaks.tables import write
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Sweep, Who
-from watchdog.judge.blame import Candidate, Loss, rank
+from watchdog.judge.blame import rank
+from watchdog.judge.candidates import Candidate, Loss
 from watchdog.policy.rules import default_rules
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ the watcher told, by the same measure as what it has proven; and what its proces
 from collections.abc import Callable, Iterable, Mapping
 
 from watchdog.guard_facts import DossierRow
-from watchdog.judge.blame import Candidate
+from watchdog.judge.candidates import Candidate
 
 
 def whole(

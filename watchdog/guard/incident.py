@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.guard.scene import Look, Scene
 from watchdog.guard_facts import Entity, Host
-from watchdog.judge.blame import Blame, Candidate, Ranked, rank
+from watchdog.judge.blame import Blame, Ranked, rank
+from watchdog.judge.candidates import Candidate
 
 TERM_S = 3.0  # SIGTERM has this long, unless memory falls to half in the meantime
 KILL_S = 5.0  # a process that does not even die of SIGKILL hangs in the kernel: take another

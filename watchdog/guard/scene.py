@@ -12,7 +12,7 @@ from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.guard.entities import whole
 from watchdog.guard_facts import DossierRow, Host
-from watchdog.judge.blame import LOSS_LEAST, Account, Candidate, Loss
+from watchdog.judge.candidates import LOSS_LEAST, Account, Candidate, Loss
 from watchdog.policy.budget import Purse
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder

@@ -20,95 +20,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from watchdog import words
-from watchdog.guard_facts import DossierRow
+from watchdog.judge.candidates import LOSS_LEAST, MIB, Account, Candidate, Group, Loss, groups_of
 
-MIB = 1 << 20
 FREES_LEAST = 16 * MIB
 STANDS_OUT, LARGE_SHARE, LARGE_RATE = 0.15, 0.25, 0.10
 LARGE_LOSS = 0.5
-# A loss smaller than this says nothing about who caused it.
-LOSS_LEAST = 32 * MIB
-ALLOWANCE = 1.05
 TOLD = 5
-# Many users' programs share these units, so there each process that is not known counts alone.
-_SHARED_UNITS = ("user@", "session-", "init.scope")
-
-
-class Candidate(NamedTuple):
-    """One process as the guard has just read it. Sizes are bytes.
-
-    ``grew`` is what it took since the earlier look, ``leak`` the confidence of a confirmed leak
-    (else 0), ``known`` False where the watcher has said nothing about it yet. ``entity`` names
-    whose processes are judged together; ``entity_proven``, ``entity_leak``, ``entity_use`` and
-    ``entity_grew`` are those of the whole (None: not told, its processes are added up). Of what
-    its processes hold ``real`` thousandths are really its own. ``seen`` is its size as it was
-    read, where ``use`` leaves out what a fork shares with its parent, and counts ``shared`` too:
-    shared memory that goes with it.
-    """
-
-    pid: int
-    start: int
-    comm: str
-    uid: int | None
-    unit: str | None
-    use: int
-    frees: int
-    proven: int = 0
-    grew: int = 0
-    leak: float = 0.0
-    protected: str | None = None
-    weight: int = 0
-    known: bool = True
-    entity: str | None = None
-    entity_proven: int = 0
-    entity_leak: float = 0.0
-    real: int = 1000
-    seen: int = 0
-    shared: int = 0
-    entity_use: int | None = None
-    entity_grew: int | None = None
-
-    @property
-    def excess(self) -> int:
-        """What it holds above 1.05 times the level that it has proven."""
-        return max(0, self.use - int(ALLOWANCE * self.proven))
-
-    def with_dossier(self, row: DossierRow | None) -> "Candidate":
-        """With what the watcher knows of it."""
-        if row is None:
-            return self._replace(known=False)
-        return self._replace(
-            unit=row[3], proven=max(0, row[4] - row[16]), leak=row[6],
-            protected=self.protected or row[7], weight=row[8], entity=row[9],
-            entity_proven=row[10], entity_leak=row[11], real=row[12], entity_use=row[14],
-        ).without(row[16])  # fmt: skip
-
-    def without(self, inherited: int) -> "Candidate":
-        """Without what a fork shares with its parent: that is its parent's, and stays."""
-        if not inherited:
-            return self
-        own = max(0, self.use - self.shared - inherited) + self.shared
-        frees = max(0, self.frees - (self.use - own))
-        return self._replace(use=own, frees=frees, grew=min(self.grew, own))
-
-
-class Loss(NamedTuple):
-    """What the machine lost since the earlier look, in bytes and seconds; 0, 0.0: not known.
-
-    ``owned`` is what all processes took meanwhile (None: what the candidates did).
-    """
-
-    bytes: int = 0
-    seconds: float = 0.0
-    owned: int | None = None
-
-
-class Account(NamedTuple):
-    """What the machine lost since memory was last plentiful, and what all processes took of it."""
-
-    bytes: int
-    seconds: float
-    owned: int
 
 
 class Rank(NamedTuple):
@@ -165,20 +82,6 @@ class Blame(NamedTuple):
     because: tuple[str, ...]
 
 
-class _Group(NamedTuple):
-    """One entity. ``members`` are those that may be taken; the first is the one that would go."""
-
-    members: tuple[Candidate, ...]
-    many: int  # of all its processes
-    excess: int
-    frees: int
-    use: int
-    proven: int
-    grew: int
-    leak: float
-    preference: int
-
-
 def rank(
     candidates: Iterable[Candidate],
     need: int,
@@ -196,7 +99,7 @@ def rank(
     The order in which the candidates come makes no difference.
     """
     everybody = list(candidates)
-    entities = _groups(everybody)
+    entities = groups_of(everybody)
     total = sum(group.excess for group in entities)
     least = max(FREES_LEAST, need // 4)
     groups = [group for group in entities if group.members and group.frees >= least]
@@ -240,53 +143,6 @@ def _answer(ranked: list[Ranked], how: str, because: tuple[str, ...]) -> Blame:
     return Blame(ranked[0], tuple(ranked[:TOLD]), how, because)
 
 
-def _groups(candidates: list[Candidate]) -> list[_Group]:
-    """The processes of one entity together. Protected ones count, and are no members."""
-    by_key: dict[tuple[str, int, int], list[Candidate]] = {}
-    for one in candidates:
-        name = one.entity
-        if name is None and one.unit is not None and not one.unit.startswith(_SHARED_UNITS):
-            name = one.unit
-        key = ("", one.pid, one.start) if name is None else (name, 0, 0)
-        by_key.setdefault(key, []).append(one)
-    return [_group(everybody) for everybody in by_key.values()]
-
-
-def _group(everybody: list[Candidate]) -> _Group:
-    members = [one for one in everybody if one.protected is None]
-    members.sort(key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True)
-    # Told of those that were known then; of a newcomer the part of its parent is taken off already.
-    real = min(one.real for one in everybody)
-    told = [one.entity_use for one in everybody if one.entity_use is not None]
-    use = max(told) if told else _really([(one.use, one.known) for one in everybody], real)
-    use = max(use, *(one.use for one in everybody))  # one process holds what it holds
-    rises = [one.entity_grew for one in everybody if one.entity_grew is not None]
-    grew = max(rises) if rises else _really([(one.grew, one.known) for one in everybody], real)
-    proven = max(one.entity_proven for one in everybody)
-    if all(one.entity is None for one in everybody):
-        proven = sum(one.proven for one in everybody)
-    return _Group(
-        tuple(members),
-        len(everybody),
-        max(0, use - int(ALLOWANCE * proven)),
-        max(
-            _really([(one.frees, one.known) for one in members], real),
-            max((one.frees for one in members), default=0),
-        ),
-        use,
-        proven,
-        max(0, grew),
-        max(max(one.leak, one.entity_leak) for one in everybody),
-        max(-1, min(1, members[0].weight)) if members else 0,
-    )
-
-
-def _really(sizes: list[tuple[int, bool]], real: int) -> int:
-    """The sum of (bytes, known), where only `real` thousandths of the known ones' are their own."""
-    known = sum(size for size, told in sizes if told)
-    return known * real // 1000 + sum(size for size, told in sizes if not told)
-
-
 def _unowned(account: Account) -> str:
     """A sentence where more than half of the loss belongs to no process, else ""."""
     if account.bytes < LOSS_LEAST or account.owned * 2 >= account.bytes:
@@ -299,7 +155,7 @@ def _unowned(account: Account) -> str:
 
 
 def _by_blame(
-    group: _Group, total: int, need: int, loss: Loss, history: bool, unowned: bool, quick: int
+    group: Group, total: int, need: int, loss: Loss, history: bool, unowned: bool, quick: int
 ) -> Ranked:
     share = group.excess / total if total else 0.0
     rate = _rate(group, loss)
@@ -322,11 +178,11 @@ def _by_blame(
     return Ranked(victim, tuple_, tuple(_reasons(group, share, rate, need, loss)), spread)
 
 
-def _rate(group: _Group, loss: Loss) -> float:
+def _rate(group: Group, loss: Loss) -> float:
     return min(1.0, group.grew / loss.bytes) if loss.bytes > 0 else 0.0
 
 
-def _reasons(group: _Group, share: float, rate: float, need: int, loss: Loss) -> list[str]:
+def _reasons(group: Group, share: float, rate: float, need: int, loss: Loss) -> list[str]:
     victim = group.members[0]
     whose = f"{victim.unit} holds" if victim.unit and group.many > 1 else "it holds"
     held = f"{whose} {words.size(group.use)}"
@@ -360,7 +216,7 @@ def _reasons(group: _Group, share: float, rate: float, need: int, loss: Loss) ->
     return said
 
 
-def _fallback(group: _Group, need: int) -> Ranked:
+def _fallback(group: Group, need: int) -> Ranked:
     victim = group.members[0]
     unproven = max(0, group.use - group.proven) * 100 // max(1, group.use)
     tuple_ = Fallback(
@@ -373,13 +229,13 @@ def _fallback(group: _Group, need: int) -> Ranked:
     return Ranked(victim, tuple_, because)
 
 
-def _by_size(group: _Group) -> Ranked:
+def _by_size(group: Group) -> Ranked:
     victim = max(group.members, key=lambda m: (m.use, m.start, m.pid))
     because = (f"it holds {words.size(victim.use)}",)
     return Ranked(victim, BySize(victim.use, victim.start, victim.pid), because)
 
 
-def _thirty(groups: list[_Group], total: int) -> str:
+def _thirty(groups: list[Group], total: int) -> str:
     grown = [group for group in groups if group.excess]
     most = max((group.excess / total for group in groups), default=0.0) if total else 0.0
     return (
