@@ -60,6 +60,16 @@ def test_the_class_is_what_the_head_of_the_file_says() -> None:
     assert {one.candidate.pid: one.rank[0] for one in found.ranked}[3] == 1
 
 
+@pytest.mark.parametrize(("lost", "first"), [(13, 1), (130, 2)])
+def test_a_little_that_was_lost_says_nothing_against_a_confirmed_leak(
+    lost: int, first: int
+) -> None:
+    """The database caches a little just now; or it has begun to take everything."""
+    leak = process(1, 1500, 100, leak=0.9)
+    database = process(2, 2200, 500, grew=lost * 12 // 13 * MIB)
+    assert chosen(leak, database, need=200, loss=Loss(lost * MIB, 10.0)) == first
+
+
 def test_a_small_confirmed_leak_counts_if_it_holds_all_that_is_needed() -> None:
     small = process(1, 60, 20, leak=0.8)
     others = [process(pid, 500, 100) for pid in (2, 3, 4)]

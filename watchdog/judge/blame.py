@@ -7,8 +7,8 @@ its own is chosen.
 
     gate    not protected, and its end frees 16 MiB and a quarter of what is needed
     class   3  a confirmed leak that has a quarter of all excess, or all that is needed; unless it
-               is outdone: it took less than a tenth of what the machine lost in the last seconds,
-               and somebody with more excess took half of that or more
+               is outdone: it took less than a tenth of what the machine lost in the last seconds
+               (32 MiB or more), and somebody with more excess took half of that or more
             2  a quarter of all excess, and a tenth of what the machine lost in the last seconds
             1  15 % of all excess
             0  nothing to say against it
@@ -126,8 +126,9 @@ def rank(
         because = ("nothing is known of the time before: low confidence",)
     if unowned:
         because += (unowned, "less than half of the mark is left: the choice is by size of excess")
-    # The excess of whoever took most of the loss just now.
-    quick = max((g.excess for g in groups if _rate(g, loss) >= LARGE_LOSS), default=0)
+    # The excess of whoever took most of the loss just now, if that says anything.
+    told = loss.bytes >= LOSS_LEAST
+    quick = max((g.excess for g in groups if told and _rate(g, loss) >= LARGE_LOSS), default=0)
     ranked = [
         _by_blame(group, total, need, loss, history, bool(unowned), quick) for group in groups
     ]
