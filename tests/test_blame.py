@@ -175,6 +175,20 @@ def test_without_history_growth_decides_and_the_confidence_is_low() -> None:
     assert chosen(still, growing) == 1  # nothing is known of the loss either: by size
 
 
+@pytest.mark.parametrize(("history", "first"), [(False, 11), (True, 10)])
+def test_what_one_service_has_proven_says_nothing_of_the_others(history: bool, first: int) -> None:
+    """The journal has been there for minutes, the shop for 100 s, and the leak takes everything."""
+    journal = process(9, 8, 8)
+    shop, leak = process(10, 480), process(11, 140, grew=60 * MIB)
+    of_all = {"loss": Loss(60 * MIB, 10.0), "history": history}
+    assert chosen(journal, shop, leak, **of_all) == first
+    # Who has proven what he holds is no worse off for taking the most of it back just now.
+    database = process(12, 300, 300, grew=55 * MIB)
+    found = rank([journal, database, leak._replace(grew=5 * MIB)], 25 * MIB, **of_all)
+    assert found.chosen is not None
+    assert found.chosen.candidate.pid == 11
+
+
 def test_a_wish_weighs_but_never_changes_the_class() -> None:
     preferred = process(1, 300, 100, weight=1)
     other = process(2, 300, 100)

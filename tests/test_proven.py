@@ -315,3 +315,15 @@ def test_healthy_is_above_twice_the_guards_own_mark(mark: Mark, arc: int, health
         seen = host(second, available=5300)._replace(mem_total=64 << 30, arc=arc or None)
         engine.feed(seen)
     assert engine.healthy is healthy
+
+
+def test_history_is_five_minutes_of_our_own_or_what_an_earlier_run_left() -> None:
+    engine = Engine(default_rules(), None)
+    assert not engine.levels.history(UP0)
+    show(engine, 0, [row(1, 50, "a.service")])
+    assert [engine.levels.history(UP0 + s) for s in (0, 299, 300)] == [False, False, True]
+    other = Engine(default_rules(), None)
+    other.levels.take({})
+    assert not other.levels.history(UP0)
+    other.levels.take({"a.service": [9000, 9000, 0, 0]})
+    assert other.levels.history(UP0)

@@ -246,13 +246,14 @@ class Watcher:
         if swept:
             host = self.senses.host
             self.machine.take(self.clock.wall(), host.boot_id, host.told)
-            rows = self.engine.dossier()
+            rows, up = self.engine.dossier(), self.clock.boottime()
             places = targets.places(self.engine.world, self.rules, self.senses.cgroups, rows)
             self.deeds.note({row[3] for row in rows if row[3] is not None})
             self._machine()
             seen = self.engine.world.host
             shmem = seen.shmem if seen else None
-            self.guard.send("dossier", self.clock.boottime(), rows, places, shmem)
+            history = self.engine.levels.history(up)
+            self.guard.send("dossier", up, rows, places, shmem, history)
             self._checked()
             self._write_now()
             status = self._status()

@@ -2,7 +2,8 @@
 
 The first item of a message is its kind:
 
-    watcher -> guard  ("beat", up) · ("dossier", up, [DossierRow, …], places, Shmem)
+    watcher -> guard  ("beat", up) · ("dossier", up, [DossierRow, …], places, Shmem,
+                       history)
                       ("machine", dict)
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
                       ("spend", t)

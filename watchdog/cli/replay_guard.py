@@ -119,7 +119,9 @@ class ReplayGuard:
         if host.mem_available is None or not host.mem_total:
             return
         if self.incident is not None:
-            self.scene.take_dossier(now, self.engine.dossier(), self._places(), host.shmem)
+            history = self.engine.levels.history(now)
+            rows, places = self.engine.dossier(), self._places()
+            self.scene.take_dossier(now, rows, places, host.shmem, history)
             self.incident.step(host, now, "observe")
         if host.mem_available < self.pressure.near_bytes(host.mem_total):
             self.scene.glance(now, host, GLANCE_S)

@@ -97,6 +97,7 @@ class Incident:
         blame = rank(
             found, need, loss=scene.loss(now, before, found), account=scene.account(now, host), deep=deep,
             files=scene.files(now, before), by=scene.pressure.rules.victim,
+            history=scene.history,
         )  # fmt: skip
         doubled = scene.doubled(now, before)
         if doubled:

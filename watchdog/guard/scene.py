@@ -187,6 +187,7 @@ class Scene:
         self.shared = Shared()
         self.tmpfs: list[tuple[float, int]] = []  # (up, bytes that stay), where it moved
         self.dossier_up: float | None = None
+        self.history: bool | None = None
         self.ours: Collection[int] = ()
         self.units: Mapping[str, Place] = {}
         self.spent = spent or Spent(None, "", 0.0, 0.0)
@@ -201,9 +202,13 @@ class Scene:
 
     def take_dossier(
         self, up: float, rows: Sequence[DossierRow], units: Mapping[str, Place] | None = None,
-        shmem: int | None = None,
+        shmem: int | None = None, history: bool | None = None,
     ) -> None:  # fmt: skip
-        """The watcher's latest word on everybody who matters; `shmem` is the machine's then."""
+        """The watcher's latest word on everybody who matters; `shmem` is the machine's then.
+
+        `history`: see judge.blame.rank.
+        """
+        self.history = history
         sizes = {(row[0], row[1]): row[13] for row in rows if row[13]}
         self.shared = self.shared.then(shmem or 0, sizes)
         self.dossier = {(row[0], row[1]): row for row in rows}

@@ -11,6 +11,8 @@ its own is chosen.
                (32 MiB or more), and somebody with more excess took half of that or more
             2  a quarter of all excess, and a tenth of what the machine lost in the last seconds
             1  15 % of all excess
+               (in the first minutes, without history: of who has proven nothing yet, a tenth of the
+               loss is class 2, whatever the share, and nothing is class 1)
             0  nothing to say against it
 
 The rank is one tuple whose fields have names; larger goes first; the tuple is the explanation.
@@ -91,9 +93,11 @@ def rank(
     deep: bool = False,
     files: str = "",
     by: str = "blame",
+    history: bool | None = None,
 ) -> Blame:
     """Whom to take so that `need` bytes come back. `deep`: less than half of the mark is left.
 
+    `history`: what has been proven comes of a longer time than minutes (None: if anything has).
     `files` is a sentence where what was lost lies in files in memory: then nobody is taken
     but a confirmed leak.
     The order in which the candidates come makes no difference.
@@ -113,7 +117,8 @@ def rank(
         groups = [group for group in groups if group.leak > 0 and group.excess >= need]
         if not groups:
             return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
-    history = any(group.proven for group in entities)
+    if history is None:
+        history = any(group.proven for group in entities)
     owned = loss.owned
     if owned is None:
         owned = sum(max(0, one.grew) for one in everybody)
@@ -123,7 +128,7 @@ def rank(
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
     because: tuple[str, ...] = ()
     if not history:
-        because = ("nothing is known of the time before: low confidence",)
+        because = ("little is known of the time before: low confidence",)
     if unowned:
         because += (unowned, "less than half of the mark is left: the choice is by size of excess")
     # The excess of whoever took most of the loss just now, if that says anything.
@@ -161,6 +166,8 @@ def _by_blame(
     share = group.excess / total if total else 0.0
     rate = _rate(group, loss)
     outdone = rate < LARGE_RATE and quick > group.excess
+    # In the first minutes somebody who has proven nothing yet may just not have had the time.
+    history = history or group.proven > 0
     blame = 0
     if not unowned:
         if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):

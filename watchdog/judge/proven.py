@@ -37,6 +37,8 @@ FALL = 0.10
 RISE, RISE_KIB = 1.02, 1024
 # So old at our first sight, it lived before our history begins.
 OLD_S = 300.0
+# So long after our first sight, or with what an earlier run left, we know who carries what.
+HISTORY_S = 300.0
 # A cgroup that was read so long before its processes says nothing of them now.
 READ_TOGETHER_S = 1.0
 KEPT_MAX = 512
@@ -156,7 +158,8 @@ class Levels:
         self.of: dict[str, NamedLevel] = {}  # by name: see `key_of`
         self.own: list[Level] = []  # of the processes that have one for themselves
         self.known: set[Level] = set()  # from before a restart of ours
-        self.began = False
+        self.began: float | None = None  # when the first census was taken
+        self.took = False  # what an earlier run left
 
     def step(self, world: World, sweep: Sweep, suspects: Iterable[Ident], healthy: bool) -> None:
         """Add up every entity, and let each prove what it can."""
@@ -182,8 +185,8 @@ class Levels:
                 suspected.add(level)
             if group.low:
                 level.kib = max(level.kib, group.low >> 10)
-        if sweep.census and not self.began:  # what the guard read may come first: a part of all
-            self.began = True
+        if sweep.census and self.began is None:  # what the guard read may come first: a part of all
+            self.began = now
             self._begin(world, now)
         for each in chain(self.of.values(), self.own):
             opened = each.opened
@@ -193,6 +196,10 @@ class Levels:
                 each.step(now, each.use, fit)
         if sweep.census:
             self._forget(sweep.t)
+
+    def history(self, now: float) -> bool:
+        """Whether what is proven comes of more than the first minutes."""
+        return self.took or (self.began is not None and now - self.began >= HISTORY_S)
 
     def _add_up(self, world: World, sweep: Sweep) -> set[Level]:
         """The entities whose sum has changed."""
@@ -315,6 +322,7 @@ class Levels:
             if 0 <= held <= kib < 1 << 40 and rises >= 0:
                 level = self.of[str(key)] = NamedLevel(kib)
                 self.known.add(level)
+                self.took = True
                 level.held, level.rises, level.t = held, rises, float(t)
 
 
