@@ -16,7 +16,8 @@ from watchdog.facts import Host
 from watchdog.guard.around import Options
 from watchdog.guard.incident import Incident
 from watchdog.guard.loop import Guard
-from watchdog.guard.scene import Look, Spent
+from watchdog.guard.looks import Look
+from watchdog.guard.scene import Spent
 from watchdog.policy.guard_when import GuardRules
 from watchdog.sense.fast import Eyes
 

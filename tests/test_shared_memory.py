@@ -16,7 +16,8 @@ from watchdog import trace
 from watchdog.clock import RealClock
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Memfds, Sweep, Who
-from watchdog.guard.scene import TMPFS_MAX, Look, Shared
+from watchdog.guard.looks import Look, Shared
+from watchdog.guard.scene import TMPFS_MAX
 from watchdog.judge.shared import attribute
 from watchdog.policy.rules import default_rules
 from watchdog.sense.memfd import MACHINE_LEAST, MemfdFiles

@@ -14,7 +14,8 @@ import signal
 from typing import Any, NamedTuple
 
 from watchdog import words
-from watchdog.guard.scene import Look, Scene
+from watchdog.guard.looks import Look
+from watchdog.guard.scene import Scene
 from watchdog.guard_facts import Entity, Host
 from watchdog.judge.blame import Blame, Ranked, rank
 from watchdog.judge.candidates import Candidate

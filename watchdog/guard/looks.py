@@ -1,0 +1,77 @@
+"""Looks at everybody, what each holds then, and whose shared memory is between two words of it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+# A rise of shared memory by less tells nothing of who it is that takes it.
+SHARED_RISE = 4 << 20
+
+
+class Look(NamedTuple):
+    """A look at everybody: what each holds by pid (with ``shared`` of it), and what was available.
+
+    ``files`` is the shared memory that belongs to no process, as far as that is known.
+    """
+
+    up: float
+    available: int
+    sizes: dict[int, int]
+    shared: Mapping[int, int] = {}
+    files: int = 0
+    slab: int = 0
+
+    def knowing(self, now: "Look") -> "Look":
+        """As it would have been, had it been known then whose the shared memory is.
+
+        Together they cannot have taken more than all shared memory rose by, and what others let
+        go of. Who had some then already comes first; whoever is new to us has what is left.
+        """
+        then, there = self.shared, now.shared
+        total = sum(there.values()) + now.files - sum(then.values()) - self.files
+        rises = {pid: size - then.get(pid, 0) for pid, size in there.items()}
+        left = max(0, total) + sum(size - there.get(pid, 0) for pid, size in then.items()
+                                   if size > there.get(pid, 0))  # fmt: skip
+        shared, sizes, files = dict(then), dict(self.sizes), self.files
+        for known in (True, False):
+            some = {pid: one for pid, one in rises.items() if one > 0 and (pid in then) is known}
+            rise = sum(some.values())
+            for pid, one in some.items():
+                had = one - one * min(left, rise) // rise
+                shared[pid] = shared.get(pid, 0) + had
+                sizes[pid] = sizes.get(pid, 0) + had
+                files -= had
+            left -= min(left, rise)
+        return self._replace(sizes=sizes, shared=shared, files=max(0, files))
+
+
+class Shared(NamedTuple):
+    """Shared memory that goes with processes, as the watcher told it when all of it was `total`.
+
+    ``parts``: what each took of what all of it rose by, from the word before to this one.
+    """
+
+    total: int = 0
+    sizes: Mapping[tuple[int, int], int] = {}
+    parts: Mapping[tuple[int, int], float] = {}
+
+    def then(self, total: int, sizes: Mapping[tuple[int, int], int]) -> "Shared":
+        """The next word, after this one."""
+        rise = total - self.total
+        if not self.total or rise < SHARED_RISE:
+            return Shared(total, sizes, {})
+        rises = {one: size - self.sizes.get(one, 0) for one, size in sizes.items()}
+        known = {one: part for one, part in rises.items() if part > 0 and one in self.sizes}
+        # What somebody is told to hold for the first time he may have held for long.
+        new = {one: part for one, part in rises.items() if one not in self.sizes}
+        took = sum(known.values())
+        parts = {one: part / max(rise, took) for one, part in known.items()}
+        left = max(0, rise - took) / rise
+        parts |= {one: min(part / rise, left * part / sum(new.values()))
+                  for one, part in new.items() if part}  # fmt: skip
+        return Shared(total, sizes, parts)
+
+    def now(self, total: int) -> dict[tuple[int, int], int]:
+        """As far as they have gone on since: the machine's is `total` now."""
+        rise = max(0, total - self.total)
+        return {one: int(size + self.parts.get(one, 0.0) * rise)
+                for one, size in self.sizes.items()}  # fmt: skip
