@@ -140,6 +140,19 @@ def test_a_loss_that_no_process_took_is_said_and_nobody_pays_for_it_at_first() -
     assert found.chosen.candidate.pid == 11
 
 
+def test_a_loss_without_an_owner_leaves_the_confirmed_leak_the_first() -> None:
+    fresh = process(20, 900)
+    leak = process(11, 420, 20, leak=0.9)
+    found = rank([DATABASE, leak, fresh], 25 * MIB, loss=Loss(200 * MIB, 10.0), deep=True)
+    assert [(one.candidate.pid, one.rank[0]) for one in found.ranked][:2] == [(11, 3), (20, 0)]
+
+
+def test_what_was_written_to_swap_may_be_anybodys() -> None:
+    loss = Loss(200 * MIB, 10.0, owned=20 * MIB)
+    assert rank([DATABASE, LEAK], 25 * MIB, loss=loss).how == "held"
+    assert rank([DATABASE, LEAK], 25 * MIB, loss=loss._replace(swapped=90 * MIB)).how == "blame"
+
+
 def test_files_in_memory_cost_nobody_his_life_but_a_confirmed_leak() -> None:
     fresh = process(20, 900)
     found = rank([DATABASE, LEAK, fresh], 25 * MIB, loss=LOSS, deep=True, files="a tmpfs fills")

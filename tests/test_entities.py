@@ -172,3 +172,39 @@ def test_how_many_are_read_closely_makes_no_difference(
         took = sum(one[3] for one in members.values() if one[0] == name) * MIB
         assert use == 300 * MIB + took
         assert grew == (took if looked else 0)
+
+
+# ---- swap --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 60])
+def test_a_leak_whose_pages_are_packed_as_fast_as_it_grows_took_them(
+    world: World, first: int
+) -> None:
+    """It takes 500 MiB, all of it goes to zram, and the machine has 160 MiB less."""
+    world.swap = (540 + first, 540)
+    world.process(12, 120, swap=first)
+    known(world, row(12, "shop.service", 20, 0.8, use=120 + first, own=120 + first))
+    world.tick(230)
+    world.swap = (540 + first, 40)
+    world.process(12, 120, swap=first + 500)
+    world.process(10, 240, swap=0)  # what it shrank by is no growth of anybody's
+    world.tick(70, 1.0)
+    assert world.outcomes() == [(12, "terminate", "would")]
+    best = world.told[0][3]["candidates"][0]["rank"]
+    assert (best["blame"], best["rate"]) == (3, 75)
+
+
+def test_what_comes_back_from_swap_is_not_lost_and_not_taken(world: World) -> None:
+    world.swap = (600, 20)
+    world.process(10, 150, swap=100)
+    world.process(12, 60)
+    known(world, row(12, "shop.service", 20, 0.8, use=60, own=60))
+    world.tick(230)
+    world.swap = (600, 50)
+    world.process(10, 180, swap=70)
+    world.process(12, 180)
+    world.tick(80, 1.0)
+    ranks = {one["entity"]["pid"]: one["rank"] for one in world.told[0][3]["candidates"]}
+    assert ranks[12]["rate"] == 100
+    assert world.outcomes() == [(12, "terminate", "would")]

@@ -223,7 +223,7 @@ def test_a_loss_without_an_owner_is_held_until_half_of_the_mark(world: World) ->
     for _ in range(15):
         world.tick(40)
     assert world.outcomes()[1:] == [(11, "kill", "would")]
-    assert world.told[1][3]["candidates"][0]["rank"]["blame"] == 0
+    assert world.told[1][3]["candidates"][0]["rank"]["blame"] == 3  # the leak is confirmed
 
 
 def test_a_plunge_is_looked_at_twice_before_anybody_is_blamed(world: World) -> None:

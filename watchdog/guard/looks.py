@@ -10,7 +10,8 @@ SHARED_RISE = 4 << 20
 class Look(NamedTuple):
     """A look at everybody: what each holds by pid (with ``shared`` of it), and what was available.
 
-    ``files`` is the shared memory that belongs to no process, as far as that is known.
+    ``files`` is the shared memory that belongs to no process, as far as that is known. ``private``
+    is what the largest held with what lay in swap; None: nothing lay there.
     """
 
     up: float
@@ -19,6 +20,8 @@ class Look(NamedTuple):
     shared: Mapping[int, int] = {}
     files: int = 0
     slab: int = 0
+    swap_free: int = 0
+    private: Mapping[int, int] | None = None
 
     def knowing(self, now: "Look") -> "Look":
         """As it would have been, had it been known then whose the shared memory is.
@@ -75,3 +78,20 @@ class Shared(NamedTuple):
         rise = max(0, total - self.total)
         return {one: int(size + self.parts.get(one, 0.0) * rise)
                 for one, size in self.sizes.items()}  # fmt: skip
+
+
+def grown(private: int, pid: int, born_up: float, now: Look, then: Look) -> int:
+    """What a process took from look to look: what went to swap of it has not been given back.
+
+    `private` is what it holds now with what lies in swap; `then` as `Look.knowing` has it.
+    """
+    # A number that was somebody else's at the earlier look is a newcomer.
+    newer = born_up > then.up
+    had = 0 if newer else then.sizes.get(pid, 0)
+    if now.private is None:
+        return now.sizes.get(pid, 0) - had
+    if then.private is not None and not newer:
+        if pid not in then.private:  # it was not among the largest
+            return now.sizes.get(pid, 0) - had
+        had = then.private[pid] + then.shared.get(pid, 0)
+    return private + now.shared.get(pid, 0) - had

@@ -5,13 +5,13 @@ guard that is killed and started again goes on with the same budget.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.guard.entities import whole
-from watchdog.guard.looks import Look, Shared
+from watchdog.guard.looks import Look, Shared, grown
 from watchdog.guard_facts import DossierRow, Host
 from watchdog.judge.candidates import LOSS_LEAST, Account, Candidate, Loss
 from watchdog.policy.budget import Purse
@@ -163,7 +163,9 @@ class Scene:
                 shared[pid] = size
                 sizes[pid] = sizes.get(pid, 0) + size
         files = max(0, (host.shmem or 0) - sum(shared.values()))
-        return Look(up, host.mem_available or 0, sizes, shared, files, host.slab or 0)
+        free = host.swap_free or 0
+        return Look(up, host.mem_available or 0, sizes, shared, files, host.slab or 0, free,
+                    {} if free < (host.swap_total or 0) else None)  # fmt: skip
 
     def with_arc(self, host: Host) -> Host:
         """What the ARC of ZFS gives back under pressure is available, and not in MemAvailable."""
@@ -234,6 +236,10 @@ class Scene:
         if self.recent is None or up - self.recent.up >= every_s:
             self.earlier = self.recent
             self.recent = self.look(up, host)
+            if self.recent.private is not None:
+                seen = [self.eyes.look(pid) for pid in self._worth_reading(self.recent)]
+                private = {one.pid: one.private for one in seen if one is not None}
+                self.recent = self.recent._replace(private=private)
             if self.first is None:
                 self.first, self.first_swap = self.recent, host.swap_free or 0
 
@@ -260,33 +266,34 @@ class Scene:
         looks = [look for look in (self.earlier, self.recent) if look]
         return next((look for look in looks if up - look.up <= 15.0), None)
 
-    def candidates(self, now: Look, before: Look | None) -> list[Candidate]:
-        """The largest, and whom the dossier blames, each read afresh."""
+    def _worth_reading(self, now: Look) -> Iterable[int]:
+        """The largest, and whom the dossier blames."""
         largest = sorted(now.sizes, key=lambda pid: now.sizes[pid], reverse=True)[:LOOKS_MAX]
         blamed = sorted(
             (row for row in self.dossier.values() if row[5] or row[6]),
             key=lambda row: (row[6], row[5]), reverse=True,
         )[:LOOKS_MAX]  # fmt: skip
-        had = before.knowing(now).sizes if before is not None else None
+        return dict.fromkeys([*largest, *(row[0] for row in blamed)])
+
+    def candidates(self, now: Look, before: Look | None) -> list[Candidate]:
+        """The largest, and whom the dossier blames, each read afresh."""
+        then = before.knowing(now) if before is not None else None
         found = []
-        for pid in dict.fromkeys([*largest, *(row[0] for row in blamed)]):
+        for pid in self._worth_reading(now):
             seen = self.eyes.look(pid)
             if seen is None:
                 continue
             row = self.dossier.get((pid, seen.start))
-            # A number that was somebody else's at the earlier look is a newcomer.
-            newer = before is not None and seen.start / TICKS > before.up
-            past = 0 if newer or had is None else had.get(pid, 0)
             shared = now.shared.get(pid, 0) if row else 0
             one = Candidate(
                 pid, seen.start, seen.comm, seen.uid, None, seen.private + shared,
                 seen.frees + shared,
-                grew=now.sizes.get(pid, 0) - past if had is not None else 0,
+                grew=grown(seen.private, pid, seen.start / TICKS, now, then) if then else 0,
                 protected=self.shield(pid), seen=seen.private, shared=shared,
             ).with_dossier(row)  # fmt: skip
             parent = None if row else self._kin(seen)
             found.append(one if parent is None else self._joined(one, parent))
-        return whole(found, self.dossier.values(), now.sizes, had,
+        return whole(found, self.dossier.values(), now.sizes, then.sizes if then else None,
                      lambda pid, start: self.eyes.start_of(pid) != start)  # fmt: skip
 
     def loss(self, now: Look, before: Look | None, found: list[Candidate]) -> Loss:
@@ -298,7 +305,9 @@ class Scene:
         owned = sum(max(0, one.grew) for one in found)
         owned += sum(max(0, size - had.get(pid, 0)) for pid, size in now.sizes.items()
                      if pid not in close)  # fmt: skip
-        return Loss(before.available - now.available, now.up - before.up, owned)
+        swapped = before.swap_free - now.swap_free
+        lost = before.available - now.available + swapped
+        return Loss(lost, now.up - before.up, owned, max(0, swapped))
 
     def _kin(self, seen: Reading) -> DossierRow | None:
         """The row of a newcomer's parent, where both run the same program: a fork of it."""

@@ -122,7 +122,7 @@ def rank(
     owned = loss.owned
     if owned is None:
         owned = sum(max(0, one.grew) for one in everybody)
-    just = Account(loss.bytes, loss.seconds, owned)
+    just = Account(loss.bytes, loss.seconds, owned + loss.swapped)
     unowned = _unowned(just) or (_unowned(account) if account else "")
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
@@ -169,10 +169,10 @@ def _by_blame(
     # In the first minutes somebody who has proven nothing yet may just not have had the time.
     history = history or group.proven > 0
     blame = 0
-    if not unowned:
-        if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
-            blame = 3
-        elif rate >= LARGE_RATE and (share >= LARGE_SHARE or not history):
+    if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
+        blame = 3  # also where it is not what took the memory just now
+    elif not unowned:
+        if rate >= LARGE_RATE and (share >= LARGE_SHARE or not history):
             blame = 2
         elif share >= STANDS_OUT and history:
             blame = 1

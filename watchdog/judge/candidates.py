@@ -73,12 +73,14 @@ class Candidate(NamedTuple):
 class Loss(NamedTuple):
     """What the machine lost since the earlier look, in bytes and seconds; 0, 0.0: not known.
 
-    ``owned`` is what all processes took meanwhile (None: what the candidates did).
+    What swap took is lost as well. ``owned`` is what all processes took meanwhile (None: what the
+    candidates did), ``swapped`` what was written to swap: whose that is, is not known of everybody.
     """
 
     bytes: int = 0
     seconds: float = 0.0
     owned: int | None = None
+    swapped: int = 0
 
 
 class Account(NamedTuple):
