@@ -7,12 +7,15 @@ from guard_world import MIB, World, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchdog.clock import JumpClock
 from watchdog.engine import Engine
-from watchdog.facts import DossierRow, Host, Row, Sweep, Who
+from watchdog.facts import DossierRow, Group, Host, Row, Sweep, Who
 from watchdog.guard.entities import whole
 from watchdog.judge.blame import rank
 from watchdog.judge.candidates import Candidate, Loss
 from watchdog.policy.rules import default_rules
+from watchdog.sense.cgroups import Cgroups
+from watchdog.sense.senses import Senses
 
 T0, UP0 = 1e9, 10_000.0
 POOL = range(100, 240)
@@ -208,3 +211,34 @@ def test_what_comes_back_from_swap_is_not_lost_and_not_taken(world: World) -> No
     ranks = {one["entity"]["pid"]: one["rank"] for one in world.told[0][3]["candidates"]}
     assert ranks[12]["rate"] == 100
     assert world.outcomes() == [(12, "terminate", "would")]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_swap_that_the_kernel_does_not_count_for_a_cgroup_is_that_of_its_processes(
+    tmp_path: Path, counted: bool
+) -> None:
+    """cgroup v1 without swap accounting: what is swapped out would seem to be given back."""
+
+    def write(path: str, text: str) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    write("self/mountinfo", "31 23 0:28 / /cg rw - cgroup cgroup rw,memory\n")
+    write("meminfo", "MemTotal: 9000 kB\nMemAvailable: 5000 kB\nSwapTotal: 900 kB\nSwapFree: 90 kB\n")
+    total = "total_swap 4096\n" if counted else ""
+    for unit in ("", "/shop.service", "/shop.service/inner"):
+        write(f"cg{unit}/memory.stat", f"total_rss 8192\ntotal_shmem 0\n{total}")
+    for pid, path in ((7, "/shop.service"), (8, "/shop.service/inner")):
+        write(f"{pid}/stat", f"{pid} (x) S 1 1 1 0 -1 0" + " 0" * 10 + " 1 0 100" + " 0" * 30)
+        write(f"{pid}/statm", "5000 1000 100 1 0 500 0\n")
+        write(f"{pid}/cgroup", f"4:memory:{path}\n")
+        write(f"{pid}/status", f"Name:\tx\nUid:\t1\t1\t1\t1\nVmSwap:\t {pid} kB\n")
+    senses = Senses(JumpClock(), 1.0, str(tmp_path))
+    senses.cgroups = Cgroups(str(tmp_path), str(tmp_path))
+    facts = list(senses.due())
+    senses.close()
+    swaps = {fact.cgroup: fact.swap for fact in facts if isinstance(fact, Group)}
+    assert swaps == {
+        "/shop.service": 4096 if counted else 15 << 10,
+        "/shop.service/inner": 4096 if counted else 8 << 10,
+    }

@@ -327,3 +327,14 @@ def test_history_is_five_minutes_of_our_own_or_what_an_earlier_run_left() -> Non
     assert not other.levels.history(UP0)
     other.levels.take({"a.service": [9000, 9000, 0, 0]})
     assert other.levels.history(UP0)
+
+
+def test_what_is_kept_is_the_same_text_while_nobody_proves_more() -> None:
+    """So it can be stored with what is urgent, and is written only where it tells something new."""
+    engine = Engine(default_rules(), None)
+    texts = set()
+    for second in range(0, 1200, 10):
+        rows = [row(5, 300 + second // 10 % 3, "a.service"), row(6, 301, "b.service")]
+        show(engine, second, rows)
+        texts.add(json.dumps(engine.levels.kept()))
+    assert len(texts) <= 2  # an hour may have ended

@@ -332,12 +332,11 @@ class Watcher:
         else:
             self.pieces = self.engine.pieces()  # written one a turn
         self.store.put_host(self.machine.take_closed() if not urgent else ())
-        self.store.put_kept(self.log.cursors() | self._kept_count())
+        # Else whoever has leaked for minutes when we are ended and come back would begin as carried.
+        proven = {"proven": json.dumps(self.engine.levels.kept())}
+        self.store.put_kept(self.log.cursors() | self._kept_count() | proven)
         if not urgent:
-            self.store.put_kept({
-                "decider": json.dumps(self.engine.decider.kept()),
-                "proven": json.dumps(self.engine.levels.kept()),
-            })  # fmt: skip
+            self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 
     def _checked(self) -> None:
         recorder = self.recorder.problem if self.recorder else None

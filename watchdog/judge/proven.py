@@ -303,14 +303,15 @@ class Levels:
             del self.of[key]
 
     def kept(self) -> dict[str, Any]:
-        """As JSON takes it: what a restart must not forget; the largest, and no single process."""
+        """As JSON takes it, alike while nobody proves more; the largest, and no single process."""
         named = [
             (key, level) for key, level in self.of.items()
             if max(level.kib, level.use) >= KEPT_LEAST_KIB
         ]  # fmt: skip
         # Who holds much and has proven little as well: after a restart it must not begin as old.
         named.sort(key=lambda item: -max(item[1].kib, item[1].use))
-        return {key: [one.kib, one.held, one.rises, round(one.t)] for key, one in named[:KEPT_MAX]}
+        return {key: [one.kib, one.held, one.rises, int(one.t // 3600) * 3600]
+                for key, one in sorted(named[:KEPT_MAX], key=lambda item: item[0])}  # fmt: skip
 
     def take(self, kept: Mapping[str, Any]) -> None:
         """Go on from `kept`; what is not as it writes it counts as nothing."""
@@ -338,7 +339,6 @@ def _leave(one: Process) -> tuple[Level, ...]:
 
 
 def proven_bytes(level: Level | None) -> int:
-    """0 where nothing is known."""
     return 0 if level is None else level.kib << 10
 
 

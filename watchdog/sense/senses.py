@@ -74,8 +74,11 @@ class Senses:
             self.near.clear()
             self.shmem = {}
         self.cgroups.reclaimable = _reclaimable(self.host.told)
+        lying = self._lying() if self.processes.swapping else None
         for group in self.cgroups.read(t, up, paths):
             self._watch(group, before)
+            if group.swap is None and lying is not None:
+                group = group._replace(swap=lying.get(group.cgroup or "", 0))
             yield group
         yield sweep
         self.hidden = self.places.read(self._containers(host.shmem or 0))
@@ -94,6 +97,16 @@ class Senses:
         """Every cgroup's kill count now, and a census at the next reading."""
         self.next_up = self.next_census = up = self.clock.boottime()
         return self.cgroups.kills(self.clock.wall(), up)
+
+    def _lying(self) -> dict[str, int]:
+        """What the processes of each cgroup have in swap, for a kernel that does not count that."""
+        found: dict[str, int] = {}
+        for seen in self.processes.seen.values():
+            path = seen.cgroup if seen.swap else None
+            while path and path != "/":
+                found[path] = found.get(path, 0) + (seen.swap or 0)
+                path = path.rpartition("/")[0]
+        return found
 
     def _watch(self, group: Group, before: dict[str, int]) -> None:
         """A cgroup near its limit, or whose shared memory grows, is read at each sweep as well."""
