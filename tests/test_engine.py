@@ -282,7 +282,8 @@ def test_the_dossier_has_the_largest_first_and_says_who_is_protected():
     engine = Engine(rules, None)
 
     def rows(second):
-        return [*leaking(second), row(9, 400, "db", "db.service"), row(10, 2, "tiny")]
+        return [*leaking(second), row(9, 400, "db", "db.service"),
+                row(10, 2, "tiny", "tiny.service")]  # fmt: skip
 
     feed(engine, world(130, rows, limit=4096))
     dossier = engine.dossier()

@@ -68,14 +68,13 @@ def test_what_many_small_ones_took_belongs_to_somebody(world: World) -> None:
 
 def test_who_has_ended_since_holds_nothing_any_more(world: World) -> None:
     world.process(12, 150)
-    pool = [row(pid, "pool.service", 100, use=400, own=size) for pid, size in ((12, 150), (13, 250))]
-    known(world, *pool)
+    sizes = {12: 150, 13: 250}
+    known(world, *(row(pid, "pool.service", 100, use=400, own=sizes[pid]) for pid in sizes))
     world.tick(105)
     world.process(11, 140)
     world.tick(80, 1.0)
-    sizes = {one["entity"]["unit"]: one["rank"]["size"] for one in
-             world.told[0][3]["candidates"]}  # fmt: skip
-    assert sizes["pool.service"] == 150 * MIB
+    ranks = {one["entity"]["unit"]: one["rank"] for one in world.told[0][3]["candidates"]}
+    assert ranks["pool.service"]["size"] == 150 * MIB
 
 
 def test_files_in_memory_that_a_unit_has_proven_do_not_hide_its_leak(world: World) -> None:
@@ -224,7 +223,7 @@ def test_swap_that_the_kernel_does_not_count_for_a_cgroup_is_that_of_its_process
         (tmp_path / path).write_text(text)
 
     write("self/mountinfo", "31 23 0:28 / /cg rw - cgroup cgroup rw,memory\n")
-    write("meminfo", "MemTotal: 9000 kB\nMemAvailable: 5000 kB\nSwapTotal: 900 kB\nSwapFree: 90 kB\n")
+    write("meminfo", "MemTotal: 9000 kB\nSwapTotal: 900 kB\nSwapFree: 90 kB\n")
     total = "total_swap 4096\n" if counted else ""
     for unit in ("", "/shop.service", "/shop.service/inner"):
         write(f"cg{unit}/memory.stat", f"total_rss 8192\ntotal_shmem 0\n{total}")
@@ -242,3 +241,11 @@ def test_swap_that_the_kernel_does_not_count_for_a_cgroup_is_that_of_its_process
         "/shop.service": 4096 if counted else 15 << 10,
         "/shop.service/inner": 4096 if counted else 8 << 10,
     }
+
+
+def test_the_dossier_has_the_small_members_of_who_is_large_together() -> None:
+    engine = Engine(default_rules(), None)
+    pool: list[Row] = [(pid, 100, "w", 2 * MIB, 0, None, "pool.service", None) for pid in POOL]
+    shells: list[Row] = [(pid, 100, "sh", 2 * MIB, 0, None, None, None) for pid in (5, 6)]
+    show(engine, 0, [*pool, *shells, (7, 100, "db", 90 * MIB, 0, None, None, None)])
+    assert {line[0] for line in engine.dossier()} == {7, *POOL}

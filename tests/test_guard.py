@@ -15,8 +15,8 @@ from watchdog.clock import RealClock
 from watchdog.facts import Host
 from watchdog.guard.around import Options
 from watchdog.guard.incident import Incident
-from watchdog.guard.loop import Guard
 from watchdog.guard.looks import Look
+from watchdog.guard.loop import Guard
 from watchdog.guard.scene import Spent
 from watchdog.policy.guard_when import GuardRules
 from watchdog.sense.fast import Eyes

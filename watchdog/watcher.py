@@ -332,7 +332,7 @@ class Watcher:
         else:
             self.pieces = self.engine.pieces()  # written one a turn
         self.store.put_host(self.machine.take_closed() if not urgent else ())
-        # Else whoever has leaked for minutes when we are ended and come back would begin as carried.
+        # Else a leak of minutes that we find after a restart would begin as carried.
         proven = {"proven": json.dumps(self.engine.levels.kept())}
         self.store.put_kept(self.log.cursors() | self._kept_count() | proven)
         if not urgent:

@@ -13,13 +13,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.blame.worlds import MARK, REPORTING, TUNING, Proc, World
+from bench.blame.services import Proc
+from bench.blame.worlds import MARK, REPORTING, TUNING, World
 from bench.leaks.tables import write
 from watchdog.engine import Engine
 from watchdog.facts import Group, Host, Row, Sweep, Who
+from watchdog.guard.scene import Scene
 from watchdog.judge.blame import rank
-from watchdog.judge.candidates import Candidate, Loss
+from watchdog.policy.guard_when import GuardRules, Pressure
 from watchdog.policy.rules import default_rules
+from watchdog.sense.fast import LEAST_BYTES, Reading
 
 MIB = 1 << 20
 RULES = ("size", "growth since healthy", "growth in 60 s", "ours")
@@ -61,32 +64,64 @@ class Machine:
     def look(self, t: float) -> list[tuple[int, int, Proc]]:
         return [(*self.ident(proc), proc) for proc in self.world.procs(t)]
 
+    def host(self, t: float) -> Host:
+        return Host(
+            T0 + t, UP0 + t, boot_id="b", btime=T0 - UP0, mem_total=int(self.world.memory * MIB),
+            mem_available=max(1, int(self.world.available(t) * MIB)), swap_total=0, swap_free=0,
+            psi_some_us=0, psi_full_us=0, oom_kill=0,
+        )  # fmt: skip
+
     def show(self, t: float) -> None:
         """A census, as the watcher takes it."""
-        wall, up = T0 + t, UP0 + t
-        w, total = self.world, int(self.world.memory * MIB)
-        self.engine.feed(Host(
-            wall, up, boot_id="b", btime=T0 - UP0, mem_total=total,
-            mem_available=max(1, int(w.available(t) * MIB)), swap_total=0, swap_free=0,
-            psi_some_us=0, psi_full_us=0, oom_kill=0,
-        ))  # fmt: skip
+        wall, up, w = T0 + t, UP0 + t, self.world
+        self.engine.feed(self.host(t))
         rows: list[Row] = []
         for pid, start, proc in self.look(t):
             if (pid, start) not in self.said:
                 self.said.add((pid, start))
                 parent = self.pids[proc.parent][0] if proc.parent else 1
+                where = f"/lxc/{proc.unit}" if proc.contained else f"/system.slice/{proc.unit}"
                 self.engine.feed(Who(wall, up, pid, start, ppid=parent, uid=0, exe=proc.exe,
-                                     cgroup=f"/system.slice/{proc.unit}"))  # fmt: skip
+                                     cgroup=where))  # fmt: skip
             size = int(proc.size * MIB)
             name = proc.unit[:15]
-            rows.append((pid, start, name, size + SHARED, SHARED, None, proc.unit, None))
+            unit = None if proc.contained else proc.unit
+            rows.append((pid, start, name, size + SHARED, SHARED, None, unit, None))
         if w.cgroups:
             for one in w.services:
-                used = int(one.real(t) * MIB)
-                if used:
+                used, filed = int(one.real(t) * MIB), int(one.filed(t) * MIB)
+                if used and not one.contained:
                     path = f"/system.slice/{one.unit}"
-                    self.engine.feed(Group(wall, up, one.unit, path, anon=used))
+                    group = Group(wall, up, one.unit, path, anon=used - filed, shmem=filed)
+                    self.engine.feed(group)
         self.engine.feed(Sweep(wall, up, tuple(rows), True))
+
+
+class Eyes:
+    """The guard's view of a world at the moment `t`."""
+
+    root = ""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.there: dict[int, Reading] = {}
+
+    def at(self, t: float) -> Host:
+        self.there = {}
+        for pid, start, proc in self.machine.look(t):
+            size = int(proc.size * MIB)
+            parent = self.machine.pids[proc.parent][0] if proc.parent else 1
+            self.there[pid] = Reading(pid, start, proc.unit[:15], 0, size, size, parent)
+        return self.machine.host(t)
+
+    def sizes(self) -> dict[int, int]:
+        return {pid: one.private for pid, one in self.there.items() if one.private >= LEAST_BYTES}
+
+    def look(self, pid: int) -> Reading | None:
+        return self.there.get(pid)
+
+    def start_of(self, pid: int) -> int | None:
+        return self.there[pid].start if pid in self.there else None
 
 
 def steps(world: World) -> list[float]:
@@ -143,29 +178,21 @@ def decide(
 ) -> tuple[float, str, str, tuple[str, ...]] | None:
     """As guard/incident.py: fresh sizes, growth since a look some seconds ago, blame; again
     where it holds back. None where memory came back by itself."""
-    world = machine.world
-    rows = {(row[0], row[1]): row for row in machine.engine.dossier()}
+    world, engine, eyes = machine.world, machine.engine, Eyes(machine)
+    scene = Scene(eyes, Pressure(GuardRules()), lambda *_: None)  # type: ignore[arg-type]
+    scene.shield = lambda _: None
+    scene.take_dossier(UP0 + at, engine.dossier(), history=engine.levels.history(UP0 + at))
     while at < until:
         available = world.available(at)
         if available >= 1.5 * mark:
             return None
         earlier = at - min(GLANCE_S, max(0.3, at))
-        before = {pid: proc.size for pid, start, proc in machine.look(earlier)}
-        found = []
-        for pid, start, proc in machine.look(at):
-            size = int(proc.size * MIB)
-            grew = size - int(before.get(pid, 0.0) * MIB)
-            one = Candidate(pid, start, proc.unit[:15], 0, None, size, size, grew=grew)
-            row = rows.get((pid, start))
-            if row is None and proc.parent:
-                parent = rows.get(machine.pids[proc.parent])
-                if parent is not None:
-                    one = one._replace(entity=parent[9], entity_proven=parent[10],
-                                       entity_leak=parent[11], real=parent[12], use=0)  # fmt: skip
-            found.append(one.with_dossier(row) if row else one._replace(known=False))
-        loss = Loss(int((world.available(earlier) - available) * MIB), at - earlier)
+        before = scene.look(UP0 + earlier, eyes.at(earlier))
+        now = scene.look(UP0 + at, eyes.at(at))
+        found = scene.candidates(now, before)
         need = int((1.5 * mark - available) * MIB)
-        blame = rank(found, need, loss=loss, deep=available < mark / 2)
+        blame = rank(found, need, loss=scene.loss(now, before, found), deep=available < mark / 2,
+                     history=scene.history)  # fmt: skip
         if blame.chosen is not None:
             said = [f"{one.candidate.comm} {tuple(one.rank)}" for one in blame.ranked]
             pid = blame.chosen.candidate.pid

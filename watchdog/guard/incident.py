@@ -96,8 +96,8 @@ class Incident:
         ]  # fmt: skip
         need = max(0, scene.pressure.end_bytes - now.available)
         blame = rank(
-            found, need, loss=scene.loss(now, before, found), account=scene.account(now, host), deep=deep,
-            files=scene.files(now, before), by=scene.pressure.rules.victim,
+            found, need, loss=scene.loss(now, before, found), account=scene.account(now, host),
+            deep=deep, files=scene.files(now, before), by=scene.pressure.rules.victim,
             history=scene.history,
         )  # fmt: skip
         doubled = scene.doubled(now, before)

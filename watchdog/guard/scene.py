@@ -322,7 +322,7 @@ class Scene:
         return one.without(seen.private if seen is not None else 0)._replace(
             unit=parent[3], protected=one.protected or parent[7], entity=parent[9],
             entity_proven=parent[10], entity_leak=parent[11], real=parent[12],
-        )
+        )  # fmt: skip
 
     def dossier_age(self, up: float) -> str:
         """A sentence where the watcher's word is missing or old, else ""."""

@@ -26,8 +26,9 @@ from watchdog.policy.match import protected, weight
 from watchdog.policy.reach import EVERYBODY, Reach
 from watchdog.policy.rules import Rules
 
-# Below this a process is no candidate for the guard and leaves its dossier.
-DOSSIER_LEAST_BYTES = 4 << 20
+# Below this a process is no candidate for the guard and leaves its dossier, unless it is one of a
+# unit that holds more (the guard sees who holds 1 MiB).
+DOSSIER_LEAST_BYTES, MEMBER_LEAST_BYTES, TOGETHER_KIB = 4 << 20, 1 << 20, 16 << 10
 # Of a leak that was confirmed before a restart, until it is judged again; how sure is not kept.
 KEPT_CONFIDENCE = 0.5
 # A time to exhaustion is worth nothing once the rise has paused for so many buckets.
@@ -110,6 +111,7 @@ def dossier(world: World, rules: Rules) -> list[DossierRow]:
         (size, one.ident, one)
         for one in world.present
         if (size := private_bytes(one.row) + shared.get(one.ident, 0)) >= DOSSIER_LEAST_BYTES
+        or (size >= MEMBER_LEAST_BYTES and one.level and one.level.use >= TOGETHER_KIB)
     )
     largest = heapq.nlargest(DOSSIER_ROWS_MAX, large)
     return [_dossier_row(world, rules, one) for _, _, one in largest]
