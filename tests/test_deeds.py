@@ -11,13 +11,14 @@ import pytest
 
 from watchdog.act.unit import Unit
 from watchdog.child import Children
-from watchdog.clock import RealClock
-from watchdog.deeds import KEPT, Deeds
+from watchdog.clock import JumpClock
+from watchdog.deeds import PUT_BACK_S, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
 from watchdog.policy.rules import Match, Policy, Rules, Selector
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
+from watchdog.throttle import AGAIN_S, AT_ONCE, CHECK_S, KEPT
 
 MIB = 1 << 20
 SHOP = "shop.service"
@@ -32,9 +33,22 @@ class FakeUnits:
         self.life: str | None = None
         self.outcome = ("done", "PID 1 did it")
         self.on_limit: Callable[[], None] = lambda: None
+        self.late = False  # does it answer later, at `answer`?
+        self.waiting: list[Callable[[], None]] = []
 
     def turn(self) -> None:
         pass
+
+    def answer(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one()
+
+    def _answer(self, done: Callable[[str, str], None]) -> None:
+        if self.late:
+            self.waiting.append(lambda: done(*self.outcome))
+        else:
+            done(*self.outcome)
 
     def restart(self, unit: Unit, done: Callable[[str, str], None]) -> None:
         self.asked.append(("restart", unit.name, unit.members))
@@ -50,15 +64,25 @@ class FakeUnits:
         done(*self.outcome if may else ("budget", "it stays down"))
 
     def limit(
-        self, unit: Unit, high: int | None, seen: Callable[[str], bool] | None,
-        done: Callable[[str, str], None],
-    ) -> None:  # fmt: skip
-        if seen is not None and not seen(self.former):
-            done("failed", "it cannot be kept")
-            return
-        self.on_limit()
-        self.asked.append(("limit", unit.name, high))
-        done(*self.outcome)
+        self, unit: Unit, chosen: Callable[[str], int | str], done: Callable[[str, str], None]
+    ) -> None:
+        def shown() -> None:
+            high = chosen(self.former)
+            if isinstance(high, str):
+                done("failed", high)
+                return
+            self.on_limit()
+            self.asked.append(("limit", unit.name, high))
+            self._answer(done)
+
+        if self.late:
+            self.waiting.append(shown)
+        else:
+            shown()
+
+    def put_back(self, name: str, former: str, done: Callable[[str, str], None]) -> None:
+        self.asked.append(("put back", name, former))
+        self._answer(done)
 
 
 class House:
@@ -85,6 +109,7 @@ class House:
         self.cgroups = Cgroups(str(folder))
         self.cgroups.base, self.cgroups.v2 = str(folder / "cg"), True
         self.children = Children()
+        self.clock = JumpClock(1e9, 1000.0)
         self.answers: list[tuple[str, str, str]] = []
         self.events: list[Event] = []
         self.spent = 0
@@ -98,22 +123,36 @@ class House:
             self.events += [one for one in self.engine.feed(said) if isinstance(one, Event)]
 
         found = Deeds(
-            RealClock(), self.children, self.cgroups, self.engine, self.store, str(self.folder),
+            self.clock, self.children, self.cgroups, self.engine, self.store, str(self.folder),
             lambda order, outcome, said: self.answers.append((order.do, outcome, said)),
             feed, spend,
         )  # fmt: skip
         self.units = FakeUnits()
-        found.units = self.units  # type: ignore[assignment]
+        found.units = found.throttles.units = self.units  # type: ignore[assignment]
         return found
 
-    def order(self, do: str, entity: Entity | None = None) -> Order:
+    def order(self, do: str, entity: Entity | None = None, policy: str = "throttler") -> Order:
         entity = entity or Entity(unit=SHOP)
         subject = Subject(f"unit:{SHOP}", entity, entity.pid is None)
-        return Order(f"o-{do}", "throttler", do, "enforce", subject, "i-1", None, ("why",), None)
+        return Order(f"o-{do}", policy, do, "enforce", subject, "i-1", None, ("why",), None)
+
+    def throttle(self, policy: str = "throttler") -> None:
+        self.deeds.carry_out(self.order("throttle", policy=policy), "throttle")
+
+    def use(self, mib: int) -> None:
+        (self.cg / "memory.current").write_text(f"{mib * MIB}\n")
+
+    def pass_by(self, seconds: float) -> None:
+        self.clock.jump(seconds)
+        self.deeds.turn()
+
+    def stored(self) -> dict[str, Any]:
+        self.store.flush()
+        found: dict[str, Any] = json.loads(self.store.load_kept().get(KEPT, "{}"))
+        return found
 
     def kept(self) -> dict[str, str]:
-        self.store.flush()
-        found: dict[str, str] = json.loads(self.store.load_kept().get(KEPT, "{}"))
+        found: dict[str, str] = self.stored().get("former", {})
         return found
 
 
@@ -182,45 +221,174 @@ def test_only_who_names_the_unit_moves_one_that_holds_a_protected_process(
 
 
 def test_a_throttle_is_never_below_use_and_what_was_is_stored_first(house: House) -> None:
-    house.units.former = "536870912"
+    house.units.former = str(600 * MIB)
     there: list[dict[str, str]] = []
     house.units.on_limit = lambda: there.append(house.kept())
-    house.deeds.carry_out(house.order("throttle"), "throttle")
-    assert house.units.asked == [("limit", SHOP, int(400 * MIB * 1.05))]
-    assert there == [{SHOP: "536870912"}]
-    assert house.answers[0][1] == "done"
-    assert "put back in 10 min" in house.answers[0][2]
-    deadline = house.deeds.deadline()
-    assert deadline is not None
+    house.units.late = True
+    house.throttle()
+    house.use(500)  # it grows while PID 1 is being asked
+    house.units.answer()
+    assert house.units.asked == [("limit", SHOP, int(500 * MIB * 1.05))]
+    assert there == [{SHOP: str(600 * MIB)}]
+    house.units.answer()
+    assert house.answers == [("throttle", "done", "MemoryHigh=525 MiB, put back in 10 min")]
+    assert house.deeds.deadline() == 1000.0 + CHECK_S
     # a crash of ours; the next start puts back what it was
     other = house.made()
-    other.recall(house.kept())
-    assert house.units.asked == [("limit", SHOP, 536870912)]
+    other.throttles.recall(house.stored())
+    assert house.units.asked == [("put back", SHOP, str(600 * MIB))]
     assert house.kept() == {}
 
 
-def test_a_throttle_ends_with_the_daemon_and_with_its_time(house: House) -> None:
-    house.deeds.carry_out(house.order("throttle"), "throttle")
+def test_another_boot_has_undone_all_of_them(house: House) -> None:
+    house.throttle()
+    stored = house.stored()
+    other = house.made()
+    other.throttles.recall(stored | {"boot_id": "another"})
+    other.throttles.recall({})
+    assert (house.units.asked, other.throttles.held) == ([], {})
+
+
+def test_a_throttle_ends_with_its_time_whatever_the_wall_clock_says(house: House) -> None:
+    house.throttle()
+    house.clock.step_wall(86400.0)
+    house.deeds.turn()
+    assert len(house.units.asked) == 1
+    for _ in range(9):
+        house.pass_by(60.0)
+    assert len(house.units.asked) == 1
+    house.pass_by(60.0)
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+    assert (house.deeds.throttles.held, house.kept()) == ({}, {})
+
+
+def test_the_daemon_waits_a_moment_for_what_it_puts_back(house: House) -> None:
+    """PID 1 answers some turns later."""
+    house.throttle()
+    house.units.late = True
+    turns: list[int] = []
+    house.units.turn = lambda: turns.append(1) if len(turns) < 3 else house.units.answer()  # type: ignore[method-assign]
     house.deeds.stop()
-    assert house.units.asked[1] == ("limit", SHOP, None)
-    house.deeds.carry_out(house.order("throttle"), "throttle")
-    held = house.deeds.held[SHOP]
-    house.deeds.held[SHOP] = held._replace(until_t=time.time() - 1)
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+    assert (house.deeds.throttles.held, house.kept()) == ({}, {})
+    house.throttle()
+    house.units.answer()
+    assert house.answers[-1] == ("throttle", "failed", "the daemon stops")
+
+
+def test_what_is_not_put_back_while_the_daemon_stops_is_kept(house: House) -> None:
+    house.throttle()
+    house.units.outcome = ("failed", "no")
+    house.deeds.stop()
+    assert house.clock.boottime() < 1000.0 + PUT_BACK_S + 1.0
+    assert len(house.units.asked) > 2, "it was tried again"
+    assert house.kept() == {SHOP: "infinity"}
+
+
+def test_a_throttle_under_way_when_the_daemon_stops_is_undone(house: House) -> None:
+    house.units.late = True
+    house.throttle()
+    house.units.answer()  # it is stored, and PID 1 is about to set it
+    house.units.turn = house.units.answer  # type: ignore[method-assign]
+    house.deeds.stop()
+    assert [one[0] for one in house.units.asked] == ["limit", "put back"]
+    assert house.kept() == {}
+
+
+def test_what_cannot_be_put_back_is_tried_again_and_never_forgotten(house: House) -> None:
+    house.throttle()
+    house.units.outcome = ("failed", "systemctl took longer than 10 s and was ended")
+    house.pass_by(600.0)
+    house.pass_by(0.0)
+    assert len(house.units.asked) == 2
+    assert house.deeds.throttles._keep()  # whoever writes next
+    assert house.kept() == {SHOP: "infinity"}
+    house.pass_by(AGAIN_S)
+    assert len(house.units.asked) == 3
+    house.units.outcome = ("gone", "PID 1 knows no unit")
+    house.pass_by(AGAIN_S)
+    assert (house.deeds.throttles.held, house.kept()) == ({}, {})
+
+
+def test_many_are_put_back_a_few_at_a_time(house: House) -> None:
+    former = {f"shop-{number}.service": str(number) for number in range(11)}
+    house.units.late = True
+    house.deeds.throttles.recall({"boot_id": "boot", "former": former})
+    assert len(house.units.asked) == AT_ONCE
+    due = house.deeds.deadline()
+    assert due is not None and due > house.clock.boottime()
+    for _ in range(3):
+        house.units.answer()
+        house.deeds.turn()
+    assert sorted(house.units.asked) == sorted(("put back", *one) for one in former.items())
+    assert house.kept() == {}
+
+
+def test_a_limit_of_the_administrator_is_never_loosened(house: House) -> None:
+    house.units.former = str(500 * MIB)
+    house.use(495)
+    house.throttle()
+    assert house.units.asked == []
+    assert house.answers[0][1] == "failed"
+    assert "MemoryHigh=500 MiB already" in house.answers[0][2]
+    assert (house.deeds.throttles.held, house.kept()) == ({}, {})
+
+
+@pytest.mark.parametrize("outcome", ["failed", "gone"])
+def test_a_second_throttle_that_fails_leaves_the_first_one(house: House, outcome: str) -> None:
+    house.throttle()
+    first = house.deeds.throttles.held[SHOP]
+    house.units.former = str(420 * MIB)
+    house.use(300)
+    house.units.outcome = (outcome, "no")
+    house.throttle("other")
+    assert house.answers[-1][1] == outcome
+    assert house.deeds.throttles.held == {SHOP: first}
+    assert house.kept() == {SHOP: "infinity"}
+    house.units.outcome = ("done", "")
+    house.throttle("other")
+    assert house.deeds.throttles.held[SHOP].policy == "other"
+    assert house.kept() == {SHOP: "infinity"}, "which is what it was before both"
+
+
+def test_a_throttle_that_may_have_been_set_is_undone(house: House) -> None:
+    """systemctl was ended before it answered: PID 1 may have done it all the same."""
+    house.units.outcome = ("failed", "systemctl took longer than 150 s and was ended")
+    house.throttle()
+    assert house.kept() == {SHOP: "infinity"}
+    house.units.outcome = ("done", "")
     house.deeds.turn()
-    assert house.units.asked[3] == ("limit", SHOP, None)
-    assert house.deeds.held == {}
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+    assert house.kept() == {}
 
 
-def test_a_unit_that_stands_still_under_its_limit_is_let_go(house: House) -> None:
-    house.deeds.carry_out(house.order("throttle"), "throttle")
-    held = house.deeds.held[SHOP]
+@pytest.mark.parametrize("minutes", [0, 3])
+def test_a_unit_that_stands_still_under_its_limit_is_let_go(house: House, minutes: int) -> None:
+    house.throttle()
+    for _ in range(minutes):
+        house.pass_by(CHECK_S)
     (house.cg / "memory.pressure").write_text("full avg10=0.00 total=55001000\n")
-    house.deeds.held[SHOP] = held._replace(check_up=0.001)
-    house.deeds.turn()
-    assert house.units.asked[-1] == ("limit", SHOP, None)
+    house.pass_by(CHECK_S)
+    assert house.units.asked[-1] == ("put back", SHOP, "infinity")
     (event,) = house.events
     assert (event.kind, event.body["outcome"]) == ("policy.action", "failed")
     assert "stood still for 92" in event.because[0]
+
+
+def test_a_unit_that_grows_beyond_its_limit_is_let_go(house: House) -> None:
+    house.throttle()
+    house.use(430)
+    house.pass_by(CHECK_S)
+    assert len(house.units.asked) == 1
+    house.use(450)
+    house.units.outcome = ("failed", "no")
+    house.pass_by(CHECK_S)
+    (event,) = house.events
+    assert "grew to 450 MiB beyond a limit of 420 MiB" in event.because[0]
+    house.units.outcome = ("done", "")
+    house.pass_by(AGAIN_S)
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")] * 2
+    assert len(house.events) == 1, "it is said once"
 
 
 def test_what_cannot_be_throttled_is_said(house: House) -> None:

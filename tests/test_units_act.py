@@ -186,7 +186,7 @@ def test_a_unit_that_was_started_anew_is_another_one(pid1: Pid1, life: str | Non
     outcome = "changed" if life == "ba5" else "done"
     pid1.units.restart(UNIT._replace(invocation=life), pid1.done)
     assert pid1.settle()[0] == outcome
-    pid1.units.limit(UNIT._replace(invocation=life), 1 << 30, lambda _: True, pid1.done)
+    pid1.units.limit(UNIT._replace(invocation=life), lambda _: 1 << 30, pid1.done)
     assert pid1.settle()[0] == outcome
     assert len(pid1.asked()) == (0 if life == "ba5" else 2)
 
@@ -208,7 +208,7 @@ def test_a_forged_name_touches_nothing_of_the_real_unit(pid1: Pid1, path: str) -
         outcome, said = pid1.settle()
         assert outcome == "protected"
         assert "forged" in said
-    pid1.units.limit(UNIT, 1 << 30, lambda _: True, pid1.done)
+    pid1.units.limit(UNIT, lambda _: 1 << 30, pid1.done)
     assert pid1.settle()[0] == "protected"
     pid1.units.stop(UNIT._replace(path=path), pid1.done)
     assert pid1.settle()[0] == "protected"
@@ -280,22 +280,36 @@ def test_nobody_asked_for_a_login(pid1: Pid1) -> None:
     assert pid1.asked() == []
 
 
-def test_a_throttle_keeps_what_was_before_it_changes_anything(pid1: Pid1) -> None:
+def test_a_limit_is_chosen_when_pid_1_has_told_what_was_before(pid1: Pid1) -> None:
     pid1.process(7, 500, "/system.slice/postgresql.service")
     pid1.shown["MemoryHigh"] = "123456789"
     pid1.tell()
     seen: list[str] = []
-    pid1.units.limit(UNIT, 99 << 20, lambda text: bool(seen.append(text)), pid1.done)
-    assert pid1.settle()[0] == "failed"  # it could not be kept
+
+    def refused(former: str) -> str:
+        seen.append(former)
+        return "it cannot be kept"
+
+    pid1.units.limit(UNIT, refused, pid1.done)
+    assert pid1.settle() == ("failed", "it cannot be kept")
     assert (seen, pid1.asked()) == (["123456789"], [])
-    pid1.units.limit(UNIT, 99 << 20, lambda _: True, pid1.done)
+    pid1.units.limit(UNIT, lambda _: 99 << 20, pid1.done)
     assert pid1.settle()[0] == "done"
-    pid1.units.limit(UNIT, None, None, pid1.done)
-    assert pid1.settle()[0] == "done"
-    assert pid1.asked() == [
-        f"set-property --runtime -- postgresql.service MemoryHigh={99 << 20}",
-        "set-property --runtime -- postgresql.service MemoryHigh=infinity",
-    ]
+    assert pid1.asked() == [f"set-property --runtime -- postgresql.service MemoryHigh={99 << 20}"]
+
+
+def test_what_was_is_set_at_once_and_a_unit_that_is_gone_is_forgotten(pid1: Pid1) -> None:
+    pid1.units.put_back("postgresql.service", "infinity", pid1.done)
+    assert pid1.settle() == ("done", "MemoryHigh is what it was")
+    (pid1.folder / "status").write_text("1")
+    pid1.units.put_back("postgresql.service", "5", pid1.done)
+    assert pid1.settle() == ("failed", "systemctl ended with status 1")
+    pid1.shown["LoadState"] = "not-found"
+    pid1.tell()
+    pid1.units.put_back("postgresql.service", "5", pid1.done)
+    assert pid1.settle()[0] == "gone"
+    high = "set-property --runtime -- postgresql.service MemoryHigh="
+    assert pid1.asked() == [f"{high}infinity", f"{high}5", f"{high}5"]
 
 
 # ---- evidence ----------------------------------------------------------------------------------

@@ -4,11 +4,10 @@ The desk hands orders of policies here, the guard its wishes. Each ends in one a
 order's outcome or as an event; nothing waits.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from watchdog import targets, words
+from watchdog import targets
 from watchdog.act import evidence
 from watchdog.act.kill import kill_unit
 from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
@@ -21,31 +20,15 @@ from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
+from watchdog.throttle import CHECK_S, Answer, Throttles
 
 SMAPS_S = 0.5
 SMAPS_MAX = 64 << 10
 MEMBERS_SHOWN = 5
-# Throttled, and after so long still stalling for most of the time: the limit is of no use.
-THROTTLE_CHECK_S = 60.0
-STALLED = 0.8
 # Whoever got SIGTERM may still be about to end when memory is well again, and PID 1 to notice it.
 REVIVE_S = 8.0
-# MemoryHigh never lies below what is in use: PID 1 itself would have to reclaim it.
-HIGH_FACTOR, HIGH_LEAST = 1.05, 16 << 20
-KEPT = "throttled"
-
-Answer = Callable[[Order, str, str], None]
-
-
-class _Held(NamedTuple):
-    """A unit under a MemoryHigh of ours: what it was before, and until when (Unix seconds)."""
-
-    former: str
-    until_t: float
-    check_up: float
-    stalled_us: int | None
-    policy: str
-    incident: str
+# A daemon that stops waits so long for what it puts back; the guard ends it a second later.
+PUT_BACK_S = 2.0
 
 
 class Deeds:
@@ -59,7 +42,6 @@ class Deeds:
         self.children = children
         self.cgroups = cgroups
         self.engine = engine
-        self.store = store
         self.state = state
         self.answer = answer
         self.feed = feed
@@ -67,18 +49,13 @@ class Deeds:
         self.units = Units(children)
         self.invocations = INVOCATIONS  # a folder
         self.lives: dict[str, str] = {}  # of units, as they were last seen
-        self.held: dict[str, _Held] = {}
+        self.throttles = Throttles(
+            clock, self.units, engine, store, self._folder, answer, self._say
+        )
         self.revivals: list[tuple[float, Callable[[], None]]] = []
         self.smaps: list[tuple[Order, Child, dict[str, Any]]] = []
 
     # ---- life --------------------------------------------------------------------------------
-
-    def recall(self, kept: Mapping[str, Any]) -> None:
-        """A run before this one left units throttled: put back what they had."""
-        for name, value in kept.items():
-            if isinstance(value, str):
-                self.held[name] = _Held(value, 0.0, 0.0, None, "", "")
-        self.turn()
 
     def turn(self) -> None:
         """Go on with what has ended, and with what is due."""
@@ -93,24 +70,22 @@ class Deeds:
             text = bytes(child.output).decode("ascii", "replace")
             found["smaps_rollup"] = f"not read: it {failure}" if failure else text
             self._write(order, found)
-        t, up = self.clock.wall(), self.clock.boottime()
-        for name, one in list(self.held.items()):
-            if t >= one.until_t:
-                self._put_back(name, one, "")
-            elif one.check_up and up >= one.check_up:
-                self._check(name, one)
+        self.throttles.turn()
 
     def deadline(self) -> float | None:
         """When `turn` has to be called at the latest (boottime)."""
-        now, t = self.clock.boottime(), self.clock.wall()
-        dues = [now + max(1.0, one.until_t - t) for one in self.held.values()]
-        dues += [one.check_up for one in self.held.values() if one.check_up]
+        due = self.throttles.deadline()
+        dues = [] if due is None else [due]
         return min([*dues, *(due for due, _ in self.revivals)], default=None)
 
     def stop(self) -> None:
-        """The daemon stops: put back what was throttled; what does not end in time is kept."""
-        for name, one in list(self.held.items()):
-            self._put_back(name, one, "")
+        """What was throttled gets back what it had; what takes too long is for the next start."""
+        self.throttles.stop()
+        until = self.clock.boottime() + PUT_BACK_S
+        while self.throttles.held and self.clock.boottime() < until:
+            self.clock.wait(self.children.fds(), 0.1)
+            self.children.turn()
+            self.turn()
 
     def note(self, units: Iterable[str]) -> None:
         """Remember which life of each is seen; what is decided from now on means that one."""
@@ -175,68 +150,11 @@ class Deeds:
         return None
 
     def _throttle(self, order: Order, unit: Unit) -> None:
-        folder = self._folder(unit)
         if not self.cgroups.v2:
             self.answer(order, "failed", "a cgroup of version 1 has no MemoryHigh")
             return
-        current = targets.number(f"{folder}/memory.current") if folder else None
-        if current is None:
-            self.answer(order, "failed", "its cgroup is not known")
-            return
-        high = max(int(current * HIGH_FACTOR), current + HIGH_LEAST)
         policy = next((p for p in self.engine.rules.policies if p.name == order.policy), None)
-        lasts = policy.cooldown_s if policy else THROTTLE_CHECK_S
-
-        def seen(former: str) -> bool:
-            known = self.held.get(unit.name)
-            until, check = self.clock.wall() + lasts, self.clock.boottime() + THROTTLE_CHECK_S
-            self.held[unit.name] = _Held(
-                known.former if known else former, until, check, targets.stalled(folder),
-                order.policy, order.incident,
-            )  # fmt: skip
-            return self._keep()
-
-        def done(outcome: str, said: str) -> None:
-            if outcome != "done":
-                self.held.pop(unit.name, None)
-                self._keep()
-            else:
-                said += f", put back in {words.duration(lasts)}"
-            self.answer(order, outcome, said)
-
-        self.units.limit(unit, high, seen, done)
-
-    def _keep(self) -> bool:
-        """Before anything is changed it is written down what it was."""
-        former = {name: one.former for name, one in self.held.items()}
-        self.store.put_kept({KEPT: json.dumps(former)})
-        return self.store.flush(1.0) and self.store.failed is None
-
-    def _check(self, name: str, one: _Held) -> None:
-        self.held[name] = one._replace(check_up=0.0)
-        unit = Unit(name, _members(self.engine, name))
-        now = targets.stalled(self._folder(unit))
-        if one.stalled_us is None or now is None:
-            return
-        share = (now - one.stalled_us) / 1e6 / THROTTLE_CHECK_S
-        if share > STALLED:
-            self._put_back(name, one, f"it stood still for {words.share(share)} of the last "
-                           f"{words.duration(THROTTLE_CHECK_S)} under the limit")  # fmt: skip
-
-    def _put_back(self, name: str, one: _Held, why: str) -> None:
-        def done(outcome: str, said: str) -> None:
-            if outcome == "done":
-                self._keep()
-            if why:
-                entity = Entity(unit=name)._asdict()
-                body = {**entity, "policy": one.policy, "do": "throttle", "mode": "enforce",
-                        "target": entity, "outcome": "failed"}  # fmt: skip
-                body["incident"] = one.incident
-                self._say("policy.action", f"{one.incident}-throttle-lifted", (why, said), body)
-
-        self.held.pop(name, None)
-        former = int(one.former) if one.former.isdigit() and len(one.former) < 19 else None
-        self.units.limit(Unit(name), former, None, done)
+        self.throttles.throttle(order, unit, policy.cooldown_s if policy else CHECK_S)
 
     def _evidence(self, order: Order) -> None:
         entity, world = order.subject.entity, self.engine.world
@@ -312,7 +230,3 @@ class Deeds:
         self, kind: str, identity: str, because: tuple[str, ...], body: dict[str, Any]
     ) -> None:
         self.feed(Said(self.clock.wall(), self.clock.boottime(), kind, identity, because, body))
-
-
-def _members(engine: Engine, name: str) -> tuple[tuple[int, int], ...]:
-    return tuple(ident for ident, row in engine.world.rows.items() if row[6] == name)

@@ -20,7 +20,6 @@ from watchdog.act import armour
 from watchdog.child import Children
 from watchdog.clock import Clock, RealClock
 from watchdog.crashes import Crashes
-from watchdog.deeds import KEPT as THROTTLED
 from watchdog.deeds import Deeds
 from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
@@ -52,6 +51,7 @@ from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
 from watchdog.store.place import DATABASE, StoreError, now_dir
+from watchdog.throttle import KEPT as THROTTLED
 
 BEAT_S = 5.0
 PERSIST_S = 300.0
@@ -133,7 +133,7 @@ class Watcher:
         self.guard.agree()
         self.log.prepare(self.clock)
         self._sense()
-        self.deeds.recall(self.throttled)
+        self.deeds.throttles.recall(self.throttled)
         self._say_started()
         self._checked()
         self.log.begin(self.clock)

@@ -7,6 +7,7 @@ on real units under a real PID 1, and a forged name that must move nothing.
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from machine import HOLD, MIB, Found, events, install_wheel, run_tests, sh, show, wait
@@ -30,6 +31,13 @@ when = { resident_above = "60MiB" }
 do = ["throttle"]
 cooldown = "20s"
 mode = "enforce"
+[policies.stays]
+match = { unit = "shop-stop-*.service" }
+when = { resident_above = "20MiB" }
+do = ["throttle"]
+cooldown = "10min"
+mode = "enforce"
+budget = "20 per 1h"
 [policies.forged]
 match = { name = "forger" }
 when = { resident_above = "30MiB" }
@@ -37,6 +45,10 @@ do = ["restart-unit"]
 per = "process"
 mode = "enforce"
 """
+
+
+# More than are put back at once, and than PID 1 is asked about at once.
+STOPPED = [f"shop-stop-{number}.service" for number in range(10)]
 
 
 def unit(name: str, mib: int, more: str = "") -> None:
@@ -60,6 +72,8 @@ def test_set_up() -> None:
     unit("shop-throttle.service", 80, "MemoryHigh=900M\n")
     unit("shop-crash.service", 80, "MemoryHigh=900M\n")
     unit("postgresql.service", 20)
+    for name in STOPPED:
+        unit(name, 24)
     sh("systemctl", "daemon-reload")
     print(sh("oom-watchdog", "check").rstrip())
     sh("systemctl", "start", "oom-watchdog.service")
@@ -113,6 +127,29 @@ def test_a_throttle_is_undone_after_a_crash() -> None:
     sh("systemctl", "kill", "-s", "KILL", "oom-watchdog.service")
     wait("what it was", 90, lambda: show("shop-crash.service", "MemoryHigh") == str(900 * MIB))
     sh("systemctl", "stop", "shop-crash.service")
+
+
+def test_a_throttle_is_undone_when_the_daemon_stops() -> None:
+    """All of them, one that was stopped under its limit and one that is gone included."""
+    for name in STOPPED:
+        sh("systemctl", "start", name)
+
+    def highs() -> list[str]:
+        return [show(name, "MemoryHigh") for name in STOPPED]
+
+    wait("limits of ours", 120, lambda: "infinity" not in highs())
+    sh("systemctl", "stop", STOPPED[0])
+    sh("systemctl", "stop", STOPPED[1])
+    Path(f"/etc/systemd/system/{STOPPED[1]}").unlink()
+    sh("systemctl", "daemon-reload")
+    began = time.monotonic()
+    sh("systemctl", "stop", "oom-watchdog.service")
+    print(f"stopped within {time.monotonic() - began:.1f} s; now {highs()}")
+    assert show("oom-watchdog.service", "Result") == "success"
+    assert highs() == ["infinity"] * len(STOPPED)
+    sh("systemctl", "start", "oom-watchdog.service")
+    for name in STOPPED[2:]:
+        sh("systemctl", "stop", name)
 
 
 def test_a_forged_name_moves_nothing() -> None:

@@ -47,18 +47,18 @@ class Unit(NamedTuple):
     invocation: str | None = None
 
 
-class _Job:
-    """One request: `plan` makes the second program of what `show` said, or says why there is none.
+Plan = Callable[[dict[str, str]], tuple[Sequence[str]] | tuple[str, str]]
 
-    A plan answers (argv,), or (outcome, sentence).
+
+class _Job(NamedTuple):
+    """A program under way. `plan` makes the next one of what `show` said, as (argv,), or says why
+    there is none, as (outcome, sentence); None: this was the last one.
     """
 
-    def __init__(self, unit: Unit, child: Child, plan: "Plan", said: str, done: Done) -> None:
-        self.unit, self.child, self.plan, self.said, self.done = unit, child, plan, said, done
-        self.deed = False
-
-
-Plan = Callable[[dict[str, str]], tuple[Sequence[str]] | tuple[str, str]]
+    child: Child
+    plan: Plan | None
+    said: str
+    done: Done
 
 
 class Units:
@@ -108,30 +108,40 @@ class Units:
 
         self._ask(unit, plan, "it would have stayed down, and is started again", done)
 
-    def limit(
-        self, unit: Unit, high: int | None, seen: Callable[[str], bool] | None, done: Done
-    ) -> None:
-        """Set MemoryHigh (bytes, None: no limit) until the next boot.
+    def limit(self, unit: Unit, chosen: Callable[[str], int | str], done: Done) -> None:
+        """Set MemoryHigh until the next boot.
 
-        `seen` gets the former value, as systemd writes it, before anything is changed; if it
-        answers False nothing is. None puts back what was: that harms nobody, so nobody is asked.
+        `chosen` gets the present value, as systemd writes it, right before anything is changed. It
+        answers the new one in bytes, or in a sentence why it stays as it is.
         """
 
         def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
-            if seen is not None:
-                flaw = self._flaw(unit, shown)
-                if flaw:
-                    return flaw
-                if not seen(shown.get("MemoryHigh", "infinity")):
-                    return "failed", "what it was before cannot be kept, so it is left alone"
-            value = "infinity" if high is None else str(high)
-            return ([self.systemctl, "set-property", "--runtime", "--", unit.name,
-                     f"MemoryHigh={value}"],)  # fmt: skip
+            flaw = self._flaw(unit, shown)
+            if flaw:
+                return flaw
+            high = chosen(shown.get("MemoryHigh", "infinity"))
+            if isinstance(high, str):
+                return "failed", high
+            return (self._set_high(unit.name, str(high)),)
 
-        said = (
-            "MemoryHigh is what it was" if seen is None else f"MemoryHigh={words.size(high or 0)}"
-        )
-        self._ask(unit, plan, said, done)
+        self._ask(unit, plan, "PID 1 set its MemoryHigh", done)
+
+    def put_back(self, name: str, former: str, done: Done) -> None:
+        """Set MemoryHigh to what it was. That harms nobody, so nobody is asked first."""
+
+        def told(outcome: str, said: str) -> None:
+            if outcome == "done":
+                done(outcome, said)
+                return
+
+            def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
+                if shown.get("LoadState") == "not-found":
+                    return "gone", f"PID 1 knows no unit {words.safe(name)}"
+                return "failed", said
+
+            self._ask(Unit(name), plan, "", done)
+
+        self._start(self._set_high(name, former), DEED_S, None, "MemoryHigh is what it was", told)
 
     def turn(self) -> None:
         """Go on with what has ended."""
@@ -142,14 +152,14 @@ class Units:
                 errors = bytes(job.child.errors).strip().split(b"\n", 1)[0]
                 said = words.name(errors[:200])
                 job.done("failed", f"systemctl {failure}{': ' if said else ''}{said}")
-            elif job.deed:
+            elif job.plan is None:
                 job.done("done", job.said)
             else:
                 answer = job.plan(_shown(bytes(job.child.output)))
                 if len(answer) == 2:
                     job.done(*answer)
                 else:
-                    self._start(job, answer[0])
+                    self._start(answer[0], DEED_S, None, job.said, job.done)
 
     # ---- small ones --------------------------------------------------------------------------
 
@@ -169,21 +179,20 @@ class Units:
             done("failed", reason)
             return
         argv = [self.systemctl, "show", "-p", PROPERTIES, "--", unit.name]
+        self._start(argv, SHOW_S, plan, said, done)
+
+    def _start(
+        self, argv: Sequence[str], deadline_s: float, plan: Plan | None, said: str, done: Done
+    ) -> None:
         try:
-            child = self.children.start(argv, b"", SHOW_S)
+            child = self.children.start(argv, b"", deadline_s)
         except OSError as error:
             done("failed", f"systemctl: {error.strerror}")
             return
-        self.jobs.append(_Job(unit, child, plan, said, done))
+        self.jobs.append(_Job(child, plan, said, done))
 
-    def _start(self, job: _Job, argv: Sequence[str]) -> None:
-        try:
-            job.child = self.children.start(argv, b"", DEED_S)
-        except OSError as error:
-            job.done("failed", f"systemctl: {error.strerror}")
-            return
-        job.deed = True
-        self.jobs.append(job)
+    def _set_high(self, name: str, value: str) -> Sequence[str]:
+        return [self.systemctl, "set-property", "--runtime", "--", name, f"MemoryHigh={value}"]
 
     def _flaw(self, unit: Unit, shown: dict[str, str]) -> tuple[str, str] | None:
         """Why what PID 1 calls by this name is not what we mean, as (outcome, sentence)."""

@@ -38,7 +38,7 @@ SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
 GLANCE_S = 5.0
 # Near the mark the watcher looks this often, so that what it says of everybody is fresh.
 HURRY_S = 2.0
-STOP_S = 0.8
+STOP_S = 3.0  # a watcher that has throttled units gives them back first; else it takes 0.1 s
 READY_S = 20.0  # the guard is on watch long before; who waits for us need not wait for the watcher
 RELOAD_S = 15.0
 FEED_WITHOUT_BEAT_S = 180.0

@@ -1,0 +1,224 @@
+"""Effect: units under a MemoryHigh of ours, and how each gets back what it had.
+
+    asked for -> PID 1 tells what it has -> that is stored -> set -> held -> put back -> forgotten
+
+It is put back when its time is over, when it is of no use, when the daemon stops, and at the next
+start after a crash. What cannot be put back now is tried again each minute, and stays in the store
+until it is done: nothing else would ever undo it before the next boot, which undoes all of them.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from watchdog import targets, words
+from watchdog.act.unit import Unit, Units
+from watchdog.clock import Clock
+from watchdog.engine import Engine
+from watchdog.facts import UNIT, Entity, Order
+from watchdog.store.db import Store
+
+KEPT = "throttled"
+# MemoryHigh never lies below what is in use: PID 1 itself would have to reclaim it.
+HIGH_FACTOR, HIGH_LEAST = 1.05, 16 << 20
+# How often it is asked whether the limit is of any use; stalling for most of the time it is not.
+CHECK_S = 60.0
+STALLED = 0.8
+# What could not be put back is tried again; a daemon that stops has no minute.
+AGAIN_S, AGAIN_STOPPING_S = 60.0, 0.2
+AT_ONCE = 4
+
+Answer = Callable[[Order, str, str], None]
+FolderOf = Callable[[Unit], str | None]
+Say = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
+
+
+class Held(NamedTuple):
+    """A unit under a MemoryHigh of ours: what it had before, and until when (boottime)."""
+
+    former: str
+    until_up: float
+    high: int = 0
+    check_up: float | None = None
+    stalled_us: int | None = None
+    policy: str = ""
+    incident: str = ""
+    why: str = ""  # it is put back before its time
+
+
+class Throttles:
+    """`folder_of` finds a unit's cgroup, `answer` takes the outcome of an order."""
+
+    def __init__(
+        self, clock: Clock, units: Units, engine: Engine, store: Store, folder_of: FolderOf,
+        answer: Answer, say: Say,
+    ) -> None:  # fmt: skip
+        self.clock = clock
+        self.units = units
+        self.engine = engine
+        self.store = store
+        self.folder_of = folder_of
+        self.answer = answer
+        self.say = say
+        self.held: dict[str, Held] = {}
+        self.busy: set[str] = set()  # PID 1 is being asked about it
+        self.stopping = False
+
+    # ---- life --------------------------------------------------------------------------------
+
+    def recall(self, kept: Mapping[str, Any]) -> None:
+        """A run before this one left units throttled: put back what they had."""
+        former = kept.get("former")
+        if kept.get("boot_id") != self.engine.boot_id or not isinstance(former, dict):
+            return
+        for name, value in former.items():
+            if isinstance(value, str):
+                self.held[name] = Held(value, 0.0)
+        self.turn()
+
+    def turn(self) -> None:
+        """Do what is due."""
+        up = self.clock.boottime()
+        for name, one in list(self.held.items()):
+            if name in self.busy:
+                continue
+            if up >= one.until_up:
+                if len(self.busy) < AT_ONCE:
+                    self._put_back(name, one)
+            elif one.check_up is not None and up >= one.check_up:
+                self._check(name, one, up)
+
+    def deadline(self) -> float | None:
+        """When `turn` has to be called at the latest (boottime)."""
+        soon = self.clock.boottime() + 1.0  # what is due and waits, waits for the end of others
+        idle = [one for name, one in self.held.items() if name not in self.busy]
+        dues = [max(soon, one.until_up) for one in idle]
+        dues += [one.check_up for one in idle if one.check_up is not None]
+        return min(dues, default=None)
+
+    def stop(self) -> None:
+        """The daemon stops: from now on nothing is throttled, and `turn` puts all of them back."""
+        self.stopping = True
+        self.held = {name: one._replace(until_up=0.0) for name, one in self.held.items()}
+        self.turn()
+
+    # ---- orders ------------------------------------------------------------------------------
+
+    def throttle(self, order: Order, unit: Unit, lasts_s: float) -> None:
+        """Limit it to a little more than it holds, for so long."""
+        name, folder = unit.name, self.folder_of(unit)
+        current = f"{folder}/memory.current"
+        if folder is None or targets.number(current) is None:
+            self.answer(order, "failed", "its cgroup is not known")
+            return
+        if name in self.busy:
+            self.answer(order, "failed", "its limit is being changed already")
+            return
+        known = self.held.get(name)
+        asked: list[int] = []
+
+        def chosen(former: str) -> int | str:
+            use, now = targets.number(current), self.clock.boottime()
+            if use is None or self.stopping:
+                return "its cgroup is gone" if use is None else "the daemon stops"
+            high = _above(use)
+            limit = _bytes(former)
+            if limit is not None and limit <= high:
+                return (f"it has MemoryHigh={words.size(limit)} already, and {words.size(high)} "
+                        "would be no less")  # fmt: skip
+            self.held[name] = Held(
+                known.former if known else former, now + lasts_s, high, now + CHECK_S,
+                targets.stalled(folder), order.policy, order.incident,
+            )  # fmt: skip
+            if not self._keep():
+                self._give_up(name, known)
+                return "what it was before cannot be kept, so it is left alone"
+            asked.append(high)
+            return high
+
+        def done(outcome: str, said: str) -> None:
+            self.busy.discard(name)
+            if outcome == "done":
+                size = words.size(asked[-1])
+                said = f"MemoryHigh={size}, put back in {words.duration(lasts_s)}"
+            elif asked:  # PID 1 may have set it all the same: back to what is known
+                self._give_up(name, known or self.held[name]._replace(until_up=0.0, check_up=None))
+            if self.stopping and name in self.held:
+                self.held[name] = self.held[name]._replace(until_up=0.0)
+            self.answer(order, outcome, said)
+
+        self.busy.add(name)
+        self.units.limit(unit, chosen, done)
+
+    def _give_up(self, name: str, known: Held | None) -> None:
+        """A throttle came to nothing: what was known before it is what counts."""
+        if known is None:
+            self.held.pop(name, None)
+        else:
+            self.held[name] = known
+        self._write()
+
+    def _check(self, name: str, one: Held, up: float) -> None:
+        """Is the limit of any use? A unit that stands still, or grows beyond it, is let go."""
+        members = tuple(i for i, row in self.engine.world.rows.items() if row[UNIT] == name)
+        folder = self.folder_of(Unit(name, members))
+        stalled = targets.stalled(folder)
+        use = targets.number(f"{folder}/memory.current") if folder else None
+        lasted = CHECK_S + up - (one.check_up or up)
+        why = ""
+        if stalled is not None and one.stalled_us is not None:
+            share = (stalled - one.stalled_us) / 1e6 / lasted
+            if share > STALLED:
+                why = (f"it stood still for {words.share(share)} of the last "
+                       f"{words.duration(lasted)} under the limit")  # fmt: skip
+        if not why and use is not None and use > _above(one.high):
+            why = f"it grew to {words.size(use)} beyond a limit of {words.size(one.high)}"
+        one = one._replace(check_up=up + CHECK_S, stalled_us=stalled, why=why)
+        self.held[name] = one
+        if why:
+            self._put_back(name, one)
+
+    def _put_back(self, name: str, one: Held) -> None:
+        def done(outcome: str, said: str) -> None:
+            self.busy.discard(name)
+            if outcome in ("done", "gone"):
+                self.held.pop(name, None)
+                self._write()
+            else:
+                again = AGAIN_STOPPING_S if self.stopping else AGAIN_S
+                due = self.clock.boottime() + again
+                self.held[name] = one._replace(until_up=due, check_up=None, why="")
+            if one.why:
+                self._say_lifted(name, one, said)
+
+        self.busy.add(name)
+        limit = _bytes(one.former)
+        self.units.put_back(name, "infinity" if limit is None else str(limit), done)
+
+    def _say_lifted(self, name: str, one: Held, said: str) -> None:
+        entity = Entity(unit=name)._asdict()
+        body = {**entity, "policy": one.policy, "do": "throttle", "mode": "enforce",
+                "target": entity, "outcome": "failed", "incident": one.incident}  # fmt: skip
+        self.say("policy.action", f"{one.incident}-throttle-lifted", (one.why, said), body)
+
+    # ---- what a crash must not forget --------------------------------------------------------
+
+    def _write(self) -> None:
+        former = {name: one.former for name, one in self.held.items()}
+        self.store.put_kept({
+            KEPT: json.dumps({"boot_id": self.engine.boot_id, "former": former}),
+        })  # fmt: skip
+
+    def _keep(self) -> bool:
+        """Before anything is changed it is written down what it was."""
+        self._write()
+        return self.store.flush(1.0) and self.store.failed is None
+
+
+def _above(use: int) -> int:
+    return max(int(use * HIGH_FACTOR), use + HIGH_LEAST)
+
+
+def _bytes(value: str) -> int | None:
+    """MemoryHigh as systemd writes it; None: no limit."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
