@@ -284,15 +284,6 @@ def test_hooks_that_fail_say_how() -> None:
         hook.start(children, [], EVENT, None, 5.0)
 
 
-def test_a_storm_of_hooks_is_held_back() -> None:
-    children = Children()
-    for _ in range(hook.AT_ONCE):
-        hook.start(children, ["/bin/sleep", "9"], EVENT, None, 5.0)
-    with pytest.raises(hook.HookError, match="under way"):
-        hook.start(children, ["/bin/true"], EVENT, None, 5.0)
-    children.close()
-
-
 def test_a_stream_waits_for_its_reader_and_loses_nothing() -> None:
     children = Children()
     program = "for n in range(40000): print('line', n)"

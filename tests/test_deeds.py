@@ -12,7 +12,7 @@ import pytest
 from watchdog.act.unit import Unit
 from watchdog.child import Children
 from watchdog.clock import JumpClock
-from watchdog.deeds import PUT_BACK_S, Deeds
+from watchdog.deeds import PUT_BACK_S, SMAPS_AT_ONCE, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
 from watchdog.policy.rules import Match, Policy, Rules, Selector
@@ -426,6 +426,16 @@ def test_evidence_of_a_process_and_of_a_unit(house: House) -> None:
     assert set(found["processes"]) == {"900007", "900008"}
     assert len(found["processes"]["900007"]["cmdline"]) == 256
     assert "memory is short" in found["smaps_rollup"]
+
+
+def test_evidence_of_many_starts_few_programs(house: House) -> None:
+    for number in range(60):
+        order = house.order("evidence", Entity(os.getpid(), 1, unit=SHOP))
+        house.deeds.carry_out(order._replace(id=f"o-{number}"), "evidence")
+    assert len(house.children.running) == SMAPS_AT_ONCE
+    assert len(house.answers) == 60 - SMAPS_AT_ONCE
+    found = json.loads((house.folder / "evidence" / "o-59.json").read_text())
+    assert found["smaps_rollup"] == "not read: others are being read"
 
 
 def come_due(house: House) -> None:

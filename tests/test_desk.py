@@ -6,10 +6,11 @@ import time
 
 import pytest
 
+from watchdog.child import Children
 from watchdog.clock import RealClock
-from watchdog.desk import Desk
-from watchdog.facts import Event
-from watchdog.policy.rules import default_rules
+from watchdog.desk import HOOKS_AT_ONCE, Desk
+from watchdog.facts import Entity, Event, Order, Subject
+from watchdog.policy.rules import Hook, default_rules
 from watchdog.store.db import Store
 
 
@@ -155,3 +156,22 @@ def test_what_journald_did_not_take_is_not_told_until_it_does(made):
     assert store.untold() == []
     desk.journal_again()
     assert sorted(desk.journal.got) == names, "told twice"
+
+
+def test_a_storm_of_hooks_is_held_back_and_nothing_else_counts_as_one(made):
+    """Evidence, systemctl and readers of the journal are children as well."""
+    desk, _, _, _ = made
+    told = []
+    desk.feed_back = told.append
+    desk.children = Children()
+    desk.rules = desk.rules._replace(run={"slow": Hook(("/bin/sleep", "9"))})
+    subject = Subject("7:1", Entity(7, 1), False)
+    for _ in range(5):
+        desk.children.start(["/bin/sleep", "9"])
+    for number in range(HOOKS_AT_ONCE + 1):
+        desk.carry_out(
+            Order(f"o-{number}", "p", "run:slow", "enforce", subject, "i", None, (), None)
+        )
+    assert [(one.order_id, one.outcome) for one in told] == [(f"o-{HOOKS_AT_ONCE}", "failed")]
+    assert "under way" in told[0].detail
+    desk.children.close()

@@ -29,6 +29,7 @@ MEMBERS_SHOWN = 5
 REVIVE_S = 8.0
 # A daemon that stops waits so long for what it puts back; the guard ends it a second later.
 PUT_BACK_S = 2.0
+SMAPS_AT_ONCE = 2  # each is a Python of its own, within our own limit
 
 
 class Deeds:
@@ -176,8 +177,13 @@ class Deeds:
             }
             for pid, start in idents
         }  # fmt: skip
-        if self.engine.pressed or not idents:
-            found["smaps_rollup"] = "not read: memory is short" if self.engine.pressed else None
+        left_out = None
+        if self.engine.pressed:
+            left_out = "not read: memory is short"
+        elif len(self.smaps) >= SMAPS_AT_ONCE:
+            left_out = "not read: others are being read"
+        if left_out or not idents:
+            found["smaps_rollup"] = left_out
             self._write(order, found)
             return
         pid, start = idents[0]

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ANSWER_S = 2.0
 # What a pipe that poll() calls writable takes without waiting; a longer write would wait.
 PIPE_BUF = select.PIPE_BUF
+# More at once than this is a storm, and each costs memory at the worst moment.
+HOOKS_AT_ONCE = 4
 DEEDS = ("kill-unit", "restart-unit", "throttle", "evidence")
 SIGNALS = {"terminate": 15, "kill": 9}
 
@@ -225,6 +227,9 @@ class Desk:
         self.done(order, outcome, detail)
 
     def _hook(self, order: Order, argv: Sequence[str], user: str | None, timeout_s: float) -> None:
+        if len(self.hooks) >= HOOKS_AT_ONCE:
+            self.done(order, "failed", f"{HOOKS_AT_ONCE} programs are under way already")
+            return
         facts = hook.facts(order)
         try:
             self.hooks.append((order, hook.start(self.children, argv, facts, user, timeout_s)))

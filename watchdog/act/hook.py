@@ -18,8 +18,6 @@ from watchdog import words
 from watchdog.child import PATH, Child, Children
 from watchdog.facts import Order
 
-# More at once than this is a storm, and each costs memory at the worst moment.
-AT_ONCE = 4
 SYSTEMD_RUN = "/usr/bin/systemd-run"
 MANAGER = "/run/systemd/system"  # there is a service manager
 BUS = "/run/dbus/system_bus_socket"  # systemd-run waits for an end by way of D-Bus
@@ -55,8 +53,6 @@ def start(
     `event` goes to it as one JSON object on stdin; its environment holds the kind, id, pid and
     unit of the event and a fixed PATH.
     """
-    if len(children.running) >= AT_ONCE:
-        raise HookError(f"{AT_ONCE} programs are under way already")
     reason = untrusted(argv[0]) if argv else "no program named"
     if reason:
         raise HookError(reason)
