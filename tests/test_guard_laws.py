@@ -14,6 +14,7 @@ from watchdog.sense.fast import Reading
 
 MIB, TOTAL = 1 << 20, 1024
 MARK, NEAR = 0.05 * TOTAL, 0.20 * TOTAL
+STALL_S = 33.0  # the window of 2 s, and the longest tick before it
 PIDS = range(2, 9)
 BUDGET = (2, 600.0)
 
@@ -39,6 +40,7 @@ class Machine:
         self.scene.shield = lambda pid: "never" if pid <= 2 else None
         self.scene.enforcing = lambda: self.mode == "enforce"
         self.incident: Incident | None = None
+        self.stalls: list[tuple[float, int]] = []  # psi_full_us at each tick
         self.last = 0  # the PID that was signalled last
 
     # what guard/scene.py reads
@@ -76,13 +78,19 @@ class Machine:
             return "protected", reason
         if not asks["still_needed"]():
             return "changed", "memory has recovered"
-        self.signals.append((self.up, pid, sig, self.available < NEAR))
+        self.signals.append((self.up, pid, sig, self.short()))
         if sig == signal.SIGTERM or not self.struck or pid != self.last:
             self.struck.append(self.up)
         self.last = pid
         if sig == signal.SIGKILL or pid not in self.deaf:
             self.sizes_of.pop(pid)
         return "done", "sent"
+
+    def short(self) -> bool:
+        """Below the mark, or near it and stalled for a good part of the last seconds."""
+        recent = [full for up, full in self.stalls if self.up - up <= STALL_S]
+        stalled = bool(recent) and self.full_us > recent[0]
+        return self.available < MARK or (self.available < NEAR and stalled)
 
     def kill_unit(self, folder: str, inode: int, **asks: Any) -> tuple[str, str]:
         found = [pid for pid in self.sizes_of if pid % 2 == inode]
@@ -94,7 +102,7 @@ class Machine:
             return "changed", "memory has recovered"
         self.struck.append(self.up)
         for pid in found:
-            self.signals.append((self.up, pid, signal.SIGKILL, self.available < NEAR))
+            self.signals.append((self.up, pid, signal.SIGKILL, self.short()))
             self.sizes_of.pop(pid)
         return "done", "sent"
 
@@ -113,6 +121,7 @@ class Machine:
     def tick(self, seconds: float) -> None:
         self.up = round(self.up + seconds, 3)
         host, pswpout = self.host(1e9 + self.up, self.up)
+        self.stalls.append((self.up, self.full_us))
         change = self.pressure.step(host, self.up, pswpout)
         if change is not None:
             begun = change.kind == "begun"

@@ -7,7 +7,8 @@
     ended when memory is well again; then a service that would stay down is started again
 
 Right before each signal it looks again: is it the same process, is it still not protected, is
-memory still short, has the kernel not killed somebody in the meantime?
+memory still short, has the kernel not killed somebody in the meantime? Between the mark and the end
+nobody is taken, unless everything stands still: policy/guard_when.py knows why memory is short now.
 """
 
 import signal
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from watchdog import words
 from watchdog.guard.looks import Look
-from watchdog.guard.scene import Scene
+from watchdog.guard.scene import GLANCE_S, Scene
 from watchdog.guard_facts import Entity, Host
 from watchdog.judge.blame import Blame, Ranked, rank
 from watchdog.judge.candidates import Candidate
@@ -23,7 +24,7 @@ from watchdog.judge.candidates import Candidate
 TERM_S = 3.0  # SIGTERM has this long, unless memory falls to half in the meantime
 KILL_S = 5.0  # a process that does not even die of SIGKILL hangs in the kernel: take another
 SETTLE_S = 3.0  # after any kill by anybody, memory may take this long to come back
-AGAIN_S = 1.0  # between two looks that found nobody to take
+AGAIN_S = 1.0  # between two looks that found nobody to take, or no need at the last moment
 WINDOW_LEAST_S = 0.25  # growth over less than this says nothing
 REFUSALS_MAX = 10
 INPUTS_MAX = 256
@@ -56,6 +57,7 @@ class Incident:
         self.lowest = host.mem_available or 0
         self.victim: Victim | None = None
         self.wait_until = 0.0
+        self.rest_until = 0.0  # the same, but not below half of the mark
         self.latched = False
         self.actions = 0
         self.refused: set[tuple[int, int]] = set()
@@ -73,8 +75,19 @@ class Incident:
             self.wait_until = up + SETTLE_S
         if self.victim is not None:
             self._follow(self.victim, host, up)
-        elif not self.latched and up >= self.wait_until:
+        elif self.latched:
+            return
+        elif not self.scene.pressure.now_by:
+            self.scene.glance(up, host, GLANCE_S)  # if it falls again it is known who grew
+        elif up >= self.wait_until and (up >= self.rest_until or self._deep(host)):
             self._decide(host, up, mode)
+
+    def slept(self, gap_s: float) -> None:
+        """Nobody ran for so long: a victim has had no time to end, nor memory to come back."""
+        self.wait_until += gap_s
+        self.rest_until += gap_s
+        if self.victim is not None:
+            self.victim = self.victim._replace(at=self.victim.at + gap_s)
 
     def _deep(self, host: Host) -> bool:
         return (host.mem_available or 0) * 2 < self.scene.pressure.begin_bytes
@@ -164,9 +177,20 @@ class Incident:
             scene.spent.restore(before)
             if outcome in ("protected", "failed"):
                 self._refuse(one, rung)
-            else:
-                self.wait_until = up + SETTLE_S if outcome == "gone" else up
+            self._pause(outcome, up)
+            if outcome == "changed":
+                again = f"changed {one.pid}:{one.start}"
+                if again in self.said:
+                    return
+                self.said.add(again)
         self._tell(blame, chosen, do, "enforce", outcome, detail, up, host)
+
+    def _pause(self, outcome: str, up: float) -> None:
+        """After a signal that was not sent."""
+        if outcome == "gone":
+            self.wait_until = max(self.wait_until, up + SETTLE_S)
+        elif outcome == "changed":
+            self.rest_until = up + AGAIN_S
 
     def _stop_wish(self, one: Candidate) -> tuple[Any, ...]:
         entity = one.entity or ""
@@ -238,6 +262,7 @@ class Incident:
                     Victim(victim.ranked, signal.SIGKILL, up, host.mem_available or 0)
                     if outcome == "done" else None
                 )  # fmt: skip
+                self._pause(outcome, up)
         elif passed >= KILL_S:
             self.refused.add((one.pid, one.start))
             self.victim = None
@@ -253,7 +278,7 @@ class Incident:
                 return
             self.said.add(blame.how)
         self.actions += 1
-        because = [*self.because, *blame.because]
+        because = [*(self.scene.pressure.because or self.because), *blame.because]
         because += self.scene.unowned(self.seen) if blame.how == "held" else ()
         because += chosen.because if chosen else ()
         because += [text for text in (self.scene.dossier_age(up), detail) if text]

@@ -25,7 +25,7 @@ from watchdog.clock import Clock, RealClock
 from watchdog.guard.around import Options, boot_id, flock, options, say_alone, spent_path
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
-from watchdog.guard.scene import Scene, Spent
+from watchdog.guard.scene import GLANCE_S, Scene, Spent
 from watchdog.guard_facts import Host
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
 from watchdog.sense.fast import Eyes
@@ -35,7 +35,6 @@ from watchdog.wire import Message
 
 FILL_RATE = 6 << 30  # bytes a second
 SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
-GLANCE_S = 5.0
 # Near the mark the watcher looks this often, so that what it says of everybody is fresh.
 HURRY_S = 2.0
 STOP_S = 3.0  # a watcher that has throttled units gives them back first; else it takes 0.1 s
@@ -110,8 +109,12 @@ class Guard:
 
     def _tick(self) -> Host:
         up = self.clock.boottime()
-        if up - self.last_up > ASLEEP_S:
+        gap_s = up - self.last_up
+        if gap_s > ASLEEP_S:
             self.keeper.forgive(up)
+            self.pressure.slept(gap_s)
+            if self.incident is not None:
+                self.incident.slept(gap_s)
         self.last_up = up
         host = self._guard(up)
         self._hear()
@@ -126,17 +129,19 @@ class Guard:
         change = self.pressure.step(host, up, pswpout)
         if change is not None:
             self._turned(change, host, up)
+        near: bool | None = None
+        if host.mem_total and host.mem_available is not None:
+            near = host.mem_available < self.pressure.near_bytes(host.mem_total)
+            # In an incident too: its watcher may be a new one.
+            if near is not self.hurried and self.keeper.send(("hurry", HURRY_S if near else 0.0)):
+                self.hurried = near
         if self.incident is not None:
             if self.pressure.rules.mode != "off":
                 self.incident.step(host, up, self._mode())
-        elif host.mem_total and host.mem_available is not None:
-            near = host.mem_available < self.pressure.near_bytes(host.mem_total)
-            if near:
-                self.scene.glance(up, host, GLANCE_S)
-            else:
-                self.scene.forget_looks()
-            if near is not self.hurried and self.keeper.send(("hurry", HURRY_S if near else 0.0)):
-                self.hurried = near
+        elif near:
+            self.scene.glance(up, host, GLANCE_S)
+        elif near is False:
+            self.scene.forget_looks()
         return host
 
     def _turned(self, change: Transition, host: Host, up: float) -> None:
@@ -191,9 +196,11 @@ class Guard:
             own = Eyes("/proc")
             rehearse(process.pid, own.start_of(process.pid) or 0)
             own.close()
-        scene = Scene(self.eyes, self.pressure, lambda *_: None)
+        pressure = Pressure(self.pressure.rules)
+        scene = Scene(self.eyes, pressure, lambda *_: None)
         host, pswpout = self.eyes.host(self.clock.wall(), self.began)
-        Pressure(self.pressure.rules).step(host, self.began, pswpout)
+        pressure.step(host, self.began, pswpout)
+        pressure.now_by = "available"
         scene.glance(self.began - 1.0, host, 0.0)
         Incident(scene, self.began, host, ("a rehearsal",)).step(host, self.began, "observe")
 

@@ -21,6 +21,7 @@ from watchdog.sense.fast import TICKS, Eyes, Reading
 
 LOOKS_MAX = 64  # this many of the largest are read closely, and as many from the dossier
 STALE_S = 60.0
+GLANCE_S = 5.0  # between two looks at everybody while memory is near the mark
 SPENT_MAX = 64
 ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells better
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before

@@ -2,7 +2,8 @@
 
 Short means: less than the mark is available and swap does not help any more; or, near the mark,
 the machine stands still waiting for memory. It begins at the mark and ends at 1.5 times the mark,
-so that a machine at the edge does not begin and end without rest.
+so that a machine at the edge does not begin and end without rest. In between nothing is done,
+unless one of the two holds (again): what began it is no reason to go on.
 """
 
 from collections.abc import Mapping
@@ -93,13 +94,18 @@ class Transition(NamedTuple):
 
 
 class Pressure:
-    """Feed it each reading of the host; it knows whether memory is short."""
+    """Feed it each reading of the host; it knows whether memory is short.
+
+    ``active`` from the begin to the end, with ``by`` what began it. ``now_by`` is what holds at
+    this reading, and ``because`` says it: "" and () while memory is between begin and end.
+    """
 
     def __init__(self, rules: GuardRules) -> None:
         self.rules = rules
         self.active = False
         self.since: float | None = None  # up, of the latest begin
-        self.by = ""
+        self.by = self.now_by = ""
+        self.because: tuple[str, ...] = ()
         self.begin_bytes = 0  # both 0 until a reading told the size of the memory
         self.end_bytes = 0
         self.zram: tuple[int, int, int] | None = None  # swap in it, stored, packed (bytes)
@@ -125,29 +131,39 @@ class Pressure:
         self.end_bytes = int(self.begin_bytes * END_FACTOR)
         self._watch_swap(host, now, pswpout)
         stall = self._stall(host, now)
-        if self.active:
-            return self._end(now, available, total, stall)
-        because = self._short(host, now)
-        by = "available"
+        ended = self._end(now, available, total, stall) if self.active else None
+        if ended is not None:
+            return ended
+        because, by = self._short(host, now), "available"
         if not because:
             because, by = self._stalled(available, total, stall), "stall"
-        if not because:
+        by = by if because else ""
+        if by != self.now_by:
+            self.now_by, self.because = by, because
+        if self.active or not by:
             return None
         self.active, self.since, self.by = True, now, by
         return Transition("begun", now, by, because)
 
     def still(self, host: Host) -> bool:
-        """Right before a signal: is memory still as short as at the begin?
+        """Right before a signal: is memory still as short as at the last `step`?
 
         Swap is not asked again: what does not help does not begin to within milliseconds. A stall
-        is waited for, not measured again: it holds while the machine is near the mark.
+        is not measured again either: one that held at the last step holds near the mark.
         """
         total, available = host.mem_total, host.mem_available
         if not total or available is None:
             return False
-        if self.by == "stall":
-            return available < self.near_bytes(total)
-        return available < self.rules.available_below.of(total)
+        stalled = self.now_by == "stall" and available < self.near_bytes(total)
+        return stalled or available < self.rules.available_below.of(total)
+
+    def slept(self, gap_s: float) -> None:
+        """Nobody ran for so long, neither we nor anybody else: it counts for no time of waiting."""
+        self._stalls.clear()
+        if self._below_since is not None:
+            self._below_since += gap_s
+        if self._swap_moved is not None:
+            self._swap_moved += gap_s
 
     def near_bytes(self, total: int) -> int:
         """Below this a stall counts."""
@@ -179,7 +195,8 @@ class Pressure:
         if not total or free is None:
             return "there is no swap" if total == 0 else "nothing is known of swap"
         mark = self.rules.swap_free_below.of(total)
-        if free < mark:
+        # Once it was exhausted it is so until clearly more of it is free.
+        if free < mark * (END_FACTOR if self.now_by == "available" else 1):
             return f"{words.size(free)} of swap free, below the mark of {words.size(mark)}"
         zram = self._zram(host)
         if zram:
@@ -229,7 +246,8 @@ class Pressure:
 
     def _stalled(self, available: int, total: int, stall: float | None) -> tuple[str, ...]:
         limit = self.rules.stalled_above
-        if limit is None or stall is None or stall < limit[0]:
+        least = STALL_END if self.now_by == "stall" else 1
+        if limit is None or stall is None or stall < limit[0] * least:
             return ()
         near = self.near_bytes(total)
         if available >= near:
@@ -250,7 +268,7 @@ class Pressure:
         if limit and near and stall is not None and stall >= limit[0] * STALL_END:
             return None
         by, since = self.by, self.since if self.since is not None else now
-        self.active, self.by = False, ""
+        self.active, self.by, self.now_by, self.because = False, "", "", ()
         return Transition("ended", now, by, (
             f"{words.size(available)} available, above {words.size(self.end_bytes)}",
             f"memory was short for {words.duration(max(0.0, now - since))}",
