@@ -12,7 +12,7 @@ from typing import Any
 from watchdog import wire
 from watchdog.clock import Clock
 from watchdog.deeds import Deeds
-from watchdog.facts import Fact, Host, Said, Sweep
+from watchdog.facts import Fact, Host, Ident, Said, Sweep
 from watchdog.health import Health, Say
 from watchdog.policy.rules import Rules, enforces, guard_settings, observing
 from watchdog.sense.senses import Senses
@@ -21,6 +21,9 @@ from watchdog.store.db import Store
 GRANT_S = 2.0
 KEPT = "guard_spent"
 SPENT_MAX = 64
+# So many who are protected are told by name, 0.2 MiB a thousand in the guard; past that it signals
+# nobody whom it does not know.
+SPARED_MAX = 4096
 
 
 class GuardLine:
@@ -44,6 +47,7 @@ class GuardLine:
         self.deeds: Deeds | None = None  # they spend of the guard's budget, and so need this first
         self.spent = _times(spent)
         self.granted: bool | None = None
+        self.spared: dict[Ident, str] | None = None  # as the guard was told
         self.stopping = False
 
     @property
@@ -51,13 +55,35 @@ class GuardLine:
         """What the guard does, which only observes where it was not granted the machine's lock."""
         return "observe" if self._armed() and not self.granted else self.rules.guard.mode
 
-    def send(self, *message: Any) -> None:
-        """Hand the guard one message, its kind first."""
+    def send(self, *message: Any) -> bool:
+        """Hand the guard one message, its kind first; whether it was taken."""
         # A guard that is behind loses a message; the next beat or dossier replaces it.
         try:
-            wire.send(self.fd, message)
+            return wire.send(self.fd, message)
         except wire.ClosedError:
             self.stopping = True
+            return False
+
+    def spare(self, found: dict[Ident, str]) -> None:
+        """Tell whom the guard may not signal, where that is not what it was told last."""
+        if found == self.spared:
+            return
+        idents = list(found)[:SPARED_MAX]
+        while True:
+            by_reason: dict[str, list[Ident]] = {}
+            for ident in idents:
+                by_reason.setdefault(found[ident], []).append(ident)
+            whole = len(idents) == len(found)
+            if wire.fits(("spared", whole, by_reason)):
+                break
+            del idents[len(idents) // 2 :]
+        if self.send("spared", whole, by_reason):
+            self.spared = found
+        if whole:
+            self.health.recover("protect", "all who are protected are known to the guard")
+        else:
+            told = f"{len(idents)} of {len(found)} protected processes are known to the guard"
+            self.health.degrade("protect", told, "it signals nobody but the largest that it knows")
 
     def agree(self) -> None:
         """Hand over the rules; nothing is enforced before the guard says that it holds the lock."""

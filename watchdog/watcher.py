@@ -252,6 +252,7 @@ class Watcher:
             self._machine()
             seen = self.engine.world.host
             shmem = seen.shmem if seen else None
+            self.guard.spare(self.engine.spared())
             history = self.engine.levels.history(up)
             self.guard.send("dossier", up, rows, places, shmem, history)
             self._checked()

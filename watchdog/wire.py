@@ -4,7 +4,7 @@ The first item of a message is its kind:
 
     watcher -> guard  ("beat", up) · ("dossier", up, [DossierRow, …], places, Shmem,
                        history)
-                      ("machine", dict)
+                      ("machine", dict) · ("spared", all of them, {reason: [(pid, start), …]})
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
                       ("spend", t)
     guard -> watcher  ("stop",) · ("reload",) · ("enforce", granted, reason or None)
@@ -52,6 +52,11 @@ def pack(message: Message) -> bytes:
         del rows[keep:]
         raw = _frame((*message[:2], rows, *message[3:]))
     return raw
+
+
+def fits(message: Message) -> bool:
+    """Whether it can be sent whole."""
+    return len(_frame(message)) <= MESSAGE_MAX
 
 
 def _frame(message: Message) -> bytes:

@@ -119,6 +119,7 @@ class ReplayGuard:
         if host.mem_available is None or not host.mem_total:
             return
         if self.incident is not None:
+            self.scene.spared = self.engine.spared()
             history = self.engine.levels.history(now)
             rows, places = self.engine.dossier(), self._places()
             self.scene.take_dossier(now, rows, places, host.shmem, history)

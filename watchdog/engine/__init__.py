@@ -20,6 +20,7 @@ from watchdog.facts import (
     Fact,
     Group,
     Host,
+    Ident,
     KernelLine,
     LogState,
     Look,
@@ -70,6 +71,7 @@ class Engine:
         self.series = self.leaks.series
         self.resume = Resume(self.world, self.leaks, self.exhaustion)
         self.decider = Decider(rules, kept)
+        self.sparing = view.Spared(rules)
         self.healthy = True
         self.was_short = False  # at some time since the last sweep
         self.judged: Host | None = None  # the reading that health was last judged from
@@ -81,6 +83,7 @@ class Engine:
         mutes = self.decider.mutes
         self.decider = Decider(rules, self.decider.kept())
         self.decider.mutes = mutes
+        self.sparing = view.Spared(rules)
         self.rules = rules
 
     def feed(self, fact: Fact) -> list[Out]:
@@ -290,6 +293,10 @@ class Engine:
     def dossier(self) -> list[DossierRow]:
         """The guard's view, the largest first: see facts.DossierRow."""
         return view.dossier(self.world, self.rules)
+
+    def spared(self) -> dict[Ident, str]:
+        """Everybody whom the rules protect, and why: whom the dossier leaves out too."""
+        return self.sparing.of(self.world)
 
     def dump(self, urgent: bool = False) -> list[EntityRecord]:
         """The trends worth keeping; with `urgent` only those under suspicion."""

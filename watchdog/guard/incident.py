@@ -211,8 +211,7 @@ class Incident:
         def still_protected(pid: int, start: int) -> str | None:
             if not scene.enforcing():
                 return "the guard only observes now"
-            row = scene.dossier.get((pid, start))
-            return row[7] if row else None
+            return scene.spares(pid, start)
 
         scene.before_signal()
         return scene.kill_unit(
@@ -232,8 +231,7 @@ class Incident:
             scene.before_signal()  # what the watcher has said since, new rules too
             if not scene.enforcing():
                 return "the guard only observes now"
-            row = scene.dossier.get((one.pid, one.start))
-            return row[7] if row else None
+            return scene.spares(one.pid, one.start)
 
         return scene.kill(
             one.pid, one.start, sig,

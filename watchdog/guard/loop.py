@@ -261,6 +261,8 @@ class Guard:
             kind = message[0]
             if kind == "dossier":
                 self.scene.take_dossier(*message[1:])
+            elif kind == "spared":
+                self.scene.take_spared(*message[1:])
             elif kind == "machine":
                 self.scene.take_machine(self.clock.boottime(), message[1])
                 zram = message[1].get("zram")

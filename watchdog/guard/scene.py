@@ -114,6 +114,8 @@ class Scene:
         self.dossier: dict[tuple[int, int], DossierRow] = {}
         self.machine: Mapping[str, Any] = {}  # see sense/places.py
         self.by_pid: dict[int, DossierRow] = {}
+        self.spared: Mapping[tuple[int, int], str] = {}  # who is protected, small ones too
+        self.spared_whole = True
         self.shared = Shared()
         self.tmpfs: list[tuple[float, int]] = []  # (up, bytes that stay), where it moved
         self.dossier_up: float | None = None
@@ -145,6 +147,29 @@ class Scene:
         self.by_pid = {row[0]: row for row in rows}
         self.units = units or {}
         self.dossier_up = up
+
+    def take_spared(self, whole: bool, found: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Who is protected, by the reason; `whole`: all of them."""
+        self.spared = {ident: why for why, idents in found.items() for ident in idents}
+        self.spared_whole = whole
+
+    def spares(self, pid: int, start: int, ppid: int | None = None) -> str | None:
+        """Why this process is protected, by the watcher's last word, or None.
+
+        Who has no line in the dossier may be a fork made since, of somebody who is protected.
+        """
+        row = self.dossier.get((pid, start))
+        why = self.spared.get((pid, start)) or (row[7] if row else None)
+        if why or row:
+            return why
+        if not self.spared_whole:
+            return "more are protected than could be told, and nothing is known of it"
+        if ppid is None:
+            seen = self.eyes.look(pid)
+            ppid = seen.ppid if seen is not None else 0
+        began = self.eyes.start_of(ppid) if ppid > 2 else None
+        why = self.spared.get((ppid, began)) if began is not None else None
+        return f"it is a child of PID {ppid}: {why}" if why else None
 
     def take_machine(self, up: float, machine: Mapping[str, Any]) -> None:
         """Where memory lies that no process owns."""
@@ -290,7 +315,8 @@ class Scene:
                 pid, seen.start, seen.comm, seen.uid, None, seen.private + shared,
                 seen.frees + shared,
                 grew=grown(seen.private, pid, seen.start / TICKS, now, then) if then else 0,
-                protected=self.shield(pid), seen=seen.private, shared=shared,
+                protected=self.shield(pid) or self.spares(pid, seen.start, seen.ppid),
+                seen=seen.private, shared=shared,
             ).with_dossier(row)  # fmt: skip
             parent = None if row else self._kin(seen)
             found.append(one if parent is None else self._joined(one, parent))

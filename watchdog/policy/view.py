@@ -7,6 +7,7 @@ from typing import Any
 from watchdog.facts import (
     COMM,
     DOSSIER_ROWS_MAX,
+    PID,
     RSS,
     UNIT,
     DossierRow,
@@ -16,7 +17,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history.entities import Trend
 from watchdog.history.headroom import chain
-from watchdog.history.present import Process
+from watchdog.history.present import Kind, Process
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
@@ -34,6 +35,8 @@ KEPT_CONFIDENCE = 0.5
 # A time to exhaustion is worth nothing once the rise has paused for so many buckets.
 FRESH_BUCKETS = 6
 _STAGES = ("none", "suspected", "confirmed")
+# So many that are protected alike, or are alike not, are remembered at a time.
+ALIKE_MAX = 1000
 
 
 def subjects(
@@ -117,6 +120,36 @@ def dossier(world: World, rules: Rules) -> list[DossierRow]:
     return [_dossier_row(world, rules, one) for _, _, one in largest]
 
 
+class Spared:
+    """Everybody whom the rules protect, small ones too: the dossier has only who is large.
+
+    Whom they protect depends on what many have alike, so it is judged once for all of these.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._known: dict[tuple[str, str | None, Kind | None], str | None] = {}
+
+    def of(self, world: World) -> dict[Ident, str]:
+        """By identity, why. PID 1 and 2 are left out: nobody signals them anyway."""
+        found: dict[Ident, str] = {}
+        known = self._known
+        for one in world.present:
+            row = one.row
+            if row[PID] <= 2:
+                continue
+            alike = (row[COMM], row[UNIT], one.who)
+            try:
+                why = known[alike]
+            except KeyError:
+                if len(known) >= ALIKE_MAX:
+                    known.clear()
+                why = known[alike] = protected(self.rules, _lasting(identified(world, one.ident)))
+            if why is not None:
+                found[one.ident] = why
+        return found
+
+
 def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
     """Who is suspected or confirmed at this moment, for now.json; then what no process owns."""
     found = [
@@ -152,12 +185,18 @@ def identified(world: World, ident: Ident) -> Subject:
     )
 
 
+def _lasting(subject: Subject) -> Subject:
+    """Without its oom_score_adj, which the guard reads itself.
+
+    Who is started from a service that is spared gives it up only then (the backends of PostgreSQL,
+    the logins of sshd).
+    """
+    return subject._replace(oom_score_adj=None)
+
+
 def _dossier_row(world: World, rules: Rules, one: Process) -> DossierRow:
     ident, row = one.ident, one.row
     subject, key = identified(world, ident), key_of(world, ident)
-    # The guard reads oom_score_adj itself: who is started from a service that is spared gives it up
-    # only then (the backends of PostgreSQL, the logins of sshd).
-    lasting = subject._replace(oom_score_adj=None)
     level: Level | None = one.level
     whole = world.unit_trends.get(key)
     inherited, shared = world.inherited.size(ident), world.shared.get(ident, 0)
@@ -165,7 +204,7 @@ def _dossier_row(world: World, rules: Rules, one: Process) -> DossierRow:
     return (
         ident[0], ident[1], row[COMM], row[UNIT], one.proven_kib << 10,
         excess_bytes(one.proven_kib, own >> 10), _sure(one),
-        protected(rules, lasting), weight(rules, subject),
+        protected(rules, _lasting(subject)), weight(rules, subject),
         key, proven_bytes(level), _sure(whole) if whole else 0.0,
         real(level), shared, own if level is None else use_bytes(level), own, inherited,
     )  # fmt: skip

@@ -1,0 +1,243 @@
+"""Who is protected stays so in the guard, also where the dossier has no line of it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guard_world import World, row
+
+from watchdog import guard_line, wire
+from watchdog.clock import RealClock
+from watchdog.engine import Engine
+from watchdog.facts import Sweep, Who
+from watchdog.guard.around import Options
+from watchdog.guard.loop import Guard
+from watchdog.guard_line import GuardLine
+from watchdog.health import Health
+from watchdog.policy import view
+from watchdog.policy.rules import Rules, Selector
+
+MIB = 1 << 20
+DB, LEAK, SMALL = 10, 11, 20
+WHY = "unit postgresql.service is protected (protect.unit postgresql*)"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Who held 3 MiB at the watcher's last word takes 200 since."""
+    made = World(tmp_path, "enforce")
+    made.process(DB, 300)
+    made.process(LEAK, 50)
+    made.process(SMALL, 3)
+    rows = [row(DB, "db.service", 300), row(LEAK, "shop.service", 20, 0.8)]
+    made.scene.take_dossier(1000.0, rows)
+    return made
+
+
+def squeeze(world: World) -> None:
+    world.answers = [("ask", "")] * 100
+    world.tick(250)
+    world.process(SMALL, 200)
+    world.process(LEAK, 60)
+    world.tick(80, 1.0)
+
+
+def test_a_small_one_that_grows_is_taken_where_nothing_protects_it(world: World) -> None:
+    squeeze(world)
+    assert world.signals == [(SMALL, signal.SIGTERM)]
+
+
+def test_a_protected_one_is_never_signalled_however_small_it_was(world: World) -> None:
+    world.scene.take_spared(True, {WHY: [(SMALL, 500)]})
+    squeeze(world)
+    for _ in range(200):
+        world.tick(80)
+    assert {pid for pid, _ in world.signals} <= {LEAK, DB}
+    assert world.signals[0] == (LEAK, signal.SIGTERM)
+
+
+def test_a_number_that_was_given_away_is_not_protected_for_it(world: World) -> None:
+    world.scene.take_spared(True, {WHY: [(SMALL, 499)]})
+    squeeze(world)
+    assert world.signals == [(SMALL, signal.SIGTERM)]
+
+
+def test_what_the_last_word_protects_is_not_signalled(world: World) -> None:
+    world.scene.before_signal = lambda: world.scene.take_spared(True, {WHY: [(SMALL, 500)]})
+    squeeze(world)
+    assert world.signals == []
+    assert world.outcomes()[0] == (SMALL, "terminate", "protected")
+    assert world.told[0][2][-1] == WHY
+
+
+def test_a_fresh_child_of_a_protected_one_is_protected(world: World) -> None:
+    world.scene.take_spared(True, {WHY: [(30, 100)]})
+    world.process(30, 3, start=100)
+    world.process(SMALL, 3, ppid=30)
+    assert world.scene.spares(SMALL, 500) == f"it is a child of PID 30: {WHY}"
+    world.tick(250)
+    world.process(SMALL, 200, ppid=30)
+    world.process(LEAK, 60)
+    world.tick(80, 1.0)
+    assert world.signals == [(LEAK, signal.SIGTERM)]
+    # The watcher knows it, and does not protect it.
+    world.scene.take_dossier(world.up, [row(SMALL, "other.service")])
+    assert world.scene.spares(SMALL, 500) is None
+    # Another one has its parent's number now.
+    world.scene.take_dossier(world.up, [])
+    world.process(30, 3, start=101)
+    assert world.scene.spares(SMALL, 500) is None
+
+
+def test_where_not_all_could_be_told_nobody_unknown_is_signalled(world: World) -> None:
+    world.scene.take_spared(False, {WHY: [(99, 1)]})
+    squeeze(world)
+    assert world.signals == [(LEAK, signal.SIGTERM)]
+    assert "nothing is known of it" in str(world.scene.spares(SMALL, 500))
+
+
+def test_a_unit_with_a_small_protected_member_is_not_ended_as_a_whole(world: World) -> None:
+    world.scene.units = {"shop.service": ("/cg/shop.service", 7, None)}
+    world.scene.ladder.strike("shop.service", "process", 999.0)
+    world.scene.take_spared(True, {WHY: [(SMALL, 500)]})
+    asked: list[str | None] = []
+
+    def kill_unit(_folder: str, _inode: int, **asks: Any) -> tuple[str, str]:
+        asked.append(asks["still_protected"](SMALL, 500))
+        return "protected", str(asked[-1])
+
+    world.scene.kill_unit = kill_unit
+    world.tick(105)
+    world.process(LEAK, 90)
+    world.tick(80, 1.0)
+    assert asked == [WHY]
+    assert world.outcomes() == [(LEAK, "kill-unit", "protected")]
+
+
+def test_the_guard_hears_who_is_spared(tmp_path: Path) -> None:
+    guard = Guard(Options(rules=-1, root=str(tmp_path)), RealClock(), {})
+    guard._take([("spared", True, {WHY: [(5, 6), (7, 8)]})])
+    assert guard.scene.spared == {(5, 6): WHY, (7, 8): WHY}
+    guard._take([("spared", False, {})])
+    assert (guard.scene.spared, guard.scene.spared_whole) == ({}, False)
+    guard.eyes.close()
+
+
+# ---- the watcher's side -------------------------------------------------------------------------
+
+
+def engine(*rows: tuple[int, str, str | None]) -> Engine:
+    made = Engine(Rules(protect=Selector(unit=("db.service",), name=("sshd",))), "box")
+    made.feed(Sweep(1e9, 1000.0, tuple(
+        (pid, pid, comm, 2 * MIB, MIB, None, unit, None) for pid, comm, unit in rows
+    ), census=True))  # fmt: skip
+    return made
+
+
+def test_everybody_protected_is_told_whatever_its_size() -> None:
+    one = engine((1, "db", "db.service"), (7, "db", "db.service"), (8, "x", "x.service"),
+                 (9, "sshd", None))  # fmt: skip
+    assert one.dossier() == []
+    found = one.spared()
+    assert list(found) == [(7, 7), (9, 9)]
+    assert found[7, 7] == "unit db.service is protected (protect.unit db.service)"
+    assert "who owns the executable is not known" in found[9, 9]
+
+
+def test_what_becomes_known_or_changes_counts_at_once() -> None:
+    one = engine((8, "x", "x.service"), (9, "sshd", None))
+    assert list(one.spared()) == [(9, 9)]
+    one.feed(Who(1e9, 1001.0, 9, 9, uid=1000, exe="/home/me/sshd", trusted=False))
+    assert one.spared() == {}
+    moved = (8, 8, "x", 2 * MIB, MIB, None, "db.service", None)
+    one.feed(Sweep(1e9, 1002.0, (moved,), census=False))
+    assert list(one.spared()) == [(8, 8)]
+    one.set_rules(Rules(protect=Selector(unit=("x.service",))))
+    assert one.spared() == {}
+
+
+def test_no_more_is_remembered_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "ALIKE_MAX", 3)
+    one = engine(*((pid, f"n{pid}", "db.service") for pid in range(10, 30)))
+    assert len(one.spared()) == 20
+    assert len(one.sparing._known) <= 3
+
+
+class Line:
+    """A guard line whose other end is in our hand."""
+
+    def __init__(self) -> None:
+        ours, self.guard = wire.pair()
+        self.said: list[str] = []
+        health = Health(lambda kind, _because, _body: self.said.append(kind))
+        nobody: Any = None
+        self.line = GuardLine(ours, RealClock(), Rules(), nobody, nobody, health, None, nobody,
+                              nobody, nobody, nobody)  # fmt: skip
+        self.told = self.line.spare
+
+    def heard(self) -> list[wire.Message]:
+        try:
+            return wire.receive(self.guard)
+        except wire.ClosedError:
+            return []
+
+
+@pytest.fixture
+def line() -> Iterator[Callable[[], Line]]:
+    made: list[Line] = []
+
+    def make() -> Line:
+        made.append(Line())
+        return made[-1]
+
+    yield make
+    for one in made:
+        os.close(one.guard)
+        os.close(one.line.fd)
+
+
+def test_a_change_is_told_and_nothing_else(line: Callable[[], Line]) -> None:
+    one = line()
+    one.told({})
+    assert one.heard() == [("spared", True, {})], "a new guard may know the word of another"
+    one.told({(5, 6): "a", (7, 8): "b", (9, 9): "a"})
+    one.told({(5, 6): "a", (7, 8): "b", (9, 9): "a"})
+    assert one.heard() == [("spared", True, {"a": [(5, 6), (9, 9)], "b": [(7, 8)]})]
+    one.told({(7, 8): "b"})
+    assert one.heard() == [("spared", True, {"b": [(7, 8)]})]
+    assert one.said == []
+
+
+def test_what_the_guard_did_not_take_is_told_again(line: Callable[[], Line]) -> None:
+    one = line()
+    while one.line.send("beat", "x" * 50_000):
+        pass
+    one.told({(5, 6): "a"})
+    while one.heard():
+        pass
+    one.told({(5, 6): "a"})
+    assert one.heard() == [("spared", True, {"a": [(5, 6)]})]
+
+
+def test_more_than_fit_are_said_to_be_more(line: Callable[[], Line]) -> None:
+    one = line()
+    start = 1 << 40
+    every = {(1 << 21 | n, start + n): WHY for n in range(guard_line.SPARED_MAX)}
+    one.told(every)
+    ((_, whole, found),) = one.heard()
+    assert whole
+    assert len(found[WHY]) == guard_line.SPARED_MAX
+    one.told(every | {(3, 3): WHY})
+    ((_, whole, found),) = one.heard()
+    assert not whole
+    assert len(found[WHY]) == guard_line.SPARED_MAX
+    one.told({ident: f"{n} " + "x" * 300 for n, ident in enumerate(every)})
+    ((_, whole, found),) = one.heard()
+    assert not whole
+    assert 100 < len(found) < 400
+    one.told({})
+    assert one.heard() == [("spared", True, {})]
+    assert one.said == ["watchdog.degraded", "watchdog.recovered"]
