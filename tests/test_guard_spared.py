@@ -241,3 +241,57 @@ def test_more_than_fit_are_said_to_be_more(line: Callable[[], Line]) -> None:
     one.told({})
     assert one.heard() == [("spared", True, {})]
     assert one.said == ["watchdog.degraded", "watchdog.recovered"]
+
+
+# ---- what is heard of a unit right before it is ended -------------------------------------------
+
+
+@pytest.fixture
+def struck(world: World) -> World:
+    """shop.service was struck a moment ago: the next rung is all of it."""
+    world.scene.units = {"shop.service": ("/cg/shop.service", 7, None)}
+    world.ended = []
+    world.scene.kill_unit = lambda *place, **_: world.ended.append(place) or ("done", "sent")
+    return world
+
+
+def last_word(world: World, rung: str, units: dict[str, tuple[str, int, str | None]]) -> None:
+    known = list(world.scene.dossier.values())
+    world.scene.before_signal = lambda: world.scene.take_dossier(world.up, known, units)
+    world.scene.ladder.strike("shop.service", rung, 999.0)
+    world.tick(105)
+    world.process(LEAK, 90)
+    world.tick(80, 1.0)
+
+
+@pytest.mark.parametrize("rung", ["process", "unit"])
+def test_a_unit_that_is_not_known_any_more_is_left_alone(struck: World, rung: str) -> None:
+    last_word(struck, rung, {})
+    assert struck.ended == []
+    assert struck.outcomes()[0][2] == "changed"
+    assert struck.told[0][2][-1] == "the unit is not known any more"
+    for _ in range(40):
+        struck.tick(80)
+    assert struck.signals == [(LEAK, signal.SIGTERM), (LEAK, signal.SIGKILL)], "one of it may go"
+
+
+def test_a_unit_that_was_started_anew_is_left_alone(struck: World) -> None:
+    last_word(struck, "process", {"shop.service": ("/cg/shop.service", 8, None)})
+    assert (struck.ended, struck.outcomes()[0][2]) == ([], "changed")
+
+
+def test_a_refusal_that_comes_in_time_is_heard(struck: World) -> None:
+    refused = ("/cg/shop.service", 7, "PID 12 is in it: " + WHY)
+    last_word(struck, "process", {"shop.service": refused})
+    assert struck.ended == []
+    assert struck.outcomes()[0] == (LEAK, "kill-unit", "protected")
+    assert struck.told[0][2][-1] == "PID 12 is in it: " + WHY
+
+
+def test_a_unit_is_stopped_by_the_folder_that_was_ended(struck: World) -> None:
+    asked: list[tuple[Any, ...]] = []
+    struck.scene.ask = lambda message: bool(asked.append(message)) or True
+    last_word(struck, "unit", {"shop.service": ("/cg/shop.service", 7, None)})
+    assert struck.ended == [("/cg/shop.service", 7)]
+    wishes = [message for message in asked if message[0] == "stop_unit"]
+    assert wishes == [("stop_unit", "shop.service", "/cg/shop.service", "host-1001.100")]

@@ -156,20 +156,20 @@ class Incident:
     def _act(
         self, blame: Blame, chosen: Ranked, sig: int, rung: str, do: str, up: float, host: Host
     ) -> None:
-        one, scene = chosen.candidate, self.scene
+        one, scene, folder = chosen.candidate, self.scene, ""
         # Before the deed, so that whoever ends us in between does not give us one more.
         before = scene.spent.purse
         scene.spent.spend(scene.pressure.rules.budget, up, host.t)
         if rung == "process":
             outcome, detail = self._signal(one, sig)
         else:
-            outcome, detail = self._end_unit(one)
+            outcome, detail, folder = self._end_unit(one)
             sig = signal.SIGKILL
         if outcome == "done":
             self.victim = Victim(chosen, sig, up, host.mem_available or 0)
             if one.entity is not None:
                 scene.ladder.strike(one.entity, rung, up)
-            if rung == "stop" and not scene.ask(self._stop_wish(one)):
+            if rung == "stop" and not scene.ask(("stop_unit", one.entity, folder, self.id)):
                 detail += "; nobody is there to stop the unit"
             if rung == "process" and one.unit is not None:
                 self.terminated = [*self.terminated, (one.unit, one.pid)][-ENDED_MAX:]
@@ -192,10 +192,6 @@ class Incident:
         elif outcome == "changed":
             self.rest_until = up + AGAIN_S
 
-    def _stop_wish(self, one: Candidate) -> tuple[Any, ...]:
-        entity = one.entity or ""
-        return "stop_unit", entity, self.scene.units[entity][0], self.id
-
     def _refuse(self, one: Candidate, rung: str) -> None:
         """Not this one again; of a unit that may not be ended as a whole, one process may."""
         if rung == "process":
@@ -204,9 +200,10 @@ class Incident:
             self.whole_refused.add(one.entity or "")
         self.latched = len(self.refused) + len(self.whole_refused) >= REFUSALS_MAX
 
-    def _end_unit(self, one: Candidate) -> tuple[str, str]:
-        folder, inode, _ = self.scene.units[one.entity or ""]
+    def _end_unit(self, one: Candidate) -> tuple[str, str, str]:
+        """The outcome, a sentence, and the unit's folder."""
         scene = self.scene
+        meant = scene.units.get(one.entity or "")
 
         def still_protected(pid: int, start: int) -> str | None:
             if not scene.enforcing():
@@ -214,10 +211,19 @@ class Incident:
             return scene.spares(pid, start)
 
         scene.before_signal()
-        return scene.kill_unit(
+        place = scene.units.get(one.entity or "")
+        if place is None or meant is None:
+            return "changed", "the unit is not known any more", ""
+        folder, inode, refused = place
+        if (folder, inode) != meant[:2]:
+            return "changed", "the unit has another cgroup now", folder
+        if refused is not None:
+            return "protected", refused, folder
+        outcome, detail = scene.kill_unit(
             folder, inode, still_protected=still_protected, still_needed=self._still_needed,
             ours=scene.ours, root=scene.eyes.root,
         )  # fmt: skip
+        return outcome, detail, folder
 
     def _still_needed(self) -> bool:
         host, _ = self.scene.eyes.host(0.0, 0.0)
