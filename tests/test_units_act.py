@@ -48,6 +48,68 @@ def test_every_member_goes_also_in_the_cgroups_below(
     assert [one.wait(5) for one in sleepers] == [-signal.SIGKILL] * 3
 
 
+def test_a_file_that_gives_a_page_at_a_read_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As cgroup.procs does: 500 to 800 PIDs; a protected one may stand on the next page."""
+    unit = cgroup(tmp_path, list(range(100_000, 103_000)), [])
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda fd, most: read(fd, min(most, 4096)))
+    assert members(str(unit)) == set(range(100_000, 103_000))
+
+
+def test_more_members_than_descriptors_all_go(tmp_path: Path) -> None:
+    code = (
+        "import os, resource, sys, time\n"
+        "from watchdog.act import kill\n"
+        "pids = []\n"
+        "for _ in range(40):\n"
+        "    pid = os.fork()\n"
+        "    if not pid:\n"
+        "        time.sleep(60)\n"
+        "        os._exit(0)\n"
+        "    pids.append(pid)\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "open(folder + '/cgroup.procs', 'w').write('\\n'.join(map(str, pids)))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))\n"
+        "kill.BATCH = 8\n"
+        "print(*kill.kill_unit(folder, os.stat(folder).st_ino))\n"
+        "print(*{os.waitpid(pid, 0)[1] for pid in pids})\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                         cwd=Path(__file__).parents[1], check=False)  # fmt: skip
+    assert ran.stdout.splitlines() == [
+        f"done sent SIGKILL to 40 processes of {tmp_path.name}", "9"
+    ], ran.stderr  # fmt: skip
+
+
+def test_where_nobody_can_be_reached_it_is_no_end(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    unit = cgroup(tmp_path, [one.pid for one in sleepers], [])
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    outcome, said = kill_unit(str(unit), unit.stat().st_ino)
+    assert (outcome, said) == ("failed", "none of the 3 processes of shop.service was reached")
+
+
+def test_one_that_is_made_anew_while_it_is_struck_is_left_alone(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    unit = cgroup(tmp_path, [one.pid for one in sleepers], [])
+    inode = unit.stat().st_ino
+
+    def made_anew() -> bool:
+        unit.rename(tmp_path / "old")
+        cgroup(tmp_path, [one.pid for one in sleepers], [])
+        return True
+
+    assert kill_unit(str(unit), inode, still_needed=made_anew)[0] == "changed"
+    assert [one.poll() for one in sleepers] == [None] * 3
+
+
 def test_one_protected_member_saves_all(
     tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
 ) -> None:

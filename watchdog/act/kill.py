@@ -23,6 +23,7 @@ _EAGAIN = 11
 # A unit that forks faster than this many rounds of killing is left to cgroup.kill, or lives.
 ROUNDS = 10
 MEMBERS_MAX = 20_000
+BATCH = 256  # so many pidfds are held at a time: the table of descriptors has 1,024 or 8,192
 _libc: Any = None
 
 
@@ -84,28 +85,35 @@ def kill_unit(
     another unit.
     """
     name = words.safe(folder.rpartition("/")[2])
-    try:
-        if os.stat(folder).st_ino != inode:
-            return "changed", f"{name} is another cgroup now"
-    except OSError:
+    there = _inode(folder)
+    if there is None:
         return "gone", f"{name} has ended"
-    reason = _any_protected(members(folder), still_protected, ours, root)
+    if there != inode:
+        return "changed", f"{name} is another cgroup now"
+    found = members(folder)
+    if len(found) >= MEMBERS_MAX:
+        return "failed", f"{name} has too many processes to look at each"
+    reason = _any_protected(found, still_protected, ours, root)
     if reason:
         return "protected", reason
     if still_needed is not None and not still_needed():
         return "changed", "memory has recovered in the meantime"
+    if _inode(folder) != inode:
+        return "changed", f"{name} is another cgroup now"
     if _write(f"{folder}/cgroup.kill", b"1"):
         return "done", f"sent SIGKILL to all of {name} (cgroup.kill)"
     struck: set[int] = set()
     for _ in range(ROUNDS):
-        found = members(folder)
+        found = members(folder) if _inode(folder) == inode else set()
         if not found:
             break
         reason = _any_protected(found - struck, still_protected, ours, root)
         if reason:
             return ("protected", reason) if not struck else ("failed", reason)
-        struck |= _strike(folder, found)
+        struck |= _strike(folder, inode, found)
         time.sleep(0.005)  # forks of theirs that were under way are in the next round
+    if not struck and found:
+        return "failed", f"none of the {words.count(len(found), 'process')} of {name} was reached"
     if not struck:
         return "gone", f"nobody is left in {name}"
     return "done", f"sent SIGKILL to {words.count(len(struck), 'process')} of {name}"
@@ -117,7 +125,7 @@ def members(folder: str) -> set[int]:
     todo = [folder]
     while todo and len(found) < MEMBERS_MAX:
         path = todo.pop()
-        raw = _read(f"{path}/cgroup.procs", 1 << 20) or b""
+        raw = _read_all(f"{path}/cgroup.procs")
         found.update(int(word) for word in raw.split() if word.isdigit())
         try:
             with os.scandir(path) as entries:
@@ -141,23 +149,37 @@ def _any_protected(
     return None
 
 
-def _strike(folder: str, pids: Collection[int]) -> set[int]:
+def _strike(folder: str, inode: int, pids: Collection[int]) -> set[int]:
     """Those of `pids` that are in the cgroup while we hold a pidfd of each, and get SIGKILL."""
-    held: dict[int, int] = {}
+    struck: set[int] = set()
+    todo = sorted(pids)
+    for at in range(0, len(todo), BATCH):
+        held: dict[int, int] = {}
+        try:
+            for pid in todo[at : at + BATCH]:
+                try:
+                    held[pid] = os.pidfd_open(pid)
+                except OSError:
+                    continue
+            there = members(folder)
+            if _inode(folder) != inode:
+                return struck  # what was read may be of another of that name
+            struck.update(
+                pid for pid, fd in held.items()
+                if pid in there and _send(fd, signal.SIGKILL)[0] == "done"
+            )  # fmt: skip
+        finally:
+            for fd in held.values():
+                os.close(fd)
+    return struck
+
+
+def _inode(folder: str) -> int | None:
+    """None where it has gone."""
     try:
-        for pid in pids:
-            try:
-                held[pid] = os.pidfd_open(pid)
-            except OSError:
-                continue
-        there = members(folder)
-        return {
-            pid for pid, fd in held.items()
-            if pid in there and _send(fd, signal.SIGKILL)[0] == "done"
-        }  # fmt: skip
-    finally:
-        for fd in held.values():
-            os.close(fd)
+        return os.stat(folder).st_ino
+    except OSError:
+        return None
 
 
 def shielded(pid: int, root: str = "/proc", ours: Collection[int] = ()) -> str | None:
@@ -309,6 +331,23 @@ def _read(path: str, most: int = 4096) -> bytes | None:
         return None
     finally:
         os.close(fd)
+
+
+def _read_all(path: str) -> bytes:
+    """A file of which a read gives a page at most; b"" where it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    parts = []
+    try:
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    except OSError:
+        pass  # it went meanwhile
+    finally:
+        os.close(fd)
+    return b"".join(parts)
 
 
 def _stat(pid: int, root: str) -> procfs.Stat | None:
