@@ -413,6 +413,26 @@ def test_what_nobody_has_heard_is_kept_and_told_to_the_next(
     assert len(one.reports) == keeper.REPORTS_MAX
 
 
+def test_where_no_descriptor_is_to_be_had_it_is_tried_again(
+    kept: Callable[..., tuple[keeper.Keeper, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> tuple[int, int]:
+        raise OSError(23, "Too many open files in system")
+
+    one, troubles = kept({})
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper.wire, "pair", full)
+        one.start(100.0)
+        one.turn(100.3)
+    assert one.process is None
+    assert troubles == [
+        f"the watcher cannot be started: Too many open files in system; it is started again in {s}"
+        for s in ("200 ms", "1 s")
+    ]
+    one.turn(101.4)
+    assert one.process is not None
+
+
 def test_a_program_that_is_not_there_is_tried_again(tmp_path: Path) -> None:
     troubles: list[str] = []
     one = keeper.Keeper(["relative"], rules_fd=2, env={}, oom_score_adj=0, resident=lambda _: 1,

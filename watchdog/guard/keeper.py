@@ -59,14 +59,18 @@ class Keeper:
 
     def start(self, now: float) -> None:
         """Start one; a failure is told and tried again later."""
-        ours, theirs = wire.pair()
-        argv = [*self.argv, "--wire", str(theirs)]
         self.started = self.last_beat = now
         self.beats = 0
         self.start_at = self.end_at = None
         self.ended_for = ""
         for entry in self.reports:
             entry[1] = None
+        try:
+            ours, theirs = wire.pair()
+        except OSError as error:  # no descriptor, or no memory for one: later there is
+            self._again(now, f"the watcher cannot be started: {error.strerror}")
+            return
+        argv = [*self.argv, "--wire", str(theirs)]
         try:
             self.process = spawn(
                 argv, keep=(theirs, self.rules_fd), env=self.env, session=False,
