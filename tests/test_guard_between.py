@@ -174,6 +174,23 @@ def test_swap_that_was_exhausted_is_so_until_clearly_more_is_free(world: World) 
     assert pressure.active
 
 
+def test_what_the_watcher_spends_right_before_a_refusal_stays_spent(world: World) -> None:
+    """A full budget but for one, the watcher takes that one, and ours is not done."""
+    rule, spent = world.pressure.rules.budget, world.scene.spent
+    for number in range(rule[0] - 1):
+        spent.spend(rule, 900.0 + number, 1e9 + number)
+    world.answers = [("ask", "")]
+    world.scene.enforcing = lambda: False
+    world.scene.before_signal = lambda: spent.spend(rule, world.up, 1e9 + 500)
+    world.tick(105)
+    world.process(LEAK, 140)
+    world.tick(80, 1.0)
+    assert world.outcomes() == [(LEAK, "terminate", "protected")]
+    assert spent.left(rule, world.up) == 0
+    assert (world.up, 1e9 + 500) in spent.purse.spent
+    assert len(spent.purse.spent) == rule[0]
+
+
 def test_while_the_machine_sleeps_nobody_has_had_time_to_end(world: World) -> None:
     world.tick(105)
     world.process(LEAK, 140)

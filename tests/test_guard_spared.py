@@ -1,22 +1,17 @@
 """Who is protected stays so in the guard, also where the dossier has no line of it."""
 
-import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from guard_world import World, row
 
-from watchdog import guard_line, wire
 from watchdog.clock import RealClock
 from watchdog.engine import Engine
 from watchdog.facts import Sweep, Who
 from watchdog.guard.around import Options
 from watchdog.guard.loop import Guard
-from watchdog.guard_line import GuardLine
-from watchdog.health import Health
 from watchdog.policy import view
 from watchdog.policy.rules import Rules, Selector
 
@@ -164,83 +159,6 @@ def test_no_more_is_remembered_than_some(monkeypatch: pytest.MonkeyPatch) -> Non
     one = engine(*((pid, f"n{pid}", "db.service") for pid in range(10, 30)))
     assert len(one.spared()) == 20
     assert len(one.sparing._known) <= 3
-
-
-class Line:
-    """A guard line whose other end is in our hand."""
-
-    def __init__(self) -> None:
-        ours, self.guard = wire.pair()
-        self.said: list[str] = []
-        health = Health(lambda kind, _because, _body: self.said.append(kind))
-        nobody: Any = None
-        self.line = GuardLine(ours, RealClock(), Rules(), nobody, nobody, health, None, nobody,
-                              nobody, nobody, nobody)  # fmt: skip
-        self.told = self.line.spare
-
-    def heard(self) -> list[wire.Message]:
-        try:
-            return wire.receive(self.guard)
-        except wire.ClosedError:
-            return []
-
-
-@pytest.fixture
-def line() -> Iterator[Callable[[], Line]]:
-    made: list[Line] = []
-
-    def make() -> Line:
-        made.append(Line())
-        return made[-1]
-
-    yield make
-    for one in made:
-        os.close(one.guard)
-        os.close(one.line.fd)
-
-
-def test_a_change_is_told_and_nothing_else(line: Callable[[], Line]) -> None:
-    one = line()
-    one.told({})
-    assert one.heard() == [("spared", True, {})], "a new guard may know the word of another"
-    one.told({(5, 6): "a", (7, 8): "b", (9, 9): "a"})
-    one.told({(5, 6): "a", (7, 8): "b", (9, 9): "a"})
-    assert one.heard() == [("spared", True, {"a": [(5, 6), (9, 9)], "b": [(7, 8)]})]
-    one.told({(7, 8): "b"})
-    assert one.heard() == [("spared", True, {"b": [(7, 8)]})]
-    assert one.said == []
-
-
-def test_what_the_guard_did_not_take_is_told_again(line: Callable[[], Line]) -> None:
-    one = line()
-    while one.line.send("beat", "x" * 50_000):
-        pass
-    one.told({(5, 6): "a"})
-    while one.heard():
-        pass
-    one.told({(5, 6): "a"})
-    assert one.heard() == [("spared", True, {"a": [(5, 6)]})]
-
-
-def test_more_than_fit_are_said_to_be_more(line: Callable[[], Line]) -> None:
-    one = line()
-    start = 1 << 40
-    every = {(1 << 21 | n, start + n): WHY for n in range(guard_line.SPARED_MAX)}
-    one.told(every)
-    ((_, whole, found),) = one.heard()
-    assert whole
-    assert len(found[WHY]) == guard_line.SPARED_MAX
-    one.told(every | {(3, 3): WHY})
-    ((_, whole, found),) = one.heard()
-    assert not whole
-    assert len(found[WHY]) == guard_line.SPARED_MAX
-    one.told({ident: f"{n} " + "x" * 300 for n, ident in enumerate(every)})
-    ((_, whole, found),) = one.heard()
-    assert not whole
-    assert 100 < len(found) < 400
-    one.told({})
-    assert one.heard() == [("spared", True, {})]
-    assert one.said == ["watchdog.degraded", "watchdog.recovered"]
 
 
 # ---- what is heard of a unit right before it is ended -------------------------------------------

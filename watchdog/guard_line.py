@@ -47,6 +47,7 @@ class GuardLine:
         self.deeds: Deeds | None = None  # they spend of the guard's budget, and so need this first
         self.spent = _times(spent)
         self.granted: bool | None = None
+        self.held_back: Rules | None = None  # rules that enforce, for whenever the lock is granted
         self.spared: dict[Ident, str] | None = None  # as the guard was told
         self.stopping = False
 
@@ -88,7 +89,7 @@ class GuardLine:
     def agree(self) -> None:
         """Hand over the rules; nothing is enforced before the guard says that it holds the lock."""
         self.send("rules", guard_settings(self.rules))
-        self.granted = None
+        self.granted = self.held_back = None
         until = self.clock.boottime() + GRANT_S
         armed = enforces(self.rules)
         while (armed or self._armed()) and self.granted is None and not self.stopping:
@@ -116,6 +117,8 @@ class GuardLine:
                 self.granted = bool(message[1])
                 if not self.granted and enforces(self.rules):
                     self._hold_back(message[2] or "the lock for enforcing is not to be had")
+                elif self.granted and self.held_back is not None:
+                    self._let_go(self.held_back)
             elif message[0] == "report":
                 _, t, up, kind, identity, because, body = message
                 if kind == "guard.action" and body.get("outcome") == "done":
@@ -157,8 +160,15 @@ class GuardLine:
 
     def _hold_back(self, reason: str) -> None:
         """Somebody else enforces on this machine: our policies go on in observe."""
+        self.held_back = self.rules
         self.take_rules(observing(self.rules))
         self.health.degrade("enforce", f"policies only observe: {reason}")
+
+    def _let_go(self, rules: Rules) -> None:
+        """The guard was busy and answers now: it holds the lock."""
+        self.held_back = None
+        self.take_rules(rules)
+        self.health.recover("enforce", "the guard holds the lock: policies act")
 
     def _gone(self) -> None:
         because = ["the guard is gone: stopping, to be started again"]

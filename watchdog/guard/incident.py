@@ -174,7 +174,7 @@ class Incident:
             if rung == "process" and one.unit is not None:
                 self.terminated = [*self.terminated, (one.unit, one.pid)][-ENDED_MAX:]
         else:
-            scene.spent.restore(before)
+            scene.spent.restore(before, up, host.t)
             if outcome in ("protected", "failed"):
                 self._refuse(one, rung)
             self._pause(outcome, up)

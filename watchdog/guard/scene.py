@@ -72,9 +72,11 @@ class Spent:
         self.purse = self.purse.spend(*rule, up, t)
         self._write()
 
-    def restore(self, purse: Purse) -> None:
-        """The deed was not done."""
-        self.purse = purse
+    def restore(self, before: Purse, up: float, t: float) -> None:
+        """The deed was not done: as `before` it, with what others have spent since."""
+        known = {*before.spent, (up, t)}
+        since = [moment for moment in self.purse.spent if moment not in known]
+        self.purse = Purse(tuple(sorted([*before.spent, *since])))
         self._write()
 
     def recall(self, times: Sequence[float], up: float, t: float) -> None:

@@ -1,0 +1,159 @@
+"""The watcher's end of the wire: who is spared, and when its policies may act."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from watchdog import guard_line, wire
+from watchdog.guard_line import GuardLine
+from watchdog.health import Health
+from watchdog.policy.rules import Match, Policy, Rules, When
+
+WHY = "unit postgresql.service is protected (protect.unit postgresql*)"
+
+
+class Clock:
+    """Waiting takes no time, but passes it."""
+
+    def __init__(self) -> None:
+        self.up = 1000.0
+
+    def boottime(self) -> float:
+        return self.up
+
+    def wall(self) -> float:
+        return 1e9 + self.up
+
+    def wait(self, fds: Mapping[int, int], timeout_s: float | None) -> dict[int, int]:
+        self.up += timeout_s or 0.0
+        return {}
+
+
+class Line:
+    """A guard line whose other end is in our hand."""
+
+    def __init__(self) -> None:
+        ours, self.guard = wire.pair()
+        self.said: list[str] = []
+        health = Health(lambda kind, _because, _body: self.said.append(kind))
+        nobody: Any = None
+        self.line = GuardLine(ours, Clock(), Rules(), nobody, nobody, health, None, nobody,
+                              nobody, nobody, self.take_rules)  # fmt: skip
+        self.told = self.line.spare
+
+    def take_rules(self, rules: Rules) -> None:
+        self.line.rules = rules
+
+    def modes(self) -> list[str]:
+        return [policy.mode for policy in self.line.rules.policies]
+
+    def heard(self) -> list[wire.Message]:
+        try:
+            return wire.receive(self.guard)
+        except wire.ClosedError:
+            return []
+
+
+@pytest.fixture
+def line() -> Iterator[Callable[[], Line]]:
+    made: list[Line] = []
+
+    def make() -> Line:
+        made.append(Line())
+        return made[-1]
+
+    yield make
+    for one in made:
+        os.close(one.guard)
+        os.close(one.line.fd)
+
+
+def test_a_change_is_told_and_nothing_else(line: Callable[[], Line]) -> None:
+    one = line()
+    one.told({})
+    assert one.heard() == [("spared", True, {})], "a new guard may know the word of another"
+    one.told({(5, 6): "a", (7, 8): "b", (9, 9): "a"})
+    one.told({(5, 6): "a", (7, 8): "b", (9, 9): "a"})
+    assert one.heard() == [("spared", True, {"a": [(5, 6), (9, 9)], "b": [(7, 8)]})]
+    one.told({(7, 8): "b"})
+    assert one.heard() == [("spared", True, {"b": [(7, 8)]})]
+    assert one.said == []
+
+
+def test_what_the_guard_did_not_take_is_told_again(line: Callable[[], Line]) -> None:
+    one = line()
+    while one.line.send("beat", "x" * 50_000):
+        pass
+    one.told({(5, 6): "a"})
+    while one.heard():
+        pass
+    one.told({(5, 6): "a"})
+    assert one.heard() == [("spared", True, {"a": [(5, 6)]})]
+
+
+def test_more_than_fit_are_said_to_be_more(line: Callable[[], Line]) -> None:
+    one = line()
+    start = 1 << 40
+    every = {(1 << 21 | n, start + n): WHY for n in range(guard_line.SPARED_MAX)}
+    one.told(every)
+    ((_, whole, found),) = one.heard()
+    assert whole
+    assert len(found[WHY]) == guard_line.SPARED_MAX
+    one.told(every | {(3, 3): WHY})
+    ((_, whole, found),) = one.heard()
+    assert not whole
+    assert len(found[WHY]) == guard_line.SPARED_MAX
+    one.told({ident: f"{n} " + "x" * 300 for n, ident in enumerate(every)})
+    ((_, whole, found),) = one.heard()
+    assert not whole
+    assert 100 < len(found) < 400
+    one.told({})
+    assert one.heard() == [("spared", True, {})]
+    assert one.said == ["watchdog.degraded", "watchdog.recovered"]
+
+
+# ---- the lock -----------------------------------------------------------------------------------
+
+
+def armed(one: Line) -> None:
+    """One policy that enforces and one that observes."""
+    match, when = Match(unit=("x",)), When(resident_above=1)
+    one.line.rules = Rules(policies=tuple(
+        Policy(mode, match=match, when=when, do=("kill",), mode=mode)
+        for mode in ("enforce", "observe")
+    ))  # fmt: skip
+
+
+def test_without_an_answer_policies_observe_until_there_is_one(line: Callable[[], Line]) -> None:
+    one = line()
+    armed(one)
+    one.line.agree()
+    assert one.modes() == ["observe", "observe"]
+    assert one.said == ["watchdog.degraded"]
+    wire.send(one.guard, ("enforce", True, None))
+    one.line.hear()
+    assert one.modes() == ["enforce", "observe"]
+    assert one.said == ["watchdog.degraded", "watchdog.recovered"]
+
+
+def test_a_late_refusal_leaves_them_so(line: Callable[[], Line]) -> None:
+    one = line()
+    armed(one)
+    one.line.agree()
+    wire.send(one.guard, ("enforce", False, "another oom-watchdog holds it"))
+    one.line.hear()
+    assert one.modes() == ["observe", "observe"]
+
+
+def test_a_grant_is_for_the_rules_that_were_held_back(line: Callable[[], Line]) -> None:
+    """Meanwhile a reload has taken the enforcing ones away."""
+    one = line()
+    armed(one)
+    one.line.agree()
+    one.line.rules = Rules()
+    one.line.agree()
+    wire.send(one.guard, ("enforce", True, None))
+    one.line.hear()
+    assert one.line.rules == Rules()
