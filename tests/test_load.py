@@ -182,6 +182,9 @@ BROKEN = [
     (POLICY.replace('name = "x"', 'cmdline = "~(a+)+"'),
      'policies.p.match.cmdline: "~(a+)+": a repeat around a repeat or a choice can take for ever; '
      "write it without"),
+    (POLICY.replace('name = "x"', 'cmdline = "~(?x) a # ) ("'),
+     'policies.p.match.cmdline: "~(?x) a # ) (": the flag x (blanks and comments) is not taken '
+     "here; write it without"),
     (POLICY.replace('name = "x"', 'user = "rooot"'),
      'policies.p.match.user: no such user: "rooot" (did you mean "root"?)'),
     ("[notify.ops]\n", "notify.ops: expected exactly one of url, url_credential, argv, found none"),
@@ -309,6 +312,14 @@ url_credential = "page"
         f'{path}: unprotect.unit: nothing to take away: no entry "dbus.servce" '
         '(did you mean "dbus.service"?)',
     ]
+
+
+def test_a_regex_that_sees_little_is_warned_about(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", POLICY.replace('name = "x"', 'cmdline = "~a.*b.*c"'))
+    (said,) = load(path).warnings
+    assert said.startswith(f'{path}: policies.p.match.cmdline: "~a.*b.*c" sees the first 286 ')
+    path = write(tmp_path / "c.toml", POLICY.replace('name = "x"', 'cmdline = ["~^a.*b.*c", "*"]'))
+    assert load(path).warnings == []
 
 
 def test_what_a_url_notifier_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,8 @@
 """Whom a rule is about, who is protected, and what is not known."""
 
+import re
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -183,7 +186,8 @@ def test_a_repeat_around_a_repeat_or_a_choice_is_refused(regex: str) -> None:
 @pytest.mark.parametrize(
     "regex",
     ["java.*-jar", "(a|b)c", "(a+)b", "[*+(|]+x", r"\(a\+\)+", "(abc)+", "a{2,3}", "x{,}", "a{2",
-     "a{}", "(a+)?", "[]a]+b", "[^]a]+", r"[\]]+", "(?i)abc", r"\bfoo\b", "a?b?", "a++b", "^a$"],
+     "a{}", "(a+)?", "[]a]+b", "[^]a]+", r"[\]]+", "(?i)abc", r"\bfoo\b", "a?b?", "a++b", "^a$",
+     "(?:abc)+", "(?P<x>ab)*c", "(?i:ab){2,}"],
 )  # fmt: skip
 def test_other_regexes_are_taken(regex: str) -> None:
     assert pattern.regex_flaw(regex) is None
@@ -193,8 +197,78 @@ def test_other_reasons_to_refuse_a_regex() -> None:
     assert "not a regular expression" in str(pattern.regex_flaw("(a"))
     for reference in (r"(a)\1", "(?P<x>a)(?P=x)", "(a)?(?(1)b|c)"):
         assert "back-reference" in str(pattern.regex_flaw(reference))
-    assert pattern.regex_flaw("a*b*c*d*") is None
-    assert "more than 4" in str(pattern.regex_flaw("a*b*c*d*e+"))
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["(?x) a # ) (", "(?x)(a+) +b", "(?x:(a+) +b)", "(?ix:a) b", "a(?sx-i:(b # ) (\n))", "(?x)"],
+)
+def test_blanks_and_comments_hide_what_is_repeated(regex: str) -> None:
+    assert "the flag x" in str(pattern.regex_flaw(regex))
+
+
+def test_a_comment_could_hide_a_repeat_and_other_flags_are_taken() -> None:
+    assert "a comment" in str(pattern.regex_flaw("(?#[)(a+)+b]"))
+    for regex in ("(?i)ab", "(?s-i:x)", "(?i-x:x)", "(?:x)", "(?=x)", "(?P<x>x)", "(?<!x)"):
+        assert pattern.regex_flaw(regex) is None
+
+
+def tries(regex: str, text: str) -> int:
+    """How often a backtracking matcher looks at an element of `regex` (letters and `.*`).
+
+    It is counted by how often each element is arrived at with each rest of the text; all of it, as
+    where nothing matches in the end.
+    """
+    elements = re.findall(r"\^|\.\*|.", regex)
+    arrivals = [1] * (len(text) + 1)  # a search begins anywhere
+    total = 0
+    for element in elements:
+        total += sum(arrivals)
+        if element == "^":
+            arrivals = [1] + [0] * len(text)
+        elif element == ".*":
+            arrivals = list(accumulate(arrivals))
+        else:
+            arrivals = [0] + [
+                n if c == element else 0 for n, c in zip(arrivals, text, strict=False)
+            ]
+    return total
+
+
+@pytest.mark.parametrize(("regex", "sees"), [
+    ("x", 1024), ("x.*y", 1024), ("^x.*x.*y", 1024), ("x.*x.*y", 286), ("^x.*x.*x.*y", 286),
+    ("x.*x.*x.*y", 96), ("^x.*x.*x.*x.*y", 96), ("x.*x.*x.*x.*y", 0), ("^x.*x.*x.*x.*x.*y", 0),
+])  # fmt: skip
+def test_the_more_repeats_the_less_a_regex_sees_so_that_it_never_takes_long(
+    regex: str, sees: int
+) -> None:
+    """`x` is the worst that anybody can write there; 130 of them once took a fifth of a second."""
+    if not sees:
+        assert "can take for ever" in str(pattern.regex_flaw(regex))
+        return
+    assert pattern.regex_flaw(regex) is None
+    assert pattern.sight(regex) == sees
+    assert tries(regex, "x" * sees) <= 3 * pattern.WAYS_MAX
+    if regex != "x":
+        assert pattern.first_cmdline((f"~{regex}",), "x" * (sees - 1) + "y")
+        assert pattern.first_cmdline((f"~{regex}",), "x" * sees + "y") is None
+
+
+def test_the_worst_that_was_taken_before_is_refused_now() -> None:
+    assert tries("x.*x.*x.*x.*y", "x" * 130) > 3 * pattern.WAYS_MAX
+    for regex in ("a*b*c*d*", "x.{0,99}x.{0,99}x.{0,99}x.{0,99}y", "x{,}" * 4, "a?" * 20 + "b",
+                  "(a|ab)" * 20, "a{0,9}" * 7):  # fmt: skip
+        assert "can take for ever" in str(pattern.regex_flaw(regex)), regex
+
+
+def test_a_choice_is_as_dear_as_its_worst_branch() -> None:
+    names = "|".join(f"name{number}?" for number in range(300))
+    assert pattern.regex_flaw(f"({names})") is None
+    assert pattern.sight(f"({names})") == 1024
+    assert pattern.sight("(a.*b|c.*d|e.*f)g") == pattern.sight("a.*bg") == 1024
+    assert pattern.sight("(?i)a.*(?:b|c).*(?=d)") == pattern.sight("a.*(b|c).*d")
+    assert pattern.sight("^a.*b.*c|d") == pattern.sight("a.*b.*c|d") < 1024
+    assert pattern.sight("^a.*b.*c") == pattern.sight(r"\Aa.*b.*c") == 1024
 
 
 def test_a_regex_sees_no_more_than_its_share_of_a_command_line() -> None:

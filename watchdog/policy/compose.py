@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import words
+from watchdog.policy import pattern
 from watchdog.policy.conditions import OOM_RECENT_S
 from watchdog.policy.guard_when import GuardRules
 from watchdog.policy.rules import (
@@ -100,6 +101,7 @@ class _Composer:
             most = words.duration(OOM_RECENT_S)
             self.refuse(f"{at}.for", f"with alloc_failed expected less than {most}: so long it "
                         "holds")  # fmt: skip
+        self.sights(f"{at}.match.cmdline", match)
         if "user" in match:
             match["user"] = self.uids(f"{at}.match.user", match["user"])
         return Policy(
@@ -110,6 +112,16 @@ class _Composer:
             **_suffixed(_only(table, "for", "cooldown", "budget"),
                         cooldown="cooldown_s", **{"for": "for_s"}),
         )  # fmt: skip
+
+    def sights(self, key: str, match: Mapping[str, Any]) -> None:
+        for one in match.get("cmdline", ()):
+            seen = pattern.sight(one[1:]) if pattern.is_regex(one) else pattern.TEXT_MAX
+            if seen < pattern.TEXT_MAX:
+                self.cautions.append(Problem(
+                    key, f'"{words.safe(one)}" sees the first {seen} characters of a command line: '
+                    'more could take for ever; behind a "^", or with fewer of "*" and "+", it sees '
+                    "more",
+                ))  # fmt: skip
 
     def check_actions(self, key: str, do: tuple[str, ...], notify: Any, run: Any) -> None:
         for one in do:
@@ -159,6 +171,7 @@ class _Composer:
                         "who is muted for ever is forgotten")  # fmt: skip
         if "user" in match:
             match["user"] = self.uids(f"{at}.match.user", match["user"])
+        self.sights(f"{at}.match.cmdline", match)
         found = Match(**_suffixed(match, min_age="min_age_s"))
         return MuteRule(name, found, table.get("until") or 0.0)
 

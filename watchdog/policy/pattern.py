@@ -1,17 +1,26 @@
 """Pure: patterns of names. Globs as in the shell, always case sensitive; `~` begins a regex.
 
-A regex meets text that anybody can write (a command line), so what can take for ever on it is
-refused when the configuration is read: a repeat inside a repeat or a choice inside a repeat, a
-back-reference, and more than four repeats without an end.
+A regex meets text that anybody can write (a command line), and there is no clock in it: what can
+take for ever is refused when the configuration is read (a repeat inside a repeat or a choice inside
+a repeat, a back-reference), and what takes long on a long text sees only its beginning.
+
+How long: each repeat without an end can stop at any place behind the one before it, and a search
+begins at any place too, so on n characters k repeats are tried in at most C(n, k + 1) ways (C(n, k)
+behind a "^"), times the ways of each choice, "?" and {a,b}. `sight` keeps that below WAYS_MAX.
 """
 
 import re
 from fnmatch import translate
 from functools import lru_cache
+from math import comb
 
 TEXT_MAX = 1024
-OPEN_REPEATS_MAX = 4
+# A few hundredths of a second. Who could see less than this many characters is refused.
+WAYS_MAX, SIGHT_LEAST = 4_000_000, 64
+# {a,b} with more ways than this counts as a repeat without an end.
+FEW = 16
 _BOUNDS = re.compile(r"\{(\d*)(,?)(\d*)\}")
+_FLAGS = re.compile(r"\(\?([aiLmsux]*)(?:-[imsx]+)?[:)]")
 
 
 @lru_cache(maxsize=1024)
@@ -45,7 +54,8 @@ def first_cmdline(patterns: tuple[str, ...], text: str) -> str | None:
     text = text[:TEXT_MAX]
     for pattern in patterns:
         if is_regex(pattern):
-            if _compiled(pattern[1:], True).search(text):
+            regex = pattern[1:]
+            if _compiled(regex, True).search(text[: sight(regex)]):
                 return pattern
         elif hit(pattern, text):
             return pattern
@@ -55,57 +65,131 @@ def first_cmdline(patterns: tuple[str, ...], text: str) -> str | None:
 def regex_flaw(pattern: str) -> str | None:
     """Why a regex (without its "~") is refused, or None."""
     try:
-        re.compile(pattern)
+        found = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         return f"not a regular expression: {error}"
-    found = _Scan(pattern)
-    if found.nested:
-        return "a repeat around a repeat or a choice can take for ever; write it without"
-    if found.back_reference:
-        return "a back-reference can take for ever; write it without"
-    if found.open_repeats > OPEN_REPEATS_MAX:
-        return f'more than {OPEN_REPEATS_MAX} of "*", "+" and "{{n,}}" can take for ever'
-    return None
+    flaw = _VERBOSE if found.flags & re.VERBOSE else _Scan(pattern).flaw
+    if flaw is None and sight(pattern) < SIGHT_LEAST:
+        return 'so many of "*", "+", "{n,}", "?" and "|" can take for ever; write it with fewer'
+    return flaw
+
+
+@lru_cache(maxsize=1024)
+def sight(pattern: str) -> int:
+    """How many characters of a text a regex that was taken gets to see."""
+    scan = _Scan(pattern)
+    least, most = 0, TEXT_MAX
+    while least < most:  # the most that keep within the bound
+        middle = (least + most + 1) // 2
+        if scan.ways(middle) <= WAYS_MAX:
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+_NESTED = "a repeat around a repeat or a choice can take for ever; write it without"
+_BACK_REFERENCE = "a back-reference can take for ever; write it without"
+_VERBOSE = "the flag x (blanks and comments) is not taken here; write it without"
+
+
+class _Group:
+    """What was seen of a group: does it hold a repeat or a choice, how many ways are there in it?
+
+    Of a sequence repeats add up and ways multiply; of a choice the worst and the sum count.
+    """
+
+    __slots__ = ("busy", "few", "few_before", "open_before", "open_repeats")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.open_repeats, self.few = 0, 1  # of this branch
+        self.open_before, self.few_before = 0, 0  # of those before it
+
+    def repeat(self, ways: float) -> None:
+        self.busy = True
+        if ways > FEW:
+            self.open_repeats += 1
+        else:
+            self.few *= int(ways)
+
+    def branch(self) -> None:
+        self.busy = True
+        self.open_before, self.few_before = self.whole()
+        self.open_repeats, self.few = 0, 1
+
+    def whole(self) -> tuple[int, int]:
+        return max(self.open_before, self.open_repeats), self.few_before + self.few
+
+    def take(self, inner: "_Group") -> None:
+        self.busy |= inner.busy
+        open_repeats, few = inner.whole()
+        self.open_repeats += open_repeats
+        self.few *= few
 
 
 class _Scan:
-    """One pass over a regex that is known to compile: where its repeats stand."""
+    """One pass over a regex that is known to compile, and has no flag x: where its repeats stand.
+
+    `flaw` is why it is refused; what comes after that is not looked at.
+    """
 
     def __init__(self, pattern: str) -> None:
-        self.nested = self.back_reference = False
-        self.open_repeats = 0
-        groups = [False]  # for each open group: does it hold a repeat or a choice?
-        at, last_busy = 0, False  # last_busy: the same of the atom before
-        while at < len(pattern):
+        self.flaw: str | None = None
+        groups = [_Group()]
+        at, last_busy = 0, False  # last_busy: does the atom before hold a repeat or a choice?
+        while at < len(pattern) and self.flaw is None:
             char = pattern[at]
             busy = False
             if char == "\\":
                 after = pattern[at + 1 : at + 2]
-                self.back_reference |= after.isdigit() and after != "0"
+                if after.isdigit() and after != "0":
+                    self.flaw = _BACK_REFERENCE
                 at += 2
             elif char == "[":
                 at = _class_end(pattern, at)
             elif char == "(":
-                self.back_reference |= pattern.startswith(("(?P=", "(?("), at)
-                groups.append(False)
-                at += 1
+                self.flaw = _group_flaw(pattern, at)
+                groups.append(_Group())
+                at += 2 if pattern.startswith("(?", at) else 1
             elif char == ")":
-                busy = groups.pop()
-                groups[-1] |= busy
+                inner = groups.pop()
+                busy = inner.busy
+                groups[-1].take(inner)
                 at += 1
             elif char == "|":
-                groups[-1] = True
+                groups[-1].branch()
                 at += 1
             else:
-                most, open_end, length = _repeat(pattern, at)
+                least, most, length = _repeat(pattern, at)
                 at += length or 1
                 if length:
-                    self.open_repeats += open_end
-                    self.nested |= most > 1 and last_busy
-                    groups[-1] = busy = True
+                    if most > 1 and last_busy:
+                        self.flaw = _NESTED
+                    groups[-1].repeat(most - least + 1)
+                    busy = True
                     # "?" or "+" right after a repeat only changes its kind
                     at += pattern[at : at + 1] in ("?", "+")
             last_busy = busy
+        whole = groups[0]
+        open_repeats, self.few = whole.whole()
+        # A "^" before a choice is the start of its first branch alone.
+        anchored = pattern.startswith(("^", r"\A")) and not whole.few_before
+        self.places = open_repeats + (not anchored)
+
+    def ways(self, length: int) -> int:
+        """In how many ways at most it is tried on so many characters."""
+        return comb(length + self.places, self.places) * self.few
+
+
+def _group_flaw(pattern: str, at: int) -> str | None:
+    """Most of what begins with "(" is ordinary."""
+    flags = _FLAGS.match(pattern, at)
+    if pattern.startswith(("(?P=", "(?("), at):
+        return _BACK_REFERENCE
+    if pattern.startswith("(?#", at):
+        return "a comment is not taken here; write it without"
+    return _VERBOSE if flags and "x" in flags[1] else None
 
 
 def _class_end(pattern: str, at: int) -> int:
@@ -117,16 +201,17 @@ def _class_end(pattern: str, at: int) -> int:
     return at + 1
 
 
-def _repeat(pattern: str, at: int) -> tuple[float, bool, int]:
-    """(how often at most, without an end?, length) of the repeat at `at`; length 0: none."""
+def _repeat(pattern: str, at: int) -> tuple[float, float, int]:
+    """(how often at least, at most, length) of the repeat at `at`; length 0: none."""
     char = pattern[at]
     if char in "*+":
-        return float("inf"), True, 1
+        return 0, float("inf"), 1
     if char == "?":
-        return 1, False, 1
+        return 0, 1, 1
     found = _BOUNDS.match(pattern, at) if char == "{" else None
     if not found or not (found[1] or found[2]):
-        return 0, False, 0
-    if found[2] and not found[3]:
-        return float("inf"), True, len(found[0])
-    return int(found[3] or found[1]), False, len(found[0])
+        return 0, 0, 0
+    least = int(found[1] or 0)
+    if not found[2]:
+        return least, least, len(found[0])
+    return least, int(found[3]) if found[3] else float("inf"), len(found[0])
