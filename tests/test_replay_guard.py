@@ -12,6 +12,7 @@ from watchdog.cli import review as reviewing
 from watchdog.cli.replay import Replay
 from watchdog.facts import Event, Group, Host, Memfds, Outcome, Row, Said, Sweep, Who
 from watchdog.policy.guard_when import GuardRules
+from watchdog.policy.load import load
 from watchdog.policy.rules import Rules, Selector
 
 MIB, TOTAL = 1 << 20, 1024
@@ -235,15 +236,87 @@ def test_each_action_with_what_came_of_it() -> None:
         would(40_000.0, "guard", "hold", None),
         would(41_000.0, "other", "kill", mode="enforce", outcome="done"),
     ]  # fmt: skip
-    guard, shop = reviewing.review(told)
+    guard, shop = reviewing.review(told, 99_000.0)
     assert [one["then"]["how"] for one in shop["actions"]] == ["killed", "recovered", "nothing"]
     assert [one["then"]["how"] for one in guard["actions"]] == ["other killed", "recovered"]
-    assert shop["lines"] == ["[policies.shop]", 'mode = "enforce"']
-    assert guard["lines"] == ["[guard]", 'mode = "enforce"']
-    text = "\n".join(line for one in (guard, shop) for line in reviewing._lines(one))
+    text = "\n".join(reviewing._lines(shop | reviewing.way("shop", None)))
     assert "policy shop would have acted 3 times" in text
     assert "1 min later: it was killed all the same: it is so" in text
-    assert "config.d/shop.toml" in text
+    assert "the configuration is refused" in text and "reload" not in text
+
+
+def test_what_came_of_it_is_no_more_than_what_was_seen() -> None:
+    gone = other(1030.0, "leak.cleared", 8) | {"because": ["the process is gone"]}
+    told = [would(1000.0, "shop", "kill", 8), gone, would(2000.0, "shop", "kill")]
+    (shop,) = reviewing.review(told, 2120.0)
+    ended, nothing = (one["then"] for one in shop["actions"])
+    assert (ended["how"], ended["said"]) == (
+        "ended", "it ended, and its leak with it: the process is gone"
+    )  # fmt: skip
+    assert nothing["said"] == "nothing more was told of it within 2 min"
+
+
+POLICY = """
+[policies.shop]
+match = { unit = "shop.service" }
+when = { leak = "confirmed" }
+do = ["restart-unit"]
+"""
+
+
+def way(root: Path, policy: str = "shop", **files: str) -> dict[str, Any]:
+    """What `review` says is to be done, under a configuration of these files."""
+    places = {"main": "etc/oom-watchdog/config.toml", "etc": "etc/oom-watchdog/config.d/shop.toml",
+              "late": "etc/oom-watchdog/config.d/x.toml",
+              "usr": "usr/lib/oom-watchdog/config.d/shop.toml"}  # fmt: skip
+    for name, text in files.items():
+        path = root / places[name]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    loaded = json.loads(json.dumps(load(None, str(root))._asdict()).replace(f"{root}/", "/"))
+    return reviewing.way(policy, loaded)
+
+
+def test_the_file_that_has_to_change_is_named(tmp_path: Path) -> None:
+    found = way(tmp_path, main="", etc=POLICY)
+    assert found["said"] == ("to let it act, put into /etc/oom-watchdog/config.d/shop.toml, in the "
+                             "table [policies.shop]")  # fmt: skip
+    assert found["lines"] == ["[policies.shop]", 'mode = "enforce"']
+    found = way(tmp_path, late='[policies.shop]\nmode = "observe"\n')
+    assert found["file"] == "/etc/oom-watchdog/config.d/x.toml", "which has the last word"
+    assert "change mode" in found["said"]
+    found = way(tmp_path, late='[policies.shop]\nmode = "enforce"\n')
+    assert (found["mode"], found["lines"]) == ("enforce", [])
+    assert "enforces already: /etc/oom-watchdog/config.d/x.toml says so" in found["said"]
+    found = way(tmp_path, "renamed")
+    assert (found["mode"], found["file"], found["lines"]) == ("gone", None, [])
+
+
+def test_what_a_package_brought_is_changed_beside_it(tmp_path: Path) -> None:
+    """A file of its name would take it out of the count."""
+    found = way(tmp_path, usr=POLICY + 'mode = "observe"\n')
+    assert found["file"] == "/etc/oom-watchdog/config.d/zz-shop.toml"
+    assert "new file" in found["said"]
+    path = tmp_path / found["file"][1:]
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(found["lines"]))
+    assert way(tmp_path)["mode"] == "enforce"
+    (path.parent / "zzz.toml").write_text('[policies.shop]\nmode = "observe"\n')
+    assert way(tmp_path)["file"] == "/etc/oom-watchdog/config.d/zzz.toml"
+
+
+def test_the_guard_and_a_name_with_a_dot(tmp_path: Path) -> None:
+    assert way(tmp_path, "guard")["file"] == "/etc/oom-watchdog/config.toml"
+    found = way(tmp_path, "guard", main="[guard]\nvictim = 'size'\n")
+    assert found["lines"] == ["[guard]", 'mode = "enforce"']
+    assert way(tmp_path, "guard", late='[guard]\nmode = "off"\n')["said"] == (
+        'to let it act, change mode = "off" in /etc/oom-watchdog/config.d/x.toml'
+    )
+    (tmp_path / "own.toml").write_text("")
+    alone = load(str(tmp_path / "own.toml"))._asdict()
+    assert reviewing.way("guard", alone, "/own.toml")["file"] == "/own.toml"
+    found = way(tmp_path, "a.b", etc=POLICY.replace("shop]", '"a.b"]'))
+    assert found["lines"][0] == '[policies."a.b"]'
 
 
 def test_nothing_to_review_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

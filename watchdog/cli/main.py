@@ -20,7 +20,7 @@ COMMANDS = {
     "explain": "OOM reports of the kernel, explained",
     "replay": "the true judge and policies over a recording",
     "record": "make a recording",
-    "review": "what would have been done, and the lines that allow it",
+    "review": "what would have been done, and what allows it",
     "silence": "mute a process or unit for a while",
     "ack": "take note of an event",
     "notify": "prove that a notification arrives",

@@ -1,23 +1,30 @@
 """`oom-watchdog review`: from observe to enforce.
 
-Each action that would have been taken, what then happened without it, and the lines that would let
-it be taken.
+Each action that would have been taken, what then happened without it, and what has to change in the
+configuration of now so that it would be taken.
 """
 
 import json
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from watchdog import words
 from watchdog.cli import args as common
-from watchdog.policy.rules import PLAIN, verb
+from watchdog.cli import check
+from watchdog.policy.merge import BUILT_IN
+from watchdog.policy.rules import PLAIN, from_plain, verb
 from watchdog.store.events import Wanted, read_events
 from watchdog.tell import terminal
 
 # What happens to the target so long after an action that was not taken is what came of it.
 AFTER_S = 3600.0
 SHOWN_MAX = 5
-WEEK_S = 7 * 86400.0
+MAIN = "/etc/oom-watchdog/config.toml"
+DROP_INS = "/etc/oom-watchdog/config.d"
+PACKAGED = ("/usr/lib/oom-watchdog/", "/run/oom-watchdog/")  # not the administrator's to change
+GONE = ("the process is gone", "the unit is gone")  # why a leak was cleared
 
 
 def main(argv: list[str]) -> int:
@@ -29,7 +36,7 @@ def _main(argv: list[str]) -> int:
     parser = common.parser(
         "review",
         "From observe to enforce: each action that would have been taken, what then happened "
-        "without it, and the lines to put into the configuration.",
+        "without it, and what to change in the configuration.",
         "oom-watchdog review --since 7d",
     )
     parser.add_argument("--since", metavar="T", type=common.when, help="from then on (7 days)")
@@ -37,7 +44,10 @@ def _main(argv: list[str]) -> int:
     since = common.when("7d") if options.since is None else options.since
     with common.history(options.state) as path:
         told = list(read_events(path, Wanted(since)))
-    found = review(told)
+    found = review(told, time.time())
+    if found:
+        loaded = check.load(options.config, None)[1]
+        found = [one | way(one["policy"], loaded, options.config) for one in found]
     if options.json:
         print(json.dumps(found))
     elif not found:
@@ -47,7 +57,7 @@ def _main(argv: list[str]) -> int:
     return 0 if found else common.NOTHING
 
 
-def review(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def review(told: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
     """By policy (the guard is one), what it would have done and what came of it, oldest first."""
     by_policy: dict[str, list[dict[str, Any]]] = {}
     for at, event in enumerate(told):
@@ -59,15 +69,17 @@ def review(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         by_policy.setdefault(str(event["policy"]), []).append({
             "t": event["t"], "do": event["do"], "id": event["id"], "target": event.get("target"),
-            "because": event.get("because", []), "then": _after(event, told[at + 1 :]),
+            "because": event.get("because", []), "then": _after(event, told[at + 1 :], now),
         })  # fmt: skip
     return [
-        {"policy": name, "times": len(found), "actions": found, "lines": _enforce(name)}
+        {"policy": name, "times": len(found), "actions": found}
         for name, found in sorted(by_policy.items())
     ]
 
 
-def _after(event: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _after(
+    event: Mapping[str, Any], later: Sequence[Mapping[str, Any]], now: float
+) -> dict[str, Any]:
     """What happened next, as the first thing that says how it ended: `how` and a sentence."""
     seen: Mapping[str, Any] | None = None
     for other in later:
@@ -79,12 +91,16 @@ def _after(event: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict
         if kind == "oom.kill" and event.get("event") == "guard.action":
             return _told("other killed", other, "the kernel killed somebody else")
         if kind == "leak.cleared" and _same(event, other):
-            seen = seen or _told("recovered", other, "its leak was cleared by itself")
+            if any(one in GONE for one in other.get("because") or ()):
+                seen = seen or _told("ended", other, "it ended, and its leak with it")
+            else:
+                seen = seen or _told("recovered", other, "its leak was cleared by itself")
         if kind == "pressure.ended" and event.get("event") == "guard.action":
             seen = seen or _told("recovered", other, "memory recovered by itself")
+    passed = min(AFTER_S, max(0.0, now - float(event["t"])))
     return dict(seen) if seen else {
         "how": "nothing", "id": None, "after_s": None,
-        "said": f"nothing more was told of it within {words.duration(AFTER_S)}",
+        "said": f"nothing more was told of it within {words.duration(passed)}",
     }  # fmt: skip
 
 
@@ -100,9 +116,57 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.get("unit") is not None and one.get("unit") == other.get("unit")
 
 
-def _enforce(policy: str) -> list[str]:
+def way(policy: str, loaded: Mapping[str, Any] | None, config: str | None = None) -> dict[str, Any]:
+    """What has to change so that it would act, by what `check` says of the configuration of now.
+
+    With `config` that file alone is the configuration. In the answer `mode` is the mode there
+    ("gone": no such policy), None where the configuration is refused; `file` and `lines` are what
+    to write and where, `said` the same in a sentence.
+    """
+    if loaded is None:
+        return _way(None, "the configuration is refused, and `oom-watchdog check` says why: what "
+                    "has to change is not known")  # fmt: skip
+    origins: Mapping[str, str] = loaded["origins"]
+    rules = from_plain(loaded["rules"])
     table = "guard" if policy == "guard" else f"policies.{policy}"
-    return [f"[{table}]", 'mode = "enforce"']
+    modes = {one.name: str(one.mode) for one in rules.policies}
+    mode = rules.guard.mode if policy == "guard" else modes.get(policy)
+    if mode is None:
+        return _way("gone", "the configuration has no such policy now: there is nothing to change")
+    said_in = origins.get(f"{table}.mode", BUILT_IN)
+    if mode == "enforce":
+        return _way(mode, f"it enforces already: {said_in} says so")
+    shown = f'[policies."{policy}"]' if "." in policy else f"[{table}]"
+    lines = [shown, 'mode = "enforce"']
+    file = said_in if said_in != BUILT_IN else _home(table, origins) or config or MAIN
+    if config is None and file.startswith(PACKAGED):
+        file = _drop_in(policy, origins)
+        return _way(mode, f"to let it act, put into the new file {file}", file, lines)
+    if said_in == BUILT_IN:
+        return _way(mode, f"to let it act, put into {file}, in the table {shown}", file, lines)
+    return _way(mode, f'to let it act, change mode = "{mode}" in {file}', file, lines)
+
+
+def _way(
+    mode: str | None, said: str, file: str | None = None, lines: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {"mode": mode, "said": said, "file": file, "lines": list(lines)}
+
+
+def _home(table: str, origins: Mapping[str, str]) -> str | None:
+    """The file that says something of the table already."""
+    keys = [table, *(key for key in origins if key.startswith(f"{table}."))]
+    return next((origins[key] for key in keys if origins.get(key, BUILT_IN) != BUILT_IN), None)
+
+
+def _drop_in(policy: str, origins: Mapping[str, str]) -> str:
+    """A file that counts after all others, and takes no other one out of the count."""
+    there = {os.path.basename(name) for name in origins.values()}
+    name = f"zz-{policy}.toml"
+    for _ in range(9):
+        if os.path.lexists(f"{DROP_INS}/{name}") or any(other >= name for other in there):
+            name = f"z{name}"
+    return f"{DROP_INS}/{name}"
 
 
 def _lines(one: Mapping[str, Any]) -> Iterator[str]:
@@ -124,13 +188,15 @@ def _lines(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"      then    {passed}{action['then']['said']}"
     if one["times"] > SHOWN_MAX:
         yield f"  and {one['times'] - SHOWN_MAX} before them: --json shows all"
-    yield f"  to let it act, put into /etc/oom-watchdog/config.d/{words.safe(one['policy'])}.toml"
+    yield f"  {words.safe(one['said'])}"
     for line in one["lines"]:
-        yield f"      {line}"
-    yield "  and: systemctl reload oom-watchdog"
+        yield f"      {words.safe(line)}"
+    if one["lines"]:
+        yield "  and reload: systemctl reload oom-watchdog, or SIGHUP"
 
 
 _HOW = {
     "killed": "its target was killed all the same", "other killed": "somebody else was killed",
-    "recovered": "it ended well by itself", "nothing": "nothing more was told",
+    "recovered": "it ended well by itself", "ended": "it ended",
+    "nothing": "nothing more was told",
 }  # fmt: skip
