@@ -185,6 +185,14 @@ BROKEN = [
     (POLICY.replace('name = "x"', 'cmdline = "~(?x) a # ) ("'),
      'policies.p.match.cmdline: "~(?x) a # ) (": the flag x (blanks and comments) is not taken '
      "here; write it without"),
+    (POLICY.replace('["log"]', '["throttle"]') + 'cooldown = "0s"',
+     "policies.p.cooldown: with throttle expected 1 s or more: so long the limit holds"),
+    (POLICY.replace('leak = "confirmed"', 'limit_above = "100%"'),
+     "policies.p.when.limit_above: expected less than 100%: nobody holds more than its limit"),
+    (POLICY.replace('name = "x"', 'user = "4294967296"'),
+     'policies.p.match.user: no such user: "4294967296"'),
+    (POLICY.replace("policies.p]", "policies.guard]"),
+     "policies.guard: the guard has a table of its own, [guard]; a policy needs another name"),
     (POLICY.replace('name = "x"', 'user = "rooot"'),
      'policies.p.match.user: no such user: "rooot" (did you mean "root"?)'),
     ("[notify.ops]\n", "notify.ops: expected exactly one of url, url_credential, argv, found none"),
@@ -320,6 +328,12 @@ def test_a_regex_that_sees_little_is_warned_about(tmp_path: Path) -> None:
     assert said.startswith(f'{path}: policies.p.match.cmdline: "~a.*b.*c" sees the first 286 ')
     path = write(tmp_path / "c.toml", POLICY.replace('name = "x"', 'cmdline = ["~^a.*b.*c", "*"]'))
     assert load(path).warnings == []
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + POLICY.encode())
+    assert load(str(path)).rules["policies"]
 
 
 def test_what_a_url_notifier_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,6 +209,13 @@ def test_a_unit_with_a_spread_excess_would_be_ended_as_a_whole() -> None:
     assert first.body["do"] == "kill-unit"
 
 
+def test_a_recording_is_read_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["some.jsonl", "--since", "7d"])
+    assert caught.value.code == 2
+    assert "--since goes with --state" in capsys.readouterr().err
+
+
 # ---- review ------------------------------------------------------------------------------------
 
 

@@ -205,6 +205,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if (options.trace is None) == (options.state is None):
         parser.error("expected a TRACE, or --state DIR for what a daemon's store remembers")
+    if options.trace is not None and options.since is not None:
+        parser.error("--since goes with --state: a TRACE is read as a whole")
     rules = common.load_rules(options.config, shipped_defaults=True)
     # A recording makes a thousand lists a line and no cycles: a pass over all of them is dear.
     gc.set_threshold(100_000, 50, 50)

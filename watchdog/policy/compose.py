@@ -101,6 +101,12 @@ class _Composer:
             most = words.duration(OOM_RECENT_S)
             self.refuse(f"{at}.for", f"with alloc_failed expected less than {most}: so long it "
                         "holds")  # fmt: skip
+        if "throttle" in do and table.get("cooldown", 1.0) < 1.0:
+            self.refuse(f"{at}.cooldown", "with throttle expected 1 s or more: so long the limit "
+                        "holds")  # fmt: skip
+        if when.get("limit_above", 0.0) >= 1.0:
+            self.refuse(f"{at}.when.limit_above", "expected less than 100%: nobody holds more than "
+                        "its limit")  # fmt: skip
         self.sights(f"{at}.match.cmdline", match)
         if "user" in match:
             match["user"] = self.uids(f"{at}.match.user", match["user"])

@@ -34,6 +34,7 @@ except ImportError as error:  # pydantic is not there, or version 1
 
 CONFIGURATION = 78
 FILE_MAX = 1 << 20
+UID_MAX = (1 << 32) - 2  # the one above means "nobody is meant" to the kernel
 FOLDER = "oom-watchdog"
 DROP_IN_FOLDERS = ("usr/lib", "run", "etc")  # the later masks the earlier
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
@@ -153,6 +154,7 @@ def _read(path: str) -> dict[str, Any]:
         raise ValueError(f"cannot be read: {_reason(error)}") from None
     if len(raw) > FILE_MAX:
         raise ValueError("larger than 1 MiB: not a configuration")
+    raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as some editors begin a file
     if b"\0" in raw:
         raise ValueError("a binary file, not TOML")
     try:
@@ -250,7 +252,7 @@ def _user_flaw(name: str) -> str | None:
 
 def _uid(name: str) -> int | str:
     """The uid of a user by name or number, or what is wrong."""
-    if name.isascii() and name.isdigit() and len(name) < 11:
+    if name.isascii() and name.isdigit() and len(name) < 11 and int(name) <= UID_MAX:
         return int(name)
     return _user_flaw(name) or pwd.getpwnam(name).pw_uid
 

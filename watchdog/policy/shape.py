@@ -149,6 +149,9 @@ def validate(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         for name in _names(raw.get(section))
         if not _NAME.fullmatch(name)
     ]  # fmt: skip
+    if "guard" in _names(raw.get("policies")):
+        what = "the guard has a table of its own, [guard]; a policy needs another name"
+        problems.append(Problem("policies.guard", what))
     try:
         return dict(_plain(_File.model_validate(dict(raw)))), problems
     except ValidationError as error:
