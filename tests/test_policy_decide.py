@@ -10,7 +10,15 @@ from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.decide import OPEN_MAX, Decider
 from watchdog.policy.ledger import COOLDOWNS_MAX, Ledger
-from watchdog.policy.rules import Hook, Match, Rules, Selector, When, default_rules
+from watchdog.policy.rules import (
+    Hook,
+    Match,
+    Rules,
+    Selector,
+    Watch,
+    When,
+    default_rules,
+)
 
 DONE = [("log", None), ("kill", None)]
 
@@ -63,6 +71,17 @@ def test_for_counts_only_while_it_holds_and_somebody_looks() -> None:
     other.see(process())
     assert other.see(process(), after=91) == []
     assert other.see(process(), after=60) == DONE
+
+
+def test_the_timer_runs_between_looks_that_are_far_apart() -> None:
+    world = World(rules(policy(for_s=7200.0), watch=Watch(3600.0)))
+    assert world.see(process(), after=3600) == []
+    assert world.see(process(), after=3600) == []
+    assert world.see(process(), after=3600) == DONE
+    # two looks in a row that were not made are a gap all the same
+    other = World(rules(policy(for_s=7200.0), watch=Watch(3600.0)))
+    other.see(process())
+    assert other.see(process(), after=9001) == []
 
 
 def test_the_timer_outlives_a_restart() -> None:

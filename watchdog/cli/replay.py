@@ -28,6 +28,8 @@ from watchdog.facts import (
     Sweep,
 )
 from watchdog.history import records
+from watchdog.history.ring import LEVELS
+from watchdog.policy import decide, view
 from watchdog.policy.rules import Rules
 from watchdog.store.entities import read_entities
 from watchdog.store.events import open_reader
@@ -35,6 +37,7 @@ from watchdog.store.place import DATABASE, StoreError
 from watchdog.tell import terminal
 
 BROKEN_SHOWN = 5
+COARSEST_S = LEVELS[-1].bucket_s
 
 
 class Lines:
@@ -133,6 +136,12 @@ def kept(state: str, since: float | None) -> Iterator[Fact]:
         yield fact
 
 
+def step_s(age_s: float) -> float:
+    """How far apart the points of a store are that lie `age_s` before its last one, in seconds."""
+    reach = ((level.bucket_s, (level.slots - 2) * level.bucket_s) for level in LEVELS)
+    return next((bucket_s for bucket_s, far in reach if age_s <= far), COARSEST_S)
+
+
 class Replay:
     """Feeds an engine; answers its orders where the recording holds no outcomes of its own."""
 
@@ -145,6 +154,7 @@ class Replay:
         self.guard: ReplayGuard | None = ReplayGuard(self.engine, rules)
         self.anew = anew
         self.acted = False
+        self.ends_up: float | None = None  # of a store: its last point
         self.rows = 0
         self.first_t: float | None = None
         self.last_t = 0.0
@@ -158,6 +168,8 @@ class Replay:
             return
         if self.anew and isinstance(fact, Outcome | Said):
             return
+        if self.ends_up is not None:
+            self._pace(self.ends_up, fact.up)
         if isinstance(fact, Sweep):
             self.rows += len(fact.rows)
         if not isinstance(fact, KernelLine):
@@ -170,6 +182,13 @@ class Replay:
         if self.guard is not None and isinstance(fact, Host | Sweep | Memfds):
             for said in self.guard.take(fact):
                 yield from self._answer(self.engine.feed(said), said.t, said.up)
+
+    def _pace(self, ends_up: float, up: float | None) -> None:
+        """The points of a store are no further apart than they were at the one before this."""
+        decider, engine = self.engine.decider, self.engine
+        before = decider.ledger.now if decider.ledger.now is not None else up
+        decider.gap_s = decide.gap_s(step_s(ends_up - (before or 0.0)))
+        engine.unseen_s = view.unseen_s(COARSEST_S)
 
     def run(self, source: Iterable[Fact | trace.Header]) -> Iterator[Event]:
         """All events of a recording, the last report in it included."""
@@ -214,7 +233,10 @@ def main(argv: list[str]) -> int:
     lines = Lines(options.trace or "")
     told = 0
     try:
-        source = facts(lines) if options.trace else kept(options.state, options.since)
+        source: Iterable[Fact | trace.Header] = facts(lines)
+        if not options.trace:
+            source = remembered = list(kept(options.state, options.since))
+            replay.ends_up = remembered[-1].up if remembered else None
         for event in replay.run(source):
             told += 1
             _print(event, options.json)

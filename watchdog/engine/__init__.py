@@ -72,6 +72,7 @@ class Engine:
         self.resume = Resume(self.world, self.leaks, self.exhaustion)
         self.decider = Decider(rules, kept)
         self.sparing = view.Spared(rules)
+        self.unseen_s = view.unseen_s(rules.watch.interval_s)
         self.healthy = True
         self.was_short = False  # at some time since the last sweep
         self.judged: Host | None = None  # the reading that health was last judged from
@@ -84,6 +85,7 @@ class Engine:
         self.decider = Decider(rules, self.decider.kept())
         self.decider.mutes = mutes
         self.sparing = view.Spared(rules)
+        self.unseen_s = view.unseen_s(rules.watch.interval_s)
         self.rules = rules
 
     def feed(self, fact: Fact) -> list[Out]:
@@ -253,10 +255,11 @@ class Engine:
         world, killed, decider = self.world, self.kills.oom_killed, self.decider
         counted = world.host is not None and world.host.oom_kill is not None
         near = decider.of_interest(self.pressed, counted)
-        subjects = view.subjects(world, killed, self.exhaustion, now, near, decider.held())
+        known = (world, killed, self.exhaustion, now)
+        subjects = view.subjects(*known, near, decider.held(), self.unseen_s)
         orders = decider.step(
             t, up, self.boot_id, self.pressed, subjects,
-            lambda: view.subjects(world, killed, self.exhaustion, now),
+            lambda: view.subjects(*known, unseen_s=self.unseen_s),
         )  # fmt: skip
         out: list[Out] = []
         for order in orders:

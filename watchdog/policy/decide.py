@@ -39,8 +39,9 @@ from watchdog.policy.target import (
 
 # A condition must have been gone for so long before the next time is another incident.
 REARM_S = 60.0
-# A timer does not run through a gap in which nobody looked (a census takes 60 s at the most).
-GAP_S = 90.0
+# A timer does not run through a gap in which nobody looked (a census takes 60 s at the most), nor
+# through one of so many intervals, where these are longer.
+GAP_S, GAP_INTERVALS = 90.0, 2.5
 # A destructive action has so long before another policy may touch the same entity.
 BUSY_S = 10.0
 OPEN_MAX = 1024
@@ -75,11 +76,17 @@ class _Parts(NamedTuple):
     passing: Match | None
 
 
+def gap_s(interval_s: float) -> float:
+    """After how long without a look nothing is known of the time between, in seconds."""
+    return max(GAP_S, GAP_INTERVALS * interval_s)
+
+
 class Decider:
     """`step` after each sweep; `kept` is what a restart must not forget."""
 
     def __init__(self, rules: Rules, kept: Mapping[str, Any] | None = None) -> None:
         self.rules = rules
+        self.gap_s = gap_s(rules.watch.interval_s)
         self.mutes: tuple[Mute, ...] = ()
         self.ledger = Ledger()
         self._parts = [_parts(policy) for policy in rules.policies]
@@ -174,7 +181,7 @@ class Decider:
                 del table[pair]
             return None
         oom_at = s.oom_killed_up if policy.when.oom_kill else None
-        if standing is None or _is_another(standing, oom_at, now):
+        if standing is None or self._is_another(standing, oom_at, now):
             standing = table[pair] = Standing(now, oom_at)
         standing.held, standing.ended = now, None
         if standing.left is None and now - standing.began >= policy.for_s:
@@ -185,6 +192,13 @@ class Decider:
         if policy.for_s:
             because += (f"this has held for {words.duration(now - standing.began)}",)
         return _Due(policy, standing, s, because)
+
+    def _is_another(self, standing: Standing, oom_at: float | None, now: float) -> bool:
+        """Is what holds now another incident than the one that stands?"""
+        if standing.left is None:
+            return now - standing.held > self.gap_s
+        over = standing.ended is not None and now - standing.ended >= REARM_S
+        return over or standing.oom_at != oom_at
 
     def _decide(self, due: _Due, now: float, t: float, crowd: Crowd) -> list[Order]:
         policy, standing, s, because = due
@@ -337,14 +351,6 @@ def _parts(policy: Policy) -> _Parts:
     passing = Match(min_age_s=match.min_age_s, min_resident=match.min_resident)
     lasting = match._replace(min_age_s=None, min_resident=None)
     return _Parts(policy, lasting, None if passing == Match() else passing)
-
-
-def _is_another(standing: Standing, oom_at: float | None, now: float) -> bool:
-    """Is what holds now another incident than the one that stands?"""
-    if standing.left is None:
-        return now - standing.held > GAP_S
-    over = standing.ended is not None and now - standing.ended >= REARM_S
-    return over or standing.oom_at != oom_at
 
 
 def _is_over(standing: Standing, now: float) -> bool:

@@ -34,18 +34,26 @@ DOSSIER_LEAST_BYTES, MEMBER_LEAST_BYTES, TOGETHER_KIB = 4 << 20, 1 << 20, 16 << 
 KEPT_CONFIDENCE = 0.5
 # A time to exhaustion is worth nothing once the rise has paused for so many buckets.
 FRESH_BUCKETS = 6
+# A unit that was not read for so long, or for so many intervals, has gone: a census takes 30 s.
+UNIT_UNSEEN_S, UNSEEN_INTERVALS = 75.0, 2.5
 _STAGES = ("none", "suspected", "confirmed")
 # So many that are protected alike, or are alike not, are remembered at a time.
 ALIKE_MAX = 1000
 
 
+def unseen_s(interval_s: float) -> float:
+    """After how long without a reading a unit counts as gone, in seconds."""
+    return max(UNIT_UNSEEN_S, UNSEEN_INTERVALS * interval_s)
+
+
 def subjects(
     world: World, oom_killed: Mapping[str, float], exhaustion: Exhaustion, now: float,
-    of_interest: Reach = EVERYBODY, held: Container[str] = (),
+    of_interest: Reach = EVERYBODY, held: Container[str] = (), unseen_s: float = UNIT_UNSEEN_S,
 ) -> Iterator[Subject]:  # fmt: skip
     """Every process and every unit with a cgroup of its own; `oom_killed`: subject key -> when.
 
-    Of the processes only those `of_interest`, and those whose key is among `held`.
+    Of the processes only those `of_interest`, and those whose key is among `held`; of the units
+    those that were read within the last `unseen_s`.
     """
     commit_short, alloc_failed = exhaustion.commit.short(), exhaustion.refusals.recent(now)
     members: dict[str, list[Trend]] = {}
@@ -81,6 +89,8 @@ def subjects(
     for group in world.groups.values():
         own = world.unit_trends.get(group.unit or "")
         if group.unit is None or own is None:
+            continue
+        if now - (group.t if group.up is None else group.up) > unseen_s:
             continue
         # Of two that are as bad the unit itself, then who grows faster: never who came first.
         worst = max(

@@ -1,0 +1,101 @@
+"""What the policies are shown of the facts: who is there, whose unit is known, what is not told."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from policy_world import MIB, T0, policy
+
+from watchdog.cli import replay
+from watchdog.engine import Engine
+from watchdog.facts import Group, Host, Order, Row, Said, Sweep
+from watchdog.policy.rules import Match, Policy, Rules, Selector, Watch, When
+from watchdog.store import file
+from watchdog.store.entities import upsert
+from watchdog.store.place import DATABASE
+
+UP0 = 5000.0
+SHOP = "shop.service"
+
+
+def host(at: float) -> Host:
+    return Host(T0 + at, UP0 + at, "boot", T0 - UP0, 9000 * MIB, 5000 * MIB, 0, 0, 0, 0, 0)
+
+
+def group(at: float, mib: int = 1200) -> Group:
+    return Group(T0 + at, UP0 + at, SHOP, f"/{SHOP}", anon=mib * MIB)
+
+
+def row(pid: int, mib: int, comm: str = "shop", unit: str | None = SHOP) -> Row:
+    return (pid, 100, comm, mib * MIB, 0, None, unit, None)
+
+
+def sweep(at: float, *rows: Row, **more: Any) -> Sweep:
+    return Sweep(T0 + at, UP0 + at, rows, more.pop("census", True), **more)
+
+
+def orders(engine: Engine, *facts: Any) -> list[Order]:
+    return [one for fact in facts for one in engine.feed(fact) if isinstance(one, Order)]
+
+
+def big(name: str = "big", **more: Any) -> Policy:
+    one = policy(name, match=Match(unit=(SHOP,)), per="unit", do=("restart-unit",))
+    return one._replace(when=When(resident_above=1000 * MIB), **more)
+
+
+# ---- who is there ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("interval", "step"), [(10.0, 10), (600.0, 600)])
+def test_a_unit_that_has_gone_is_decided_no_more(interval: float, step: int) -> None:
+    lasts = 24 * step
+    rules = Rules(Watch(interval), policies=(big(for_s=lasts),))
+    for gone_at, count in ((lasts // 2, 0), (lasts * 2, 1)):
+        engine = Engine(rules, None)
+        found: list[Order] = []
+        for at in range(0, lasts * 2, step):
+            found += orders(engine, host(at))
+            found += orders(engine, *[group(at)] if at < gone_at else [])
+            found += orders(engine, sweep(at, row(9, 20, unit=None)))
+        assert len(found) == count
+
+
+def test_a_store_is_replayed_with_timers_of_hours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its points of days ago are two hours apart."""
+    engine = Engine(Rules(), None)
+    days, minutes = 6, 60
+    for minute in range(0, days * 24 * 60, 1):
+        at, mib = 60.0 * minute, 1300 + minute % minutes  # a saw, so that it has rings
+        for fact in (host(at), group(at, mib), sweep(at, row(7, mib), row(8, 5))):
+            engine.feed(fact)
+    with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 64 << 20)) as db:
+        upsert(db, engine.dump())
+    config = tmp_path / "p.toml"
+    config.write_text("""
+[policies.process]
+match = { name = "shop" }
+when = { resident_above = "1000MiB" }
+for = "1d"
+do = ["terminate"]
+[policies.unit]
+match = { unit = "shop.service" }
+when = { resident_above = "1000MiB" }
+for = "4h"
+do = ["restart-unit"]
+[policies.never]
+match = { unit = "shop.service" }
+when = { resident_above = "1000MiB" }
+for = "7d"
+do = ["restart-unit"]
+""")
+    assert replay.main(["--state", str(tmp_path), "--config", str(config), "--json"]) == 0
+    found = [replay.json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = {one["policy"]: one for one in found if one["event"] == "policy.action"}
+    assert sorted(told) == ["process", "unit"]
+    assert len(found) == 2
+    hours = {name: (one["up"] - UP0) / 3600 for name, one in told.items()}
+    assert 24 <= hours["process"] <= 28
+    assert 4 <= hours["unit"] <= 8
