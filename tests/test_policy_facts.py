@@ -99,3 +99,30 @@ do = ["restart-unit"]
     hours = {name: (one["up"] - UP0) / 3600 for name, one in told.items()}
     assert 24 <= hours["process"] <= 28
     assert 4 <= hours["unit"] <= 8
+
+
+# ---- what the guard saw ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_what_the_guard_saw_takes_nobodys_unit_and_decides_nothing(mode: str) -> None:
+    """It knows no unit of a process below 4 MiB, and protection goes by the unit."""
+    rules = Rules(
+        protect=Selector(unit=(SHOP,)),
+        policies=(policy("p", when=When(pressure=True), do=("terminate",), mode=mode),),
+    )
+    engine = Engine(rules, None)
+    engine.feed(host(0))
+    engine.feed(sweep(0, row(7, 3), row(8, 90)))
+    engine.feed(Said(T0 + 1, UP0 + 1, "pressure.begun", "x", ("short",), {"scope": "host"}))
+    seen = sweep(2, row(7, 3, unit=None), row(8, 90), census=False, inputs=True)
+    assert engine.feed(seen) == []
+    assert engine.world.rows[7, 100][6] == SHOP
+    found = engine.feed(sweep(3, row(8, 90), census=False))
+    assert [one.body["outcome"] for one in found if not isinstance(one, Order)] == ["protected"] * 2
+    # it holds for whatever tells of a process without its unit
+    engine.feed(sweep(4, row(7, 3, unit=None), census=False))
+    assert engine.world.entity((7, 100)).unit == SHOP
+    # a census tells of everybody where he is, and another process is another one
+    engine.feed(sweep(5, row(7, 3, unit=None)))
+    assert engine.world.entity((7, 100)).unit is None

@@ -16,6 +16,7 @@ FACTS = [
     Host(1.5),
     Sweep(1.0, 2.0, (ROW,), census=True),
     Sweep(1.0, None, (), census=False),
+    Sweep(1.0, None, (), census=False, inputs=True),
     Who(1.0, 2.0, 7, 70, 1, 0, "/bin/a", "/x", None, "c", -5, "a --b", True),
     Who(1.0, None, 7, 70),
     Group(1.0, 2.0, None, "/x", anon=5, events={"oom_kill": 1}),

@@ -30,12 +30,18 @@ Ident = tuple[int, int]  # (pid, start_ticks): with the boot id, one process for
 
 
 class Sweep(NamedTuple):
-    """Rows of processes. In a census who is missing has gone; else absence means nothing."""
+    """Rows of processes. In a census who is missing has gone; else absence means nothing.
+
+    Outside a census a row without a unit does not tell that there is none. ``inputs``: what a
+    decision of the guard saw; it knows less of each than a reading of ours, so no policy is decided
+    on it.
+    """
 
     t: float
     up: float | None
     rows: tuple[Row, ...]
     census: bool
+    inputs: bool = False
 
 
 class Memfds(NamedTuple):

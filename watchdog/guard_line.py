@@ -144,7 +144,7 @@ class GuardLine:
             host = Host(*message[1])
             rows = tuple(tuple(row) for row in message[2])
             self.feed(host)
-            self.feed(Sweep(host.t, host.up, rows, census=False))
+            self.feed(Sweep(host.t, host.up, rows, census=False, inputs=True))
         elif kind == "revive" and self.deeds:
             self.deeds.revive(*message[1:5])
         elif kind == "stop_unit" and self.deeds:

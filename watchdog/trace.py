@@ -60,7 +60,10 @@ def line(fact: Fact) -> str:
     """One fact as one line, without the newline; keys that are None are left out."""
     if isinstance(fact, Sweep):
         kind = "procs" if fact.census else "sweep"
-        return _line({"type": kind, "t": fact.t, "up": fact.up, "rows": fact.rows})
+        inputs = True if fact.inputs else None
+        return _line(
+            {"type": kind, "t": fact.t, "up": fact.up, "rows": fact.rows, "inputs": inputs}
+        )
     if isinstance(fact, Earlier):
         return _line(_earlier_line(fact))
     return _line({"type": _NAMES[type(fact)], **fact._asdict()})
@@ -129,7 +132,8 @@ def _sweep(value: dict[str, Any]) -> Sweep:
         except (TypeError, ValueError):
             plain = False
         found.append(tuple(raw) if plain else _row(raw))
-    return Sweep(value["t"], value.get("up"), tuple(found), value["type"] == "procs")
+    census, inputs = value["type"] == "procs", value.get("inputs") is True
+    return Sweep(value["t"], value.get("up"), tuple(found), census, inputs and not census)
 
 
 def _row(raw: Any) -> Row:

@@ -222,7 +222,7 @@ class Engine:
             went = [world.gone[pid] for pid, _ in gone if pid in world.gone]
             out += self._told(self.kills.census(went, sweep.t, sweep.up))
             out += self._forget(sweep.t, sweep.up, now)
-        return out + self._decide(sweep.t, sweep.up)
+        return out if sweep.inputs else out + self._decide(sweep.t, sweep.up)
 
     def _resumed(self, sweep: Sweep, closed: list[Closed]) -> list[Closed]:
         """Who closed buckets now, with those that a kept trend left open."""

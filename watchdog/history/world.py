@@ -8,6 +8,7 @@ from watchdog.facts import (
     PID,
     RSS,
     SHARED,
+    SHMEM,
     START,
     SWAP,
     UNIT,
@@ -168,13 +169,14 @@ class World:
         if self.since_t is None:
             self.since_t = sweep.t
         t, at, least = sweep.t, moment(now), self.least_kib
+        census = sweep.census
         closed: list[Closed] = []
         by_pid = self.present.by_pid
         self.changed = changed = []
         self.held = held = []
         self.went = []
         for row in sweep.rows:  # the hottest lines of the house: a microsecond a sample in all
-            pid, start, _, rss, shared, swap, _, _ = row
+            pid, start, _, rss, shared, swap, unit, _ = row
             kib = rss - shared if rss > shared else 0
             kib = (kib + swap if swap else kib) >> 10
             process = by_pid.get(pid)
@@ -182,6 +184,8 @@ class World:
                 process = self._another(row, t, now, kib)
             if kib + kib < process.kib:
                 self._fallen(process, row, kib, t, now)
+            if unit is None and not census and process.row[UNIT] is not None:
+                row = (*row[:UNIT], process.row[UNIT], row[SHMEM])  # it is not told, not gone
             process.row = row
             if process.low <= kib <= process.high and now < process.wake:
                 process.last_t, process.last_up = t, now
@@ -203,7 +207,7 @@ class World:
             elif len(levels) > 1 or (levels and process.tells(levels[0], least)):
                 closed.append((process, levels))
         gone: list[Ident] = []
-        if sweep.census:
+        if census:
             gone = [process.ident for process in self.present if process.last_up != now]
             if not self._told:
                 self._told = {}  # a table that was emptied one by one keeps its size
