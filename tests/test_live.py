@@ -189,6 +189,54 @@ def test_a_killed_watcher_is_started_again_and_tells_what_comes(daemon, kill):
     running.stop()
 
 
+DEED = """
+[watch]
+interval = "500ms"
+[run.slow]
+argv = ["/bin/sh", "-c", "echo $$ >> {folder}/ran; exec sleep 20"]
+timeout = "30s"
+[policies.deed]
+match = {{ cmdline = "~sleeper of {folder}$" }}
+when = {{ resident_above = "1MiB" }}
+do = ["run:slow"]
+mode = "{mode}"
+"""
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_what_was_decided_is_known_to_the_next_watcher(daemon, tmp_path, mode):
+    """Also where the first was killed before it knew what became of it."""
+    sleeps = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)", f"sleeper of {tmp_path}"]
+    )
+    ran = tmp_path / "ran"
+    try:
+        running = daemon(
+            "--guard-option=--enforce-lock", f"--guard-option={tmp_path / 'lock'}",
+            config=DEED.format(folder=tmp_path, mode=mode),
+        )  # fmt: skip
+        if mode == "observe":
+            assert running.until("policy.action")["outcome"] == "would"
+        for _ in range(200):
+            if mode == "observe" or (ran.exists() and ran.read_text().endswith("\n")):
+                break
+            time.sleep(0.05)
+        running.lines.clear()
+        os.kill(watcher_of(running), signal.SIGKILL)
+        running.until("watchdog.started")
+        time.sleep(1.5)  # it looks three times
+        running.stop()
+    finally:
+        sleeps.kill()
+        sleeps.wait()
+        pids = list(map(int, ran.read_text().split())) if ran.exists() else []
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert len(pids) == (mode == "enforce")
+    assert [one for one in running.lines if one["event"] == "policy.action"] == []
+
+
 def test_without_its_guard_the_watcher_goes(daemon):
     running = daemon()
     watcher = watcher_of(running)

@@ -30,7 +30,6 @@ from watchdog.facts import (
     Fact,
     KernelLine,
     Order,
-    Outcome,
     Said,
     Sweep,
     Tick,
@@ -44,12 +43,13 @@ from watchdog.kernel_source import KernelSource
 from watchdog.looks import Looks
 from watchdog.people import People
 from watchdog.policy.guard_when import sentence
-from watchdog.policy.rules import Rules
+from watchdog.policy.rules import PLAIN, Rules, verb
 from watchdog.recorder import Recorder
 from watchdog.sense import places
 from watchdog.sense.senses import Senses
 from watchdog.store import now
 from watchdog.store.db import Store
+from watchdog.store.kept import as_object
 from watchdog.store.place import DATABASE, StoreError, now_dir
 from watchdog.throttle import KEPT as THROTTLED
 
@@ -57,6 +57,7 @@ BEAT_S = 5.0
 PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
 RETRY_STORE_S = 60.0
+ACTION = "policy.action"
 
 
 class Watcher:
@@ -73,14 +74,14 @@ class Watcher:
         self.recorder: Recorder | None = None
         self.store = Store(os.path.join(opts.state, DATABASE), self.rules.store.max_bytes)
         kept = self.store.load_kept()
-        self.engine = Engine(self.rules, self.host, _object(kept.get("decider")))
+        self.engine = Engine(self.rules, self.host, as_object(kept.get("decider")))
         self.engine.pressed = False  # until the guard says otherwise
-        self.engine.levels.take(_object(kept.get("proven")) or {})
+        self.engine.levels.take(as_object(kept.get("proven")) or {})
         self.senses = Senses(clock, self.rules.watch.interval_s)
         self.machine = Machine()
         self.desk = Desk(
             clock, self.rules, self.children, self.store, desk.journal_here(),
-            desk.terminal_here(opts.json), opts.json, self._feed_back,
+            desk.terminal_here(opts.json), opts.json, self._feed,
         )  # fmt: skip
         self.people = People(
             clock, self.rules, self.children, self.store, self.engine, self.desk, self.health,
@@ -104,9 +105,9 @@ class Watcher:
             self.desk.done, self._feed, self.guard.spend,
         )  # fmt: skip
         self.places: dict[str, Any] = {}
-        self.throttled = _object(kept.get(THROTTLED)) or {}
+        self.throttled = as_object(kept.get(THROTTLED)) or {}
         self.looks = Looks(clock, self.children, self.senses, self._feed)
-        self.counted = trace.counted_of(_object(kept.get("kills")))
+        self.counted = trace.counted_of(as_object(kept.get("kills")))
         started = clock.boottime()
         self.started_t = clock.wall()
         self.next_beat = started
@@ -275,10 +276,13 @@ class Watcher:
         self._take(self.engine.feed(fact), kept)
 
     def _take(self, out: list[Out], kept: dict[str, str]) -> None:
+        decided = self._decided(out)
         for item in out:
             if isinstance(item, Event):
-                counted = self._kept_count() if item.kind.startswith("oom.") else {}
-                self.desk.take(item, kept | counted)
+                more = self._kept_count() if item.kind.startswith("oom.") else {}
+                if item.kind == ACTION:
+                    more, decided = decided, {}
+                self.desk.take(item, kept | more)
                 self.people.heard(item)
                 if item.kind.startswith(("leak.", "limit.", "commit.")):
                     self._persist(urgent=True)
@@ -287,14 +291,23 @@ class Watcher:
             else:
                 self.looks.ask(item)
 
+    def _decided(self, out: list[Out]) -> dict[str, str]:
+        """What the policies remember, if they decided: stored with what is told of it, but before
+        a deed, for who is started after us meanwhile. A disk that hangs holds it up for 0.5 s.
+        """
+        deeds = any(isinstance(one, Order) and verb(one.do) not in PLAIN for one in out)
+        if not deeds and not any(isinstance(one, Event) and one.kind == ACTION for one in out):
+            return {}
+        kept = {"decider": json.dumps(self.engine.decider.kept())}
+        if deeds:
+            self.store.put_kept(kept)
+            self.store.flush(0.5)
+        return {} if deeds else kept
+
     def _kept_count(self) -> dict[str, str]:
         """How far the kernel's count of kills is told, for the transaction that tells of it."""
         counted = self.engine.kills.balance.kept()
         return {"kills": json.dumps(trace.counted_plain(counted))} if counted else {}
-
-    def _feed_back(self, outcome: Outcome) -> None:
-        self._feed(outcome)
-        self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
 
     # ---- configuration -----------------------------------------------------------------------
 
@@ -373,14 +386,6 @@ class Watcher:
             self.people.post.outbox.state() if self.people.post else None,
             self.people.mutes.plain() if self.people.mutes else [],
         )  # fmt: skip
-
-
-def _object(text: str | None) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text) if text else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def main(argv: list[str]) -> int:
