@@ -16,6 +16,7 @@ from watchdog.facts import Entity, Subject
 from watchdog.policy.load import ConfigError
 from watchdog.policy.load import load as load_here
 from watchdog.policy.rules import Match, Policy, Rules, When, from_plain
+from watchdog.sense.cgroups import Cgroups
 from watchdog.store import now as now_json
 from watchdog.store.place import StoreError
 
@@ -212,7 +213,8 @@ def rows(*subjects: Subject) -> Any:
 def member(pid: int, comm: str, unit: str | None, **more: Any) -> Subject:
     entity = Entity(pid, 5, comm, f"/usr/bin/{comm}", 33, unit)
     return Subject(f"{pid}:5", entity, False, cgroup=f"/system.slice/{unit}", age_s=9.0,
-                   resident_bytes=pid << 20)._replace(**more)  # fmt: skip
+                   resident_bytes=pid << 20, oom_counted=False,
+                   untold=explain_rules.UNTOLD)._replace(**more)  # fmt: skip
 
 
 @pytest.fixture
@@ -246,11 +248,58 @@ def test_explain_a_unit(run: Run, shop: str, live: Path) -> None:
         "  policy sleepy: no: it is about processes",
         "  policy unit (observe): matches: unit shop-1.service matches shop-*.service",
         "    when a leak is confirmed",
-        "    when the kernel has not killed it for lack of memory: waits",
+        "    when oom_kill: not known",
         "    now cooldown, 3 min to go",
         "    then log, restart-unit",
         "  policy whose: no: it is not matched",
     ]
+
+
+ALL = Policy("all", Match(), When(
+    leak="confirmed", exhausts_within_s=3600.0, resident_above=80 << 20, growth_above=512.0,
+    limit_above=0.9,
+))  # fmt: skip
+
+
+def conditions_of(who: str, now: dict[str, Any], per: str, cgroups: Cgroups) -> list[str]:
+    first = explain_rules._limited(next(explain_rules._subjects(who, now)), cgroups)
+    found: list[str] = explain_rules._policy(ALL._replace(per=per), first, now)["conditions"]
+    return found
+
+
+def test_explain_says_only_what_something_tells(live: Path) -> None:
+    """A unit of 91 MiB by the sum of its processes, which holds 38 MiB of its 40."""
+    nothing = Cgroups(str(live))
+    assert conditions_of("shop-1.service", {}, "unit", nothing) == [
+        "leak: not known", "exhausts_within: not known",
+        "91.0 MiB resident (asked: above 80.0 MiB)", "growth_above: not known",
+        "limit_above: not known",
+    ]  # fmt: skip
+    folder = live / "cg/system.slice/shop-1.service"
+    folder.mkdir(parents=True)
+    (folder / "memory.stat").write_text(f"anon {38 << 20}\nfile {2 << 20}\n")
+    (folder / "memory.max").write_text(f"{40 << 20}\n")
+    (folder.parent / "memory.stat").write_text(f"anon {90 << 20}\n")
+    (folder.parent / "memory.max").write_text("max\n")
+    cgroups = Cgroups(str(live))
+    cgroups.base, cgroups.v2 = str(live / "cg"), True
+    now = now_json.read_now([]).data  # type: ignore[union-attr]
+    assert conditions_of("shop-1.service", now, "unit", cgroups) == [
+        "a leak is confirmed", "memory ends in 10 min (asked: within 1 h)",
+        "38.0 MiB resident (asked: above 80.0 MiB): waits", "growth_above: not known",
+        "95 % of its own limit (asked: above 90 %)",
+    ]  # fmt: skip
+    assert conditions_of("12", now, "process", cgroups)[3:] == [
+        "grows by 3.5 MiB/h (asked: above 1.8 MiB/h)", "95 % of its own limit (asked: above 90 %)",
+    ]  # fmt: skip
+    # a daemon runs, and says of who is under no suspicion only that
+    assert conditions_of("13", now, "process", cgroups) == [
+        "no leak is seen: waits", "exhausts_within: not known",
+        "13.0 MiB resident (asked: above 80.0 MiB): waits", "growth_above: not known",
+        "95 % of its own limit (asked: above 90 %)",
+    ]  # fmt: skip
+    (folder / "memory.max").write_text("max\n")
+    assert "it has no limit of its own: waits" in conditions_of("13", now, "process", cgroups)
 
 
 def test_explain_a_name(run: Run, shop: str, live: Path) -> None:

@@ -126,3 +126,37 @@ def test_what_the_guard_saw_takes_nobodys_unit_and_decides_nothing(mode: str) ->
     # a census tells of everybody where he is, and another process is another one
     engine.feed(sweep(5, row(7, 3, unit=None)))
     assert engine.world.entity((7, 100)).unit is None
+
+
+# ---- what is not told --------------------------------------------------------------------------
+
+
+WANTS = (
+    policy("limit", when=When(limit_above=0.9)), policy("end", when=When(exhausts_within_s=3600.0)),
+)  # fmt: skip
+
+
+def test_a_trace_without_limits_or_the_machine_cannot_judge_these() -> None:
+    def leaking(with_host: bool, with_group: bool) -> list[str]:
+        engine = Engine(Rules(policies=WANTS), None)
+        for second in range(0, 400, 5):
+            if with_host:
+                engine.feed(host(second))
+            if with_group:
+                engine.feed(group(second)._replace(limit=9000 * MIB))
+            engine.feed(sweep(second, row(7, 20 + 2 * second)))
+        return sorted(engine.decider.unjudged())
+
+    lacks = "policy {} cannot be judged from this trace: {} missing"
+    limit, end = lacks.format("limit", "limit"), lacks.format("end", "headroom")
+    assert leaking(with_host=False, with_group=False) == [end, limit]
+    assert leaking(with_host=True, with_group=False) == [limit]
+    assert leaking(with_host=True, with_group=True) == []
+
+
+def test_what_is_told_after_the_first_sweep_is_not_missing() -> None:
+    engine = Engine(Rules(policies=WANTS), None)
+    for at in (0, 10):
+        for fact in (host(at), sweep(at, row(7, 20)), group(at)):
+            engine.feed(fact)
+    assert engine.decider.unjudged() == []

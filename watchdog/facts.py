@@ -353,6 +353,9 @@ class Event(NamedTuple):
 class Subject(NamedTuple):
     """One process or unit as the policies see it. None: not known, so a rule cannot be judged.
 
+    Of growth, the end of memory and a limit None says that there is none, unless ``untold`` names
+    them ("growth", "headroom", "limit"): then nothing tells.
+
     ``leak`` is "none", "suspected" or "confirmed"; ``limit_share`` is use of the unit's own limit,
     0..1; ``oom_killed_up`` is when a process of it was last killed by the kernel, proven by its
     counter.
@@ -377,6 +380,7 @@ class Subject(NamedTuple):
     commit_short: bool | None = None  # little may still be promised; of the whole machine
     alloc_failed: bool | None = None  # the kernel refused memory to anybody lately
     cause: str | None = None  # id of the latest event about it
+    untold: tuple[str, ...] = ()
 
 
 class Order(NamedTuple):

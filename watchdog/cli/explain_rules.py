@@ -1,9 +1,11 @@
 """What the rules mean for one process or unit: `check --explain`.
 
-From the daemon's now.json where one runs; else straight from /proc, and then what only a history
-can tell (leaks, growth) is said to be unknown.
+Leaks are the daemon's, from its now.json, sizes and limits those of /proc and of the cgroups. What
+neither tells (growth of who is under no suspicion, everything that only a history can tell where no
+daemon runs) is said to be unknown.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -12,13 +14,18 @@ from typing import Any
 
 from watchdog import procfs, words
 from watchdog.cli import args as common
-from watchdog.facts import Entity, Subject
+from watchdog.facts import Entity, Group, Subject
+from watchdog.history.world import used_bytes
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.match import look, protected, selects, weight
 from watchdog.policy.rules import Policy, Rules
 from watchdog.sense import wide
+from watchdog.sense.cgroups import Cgroups
+from watchdog.sense.senses import reclaimable
 
 SHOWN_MAX = 20
+# Of whom nothing but /proc tells.
+UNTOLD = ("growth", "headroom", "limit")
 _ABOUT = {"unit": "it is about units", "process": "it is about processes"}
 
 
@@ -31,7 +38,8 @@ def explain(rules: Rules, who: str, state: str | None, as_json: bool) -> int:
         return common.NOTHING
     if said and not as_json:
         print(said, file=sys.stderr)
-    answers = [_answer(rules, s, now) for s in live[:SHOWN_MAX]]
+    cgroups = _cgroups()
+    answers = [_answer(rules, _limited(s, cgroups), now) for s in live[:SHOWN_MAX]]
     if as_json:
         print(json.dumps(answers))
         return 0
@@ -65,7 +73,9 @@ def _subjects(who: str, now: dict[str, Any]) -> Iterator[Subject]:
     rows = list(_processes())
     if not who.isdigit():
         named = [s for s in rows if s.entity.unit == who]
-        leaks = [one for one in now.get("leaks") or () if one.get("unit") == who]
+        leaks = [
+            one for one in now.get("leaks") or () if one.get("unit") == who and "part" not in one
+        ]
         if named or leaks:
             yield _unit(who, named, leaks, bool(now))
             # a unit by its members: the largest few
@@ -80,19 +90,28 @@ def _subjects(who: str, now: dict[str, Any]) -> Iterator[Subject]:
 
 
 def _unit(unit: str, members: list[Subject], leaks: list[dict[str, Any]], running: bool) -> Subject:
-    stages = [str(one.get("level")) for one in leaks]
-    leak = next((stage for stage in ("confirmed", "suspected") if stage in stages), "none")
-    ends = [one["exhausts_in_s"] for one in leaks if one.get("exhausts_in_s") is not None]
-    own = [s.cgroup for s in members if s.cgroup]
+    """As policy.view sees it: of who is as bad in it the unit itself, then who grows most."""
+    itself = next((one for one in leaks if one.get("pid") is None), None)
+    worst = max(
+        leaks, default=None,
+        key=lambda one: (
+            one.get("level") == "confirmed", one is itself, one.get("rate_bytes_per_s") or 0
+        ),
+    )  # fmt: skip
+    growth = itself.get("rate_bytes_per_s") if itself else None
+    told = {"growth": growth is not None, "headroom": worst is not None}
+    path = min((s.cgroup for s in members if s.cgroup), key=len, default="")
+    above, found, _ = f"{path}/".partition(f"/{unit}/")
     return Subject(
         key=f"unit:{unit}", entity=Entity(unit=unit), is_unit=True,
-        cgroup=min(own, key=len, default=None),
+        cgroup=f"{above}/{unit}" if found else path or None,
         age_s=max((s.age_s or 0.0 for s in members), default=None),
         resident_bytes=sum(s.resident_bytes or 0 for s in members),
-        leak=leak if running else None,
-        exhausts_in_s=min(ends, default=None),
-        growth_bytes_per_s=max((float(one.get("rate_bytes_per_s") or 0) for one in leaks),
-                               default=None),
+        leak=(str(worst.get("level")) if worst else "none") if running else None,
+        exhausts_in_s=worst.get("exhausts_in_s") if worst else None,
+        growth_bytes_per_s=growth,
+        oom_counted=False,
+        untold=tuple(what for what in UNTOLD if not told.get(what)),
     )  # fmt: skip
 
 
@@ -103,9 +122,30 @@ def _with_leak(s: Subject, now: dict[str, Any]) -> Subject:
         if (one.get("pid"), one.get("start")) == (s.entity.pid, s.entity.start):
             return s._replace(
                 leak=str(one.get("level")), exhausts_in_s=one.get("exhausts_in_s"),
-                growth_bytes_per_s=one.get("rate_bytes_per_s"),
+                growth_bytes_per_s=one.get("rate_bytes_per_s"), untold=("limit",),
             )  # fmt: skip
     return s._replace(leak="none")
+
+
+def _cgroups() -> Cgroups:
+    found = Cgroups()
+    with contextlib.suppress(OSError):  # without it a little too much is counted on cgroup v1
+        found.reclaimable = reclaimable(procfs.parse_kb(_read("/proc/meminfo")))
+    return found
+
+
+def _limited(s: Subject, cgroups: Cgroups) -> Subject:
+    """With what its cgroup and those above it hold of their limits; of a unit what it holds."""
+    groups = cgroups.read(0.0, 0.0, [s.cgroup] if s.cgroup else [])
+    own: Group | None = next((one for one in groups if one.cgroup == s.cgroup), None)
+    if own is None:
+        return s
+    shares = [used_bytes(one) / one.limit for one in groups if one.limit]
+    return s._replace(
+        resident_bytes=used_bytes(own) if s.is_unit else s.resident_bytes,
+        limit_share=max(shares, default=None),
+        untold=tuple(what for what in s.untold if what != "limit"),
+    )
 
 
 def _processes(root: str = "/proc") -> Iterator[Subject]:
@@ -140,6 +180,8 @@ def _processes(root: str = "/proc") -> Iterator[Subject]:
             oom_score_adj=found.oom_score_adj,
             age_s=max(0.0, uptime - stat.start_ticks / ticks),
             resident_bytes=statm[0] * page if statm else None,
+            oom_counted=False,
+            untold=UNTOLD,
         )
 
 

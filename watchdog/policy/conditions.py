@@ -34,9 +34,11 @@ def conditions(when: When, s: Subject, pressure: bool | None, now: float) -> lis
             f"a leak is {stage}" if stage != "none" else "no leak is seen", "leak")  # fmt: skip
     if when.exhausts_within_s is not None:
         ends, most = s.exhausts_in_s, words.duration(when.exhausts_within_s)
-        add("exhausts_within", ends is not None and ends <= when.exhausts_within_s,
-            "memory is not seen to end" if ends is None
-            else f"memory ends in {words.duration(ends)} (asked: within {most})")  # fmt: skip
+        if ends is None:
+            add("exhausts_within", _none(s, "headroom"), "memory is not seen to end", "headroom")
+        else:
+            add("exhausts_within", ends <= when.exhausts_within_s,
+                f"memory ends in {words.duration(ends)} (asked: within {most})")  # fmt: skip
     if when.resident_above is not None:
         size = s.resident_bytes
         add("resident_above", None if size is None else size > when.resident_above,
@@ -46,14 +48,16 @@ def conditions(when: When, s: Subject, pressure: bool | None, now: float) -> lis
         rate = s.growth_bytes_per_s  # None in the first minute: not seen to grow
         add(
             "growth_above",
-            rate is not None and rate > when.growth_above,
+            _none(s, "growth") if rate is None else rate > when.growth_above,
             f"grows by {words.rate(rate or 0)} (asked: above {words.rate(when.growth_above)})",
+            "growth",
         )
     if when.limit_above is not None:
         part, least = s.limit_share, words.share(when.limit_above)
-        add("limit_above", part is not None and part > when.limit_above,
+        add("limit_above", _none(s, "limit") if part is None else part > when.limit_above,
             "it has no limit of its own" if part is None
-            else f"{words.share(part)} of its own limit (asked: above {least})")  # fmt: skip
+            else f"{words.share(part)} of its own limit (asked: above {least})",
+            "limit")  # fmt: skip
     if when.pressure is not None:
         add("pressure", None if pressure is None else pressure is when.pressure,
             "memory of the machine is short" if pressure else "memory of the machine is not short",
@@ -80,6 +84,11 @@ def conditions(when: When, s: Subject, pressure: bool | None, now: float) -> lis
             "the kernel refused memory to somebody within the last minute" if s.alloc_failed
             else "the kernel has not refused memory lately", "kernel log")  # fmt: skip
     return found
+
+
+def _none(s: Subject, what: str) -> bool | None:
+    """Where there is none of it: that does not hold, unless nothing tells."""
+    return None if what in s.untold else False
 
 
 def all_hold(found: list[Condition]) -> bool | None:

@@ -48,6 +48,7 @@ OPEN_MAX = 1024
 # What did nothing where it failed. A restart that PID 1 gave up on may have stopped the unit.
 HARMLESS = ("terminate", "kill", "kill-unit")
 
+_TOLD_OF_ALL = ("limit", "headroom")  # of everybody or of nobody
 _NO_GROUP = "group"  # what is missing where a trace tells of processes only
 
 
@@ -94,6 +95,7 @@ class Decider:
         self._unsaid: dict[tuple[str, str], None] = {}
         self._said: set[tuple[str, str]] = set()
         self._units_seen = False
+        self._untold: tuple[str, ...] = ()
         self._looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
         self._choosing = any(map(needs_members, rules.policies))
         if kept:
@@ -121,6 +123,7 @@ class Decider:
             if known is None or known[0] != face:
                 known = (face, self._look(s))
             looked[s.key] = known
+            self._untold = s.untold
             for parts, found in known[1]:
                 one = self._one(parts, found, s, pressure, now)
                 if one is not None:
@@ -335,10 +338,16 @@ class Decider:
         found = [
             f"policy {name} cannot be judged from this trace: {missing} missing"
             for name, missing in self._unsaid
-            if not (missing == _NO_GROUP and self._units_seen)
+            if not self._came(missing)
         ]
         self._unsaid.clear()
         return found
+
+    def _came(self, missing: str) -> bool:
+        """Was it told later in the trace?"""
+        if missing == _NO_GROUP:
+            return self._units_seen
+        return missing in _TOLD_OF_ALL and missing not in self._untold
 
     def _cannot(self, name: str, missing: str) -> None:
         if (name, missing) not in self._said:

@@ -16,7 +16,7 @@ from watchdog.facts import (
     Subject,
 )  # fmt: skip
 from watchdog.history.entities import Trend
-from watchdog.history.headroom import chain
+from watchdog.history.headroom import chain, host_left
 from watchdog.history.present import Kind, Process
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
@@ -58,6 +58,7 @@ def subjects(
     commit_short, alloc_failed = exhaustion.commit.short(), exhaustion.refusals.recent(now)
     members: dict[str, list[Trend]] = {}
     counted = world.host is not None and world.host.oom_kill is not None
+    untold = _untold(world)
     shares: dict[str | None, float | None] = {}  # by cgroup: many processes have the same
     nobody = of_interest == Reach() and not held
     for trend in world.present:
@@ -85,6 +86,7 @@ def subjects(
             commit_short=commit_short,
             alloc_failed=alloc_failed,
             cause=trend.event,
+            untold=untold,
         )
     for group in world.groups.values():
         own = world.unit_trends.get(group.unit or "")
@@ -114,6 +116,7 @@ def subjects(
             commit_short=commit_short,
             alloc_failed=alloc_failed,
             cause=worst.event,
+            untold=untold,
         )
 
 
@@ -225,6 +228,13 @@ def _sure(trend: Trend) -> float:
     if trend.stage != "confirmed":
         return 0.0
     return trend.verdict.confidence if trend.verdict else KEPT_CONFIDENCE
+
+
+def _untold(world: World) -> tuple[str, ...]:
+    """What nothing tells: limits where no cgroup is known, and then perhaps memory's end too."""
+    if world.groups:
+        return ()
+    return ("limit",) if host_left(world) is not None else ("limit", "headroom")
 
 
 def _limit_share(world: World, cgroup: str | None) -> float | None:

@@ -73,7 +73,7 @@ class Senses:
         if census:
             self.near.clear()
             self.shmem = {}
-        self.cgroups.reclaimable = _reclaimable(self.host.told)
+        self.cgroups.reclaimable = reclaimable(self.host.told)
         lying = self._lying() if self.processes.swapping else None
         for group in self.cgroups.read(t, up, paths):
             self._watch(group, before)
@@ -135,7 +135,7 @@ class Senses:
         return set(hot)
 
 
-def _reclaimable(meminfo: dict[str, int]) -> float:
+def reclaimable(meminfo: dict[str, int]) -> float:
     """Which share of the kernel memory that is charged to cgroups can be reclaimed: 0..1."""
     kept = sum(meminfo.get(key, 0) for key in ("SUnreclaim", "KernelStack", "PageTables", "Percpu"))
     given = meminfo.get("SReclaimable", 0)
