@@ -70,21 +70,25 @@ def test_what_the_last_word_protects_is_not_signalled(world: World) -> None:
 
 def test_a_fresh_child_of_a_protected_one_is_protected(world: World) -> None:
     world.scene.take_spared(True, {WHY: [(30, 100)]})
+    fresh = 99_900  # 1 s before the watcher's word
     world.process(30, 3, start=100)
-    world.process(SMALL, 3, ppid=30)
-    assert world.scene.spares(SMALL, 500) == f"it is a child of PID 30: {WHY}"
+    world.process(SMALL, 3, ppid=30, start=fresh)
+    assert world.scene.spares(SMALL, fresh) == f"it is a child of PID 30: {WHY}"
     world.tick(250)
-    world.process(SMALL, 200, ppid=30)
+    world.process(SMALL, 200, ppid=30, start=fresh)
     world.process(LEAK, 60)
     world.tick(80, 1.0)
     assert world.signals == [(LEAK, signal.SIGTERM)]
     # The watcher knows it, and does not protect it.
-    world.scene.take_dossier(world.up, [row(SMALL, "other.service")])
-    assert world.scene.spares(SMALL, 500) is None
+    world.scene.take_dossier(world.up, [row(SMALL, "other.service", start=fresh)])
+    assert world.scene.spares(SMALL, fresh) is None
+    world.scene.take_dossier(world.up + 60, [])
+    assert world.scene.spares(SMALL, fresh) is None
     # Another one has its parent's number now.
     world.scene.take_dossier(world.up, [])
+    assert world.scene.spares(SMALL, fresh)
     world.process(30, 3, start=101)
-    assert world.scene.spares(SMALL, 500) is None
+    assert world.scene.spares(SMALL, fresh) is None
 
 
 def test_where_not_all_could_be_told_nobody_unknown_is_signalled(world: World) -> None:

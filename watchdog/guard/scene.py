@@ -24,6 +24,8 @@ STALE_S = 60.0
 GLANCE_S = 5.0  # between two looks at everybody while memory is near the mark
 SPENT_MAX = 64
 ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells better
+# Who lived so long before the watcher's word was known to it: it looks for newcomers every 5 s.
+KNOWN_S = 30.0
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
 TMPFS_MAX = 64  # readings kept; then every other one
 SLAB_TOLD = 16 << 20
@@ -158,7 +160,8 @@ class Scene:
     def spares(self, pid: int, start: int, ppid: int | None = None) -> str | None:
         """Why this process is protected, by the watcher's last word, or None.
 
-        Who has no line in the dossier may be a fork made since, of somebody who is protected.
+        Who has no line in the dossier may be a fork of somebody who is protected, too young to be
+        known.
         """
         row = self.dossier.get((pid, start))
         why = self.spared.get((pid, start)) or (row[7] if row else None)
@@ -166,6 +169,8 @@ class Scene:
             return why
         if not self.spared_whole:
             return "more are protected than could be told, and nothing is known of it"
+        if start / TICKS < (self.dossier_up or 0.0) - KNOWN_S:
+            return None
         if ppid is None:
             seen = self.eyes.look(pid)
             ppid = seen.ppid if seen is not None else 0
