@@ -148,6 +148,29 @@ def own_cgroup() -> Path | None:
     return None
 
 
+def test_what_was_sent_before_somebody_protected_came_in_is_a_deed(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    """It is paid for, and memory is waited for, as after any other."""
+    a, b, late = (one.pid for one in sleepers)
+    unit = cgroup(tmp_path, [a, b], [])
+    looks = {a: 0}
+
+    def still_protected(pid: int, _start: int) -> str | None:
+        looks[pid] = looks.get(pid, 0) + 1
+        if looks[a] == 2 and pid == b:  # the look before the first blow is over
+            (unit / "worker" / "cgroup.procs").write_text(f"{late}\n")
+        return "said so" if pid == late else None
+
+    outcome, said = kill_unit(str(unit), unit.stat().st_ino, still_protected=still_protected)
+    assert (outcome, said) == (
+        "done", "sent SIGKILL to 2 processes of shop.service and to no more: "
+        f"PID {late} is in it: said so",
+    )  # fmt: skip
+    assert [one.wait(5) for one in sleepers[:2]] == [-signal.SIGKILL] * 2
+    assert sleepers[2].poll() is None
+
+
 def test_a_unit_that_forks_is_ended_in_a_real_cgroup() -> None:
     path = own_cgroup()
     if path is None:

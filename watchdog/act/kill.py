@@ -108,8 +108,11 @@ def kill_unit(
         if not found:
             break
         reason = _any_protected(found - struck, still_protected, ours, root)
-        if reason:
-            return ("protected", reason) if not struck else ("failed", reason)
+        if reason and not struck:
+            return "protected", reason
+        if reason:  # somebody protected came in meanwhile; what was sent was sent
+            sent = words.count(len(struck), "process")
+            return "done", f"sent SIGKILL to {sent} of {name} and to no more: {reason}"
         struck |= _strike(folder, inode, found)
         time.sleep(0.005)  # forks of theirs that were under way are in the next round
     if not struck and found:
