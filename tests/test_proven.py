@@ -80,6 +80,27 @@ def test_under_pressure_or_suspicion_nothing_is_proven() -> None:
     assert level.kib == 100 * MIB
 
 
+@pytest.mark.parametrize("rate", [0.05, 1.0, 50.0])
+def test_a_line_does_not_prove_itself_by_a_pause_of_ours(rate: float) -> None:
+    """Of health, of a suspicion, or of the daemon: what was taken before is no rise of now."""
+
+    def line(t: float) -> float:
+        return 20 + rate * t
+
+    assert prove(line, 14_400, fit=lambda t: t % 3600 > 20).kib <= 30 * MIB
+    levels = Levels()
+    levels.take({"leak.service": [20 * MIB, 20 * MIB, 1, 0]})
+    after = prove(lambda t: line(t + 7200), 3600, level=levels.of["leak.service"])
+    assert after.kib <= 20 * MIB
+
+
+def test_a_plateau_proves_itself_after_a_pause_of_ours() -> None:
+    for first in range(5):
+        wobble = lambda t: 500 * (1 + 0.01 * math.sin((t + first) * 7.7))  # noqa: E731, B023
+        level = prove(wobble, 1200, fit=lambda t: t > 20)
+        assert level.kib >= 480 * MIB
+
+
 def test_each_rise_that_was_proven_makes_the_next_one_harder() -> None:
     level = prove(lambda t: 100.0 * (1 + t // 240), 3600)
     assert level.rises < 6

@@ -72,7 +72,7 @@ class Level:
         self.window = HELD_LEAST_S
         self.opened: float | None = None  # when the window began that is open
         self.floor = -1  # of the open window; -1: it may prove nothing
-        self.last = -1  # floor of the window before it
+        self.last = 0  # floor of the window before it; -1: it is not known
         self.peak = 0
         self.trough = -1  # -1: it has not fallen from the peak
 
@@ -111,7 +111,8 @@ class Level:
         if floor <= self.held * RISE + RISE_KIB:
             self.since = None
         elif self.since is None or self.last < 0:
-            self.since, self.base = self.opened, self.last
+            # What lies before is no rise of this time: a leak would be quick once, and then level.
+            self.since, self.base = self.opened, floor if self.last < 0 else self.last
         else:
             mean = (floor - self.base) / max(1.0, up - self.since)
             if (floor - self.last) / self.window <= HELD_RATE * mean:
@@ -324,7 +325,7 @@ class Levels:
                 level = self.of[str(key)] = NamedLevel(kib)
                 self.known.add(level)
                 self.took = True
-                level.held, level.rises, level.t = held, rises, float(t)
+                level.held, level.rises, level.t, level.last = held, rises, float(t), -1
 
 
 def _leave(one: Process) -> tuple[Level, ...]:
