@@ -98,6 +98,19 @@ def test_where_not_all_could_be_told_nobody_unknown_is_signalled(world: World) -
     assert "nothing is known of it" in str(world.scene.spares(SMALL, 500))
 
 
+def test_before_the_first_word_nobody_is_signalled_of_whom_there_is_none(world: World) -> None:
+    world.scene.awaited = True
+    world.scene.dossier.clear()
+    squeeze(world)
+    for _ in range(30):
+        world.tick(80)
+    assert (world.signals, world.outcomes()) == ([], [(None, "hold", "failed")])
+    world.scene.take_spared(True, {WHY: [(DB, 500)]})
+    for _ in range(11):
+        world.tick(80)
+    assert world.signals == [(SMALL, signal.SIGTERM)]
+
+
 def test_a_unit_with_a_small_protected_member_is_not_ended_as_a_whole(world: World) -> None:
     world.scene.units = {"shop.service": ("/cg/shop.service", 7, None)}
     world.scene.ladder.strike("shop.service", "process", 999.0)

@@ -8,7 +8,7 @@ import pytest
 from guard_world import World, row
 
 from watchdog.guard.around import Options
-from watchdog.guard.loop import HURRY_S, Guard
+from watchdog.guard.loop import HURRY_S, READY_S, Guard
 from watchdog.policy.guard_when import GuardRules, Mark
 
 
@@ -67,6 +67,19 @@ def test_one_that_is_started_in_an_incident_is_hurried_too(house: House) -> None
     house.tick(80)
     house.tick(80)
     assert house.hurries() == [HURRY_S, HURRY_S]
+
+
+def test_a_watcher_that_cannot_be_started_is_not_waited_for(house: House) -> None:
+    house.tick(900)
+    assert house.guard.scene.spares(10, 500)
+    house.tick(900, READY_S)
+    assert house.guard.scene.spares(10, 500) is None
+
+
+def test_its_first_word_is_waited_for(house: House) -> None:
+    house.tick(900)
+    house.guard._take([("spared", True, {"why": [(10, 500)]})])
+    assert (house.guard.scene.spares(10, 500), house.guard.scene.spares(11, 500)) == ("why", None)
 
 
 def test_a_sleep_is_no_time_in_which_somebody_could_have_ended(house: House) -> None:

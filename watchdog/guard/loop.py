@@ -58,6 +58,7 @@ class Guard:
             opts.spent or spent_path(environ), boot_id(opts.root), self.began, clock.wall()
         )
         self.scene = Scene(self.eyes, self.pressure, self._tell, spent)
+        self.scene.awaited = True
         self.scene.before_signal = self._last_word
         self.scene.enforcing = lambda: self._mode() == "enforce"
         self.incident: Incident | None = None
@@ -293,6 +294,8 @@ class Guard:
 
     def _after(self, up: float) -> None:
         """What comes after the look: the manager's watchdog, and who was never told."""
+        if up - self.began >= READY_S:
+            self.scene.awaited = False  # if it cannot be started it is judged by what is seen
         if not self.ready and up - self.began >= READY_S:
             self.ready = True
             self.service.ready("on guard; the watcher is not up yet")

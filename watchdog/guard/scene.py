@@ -120,6 +120,7 @@ class Scene:
         self.by_pid: dict[int, DossierRow] = {}
         self.spared: Mapping[tuple[int, int], str] = {}  # who is protected, small ones too
         self.spared_whole = True
+        self.awaited = False  # the first word of a watcher that is being started
         self.shared = Shared()
         self.tmpfs: list[tuple[float, int]] = []  # (up, bytes that stay), where it moved
         self.dossier_up: float | None = None
@@ -155,7 +156,7 @@ class Scene:
     def take_spared(self, whole: bool, found: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Who is protected, by the reason; `whole`: all of them."""
         self.spared = {ident: why for why, idents in found.items() for ident in idents}
-        self.spared_whole = whole
+        self.spared_whole, self.awaited = whole, False
 
     def spares(self, pid: int, start: int, ppid: int | None = None) -> str | None:
         """Why this process is protected, by the watcher's last word, or None.
@@ -167,6 +168,8 @@ class Scene:
         why = self.spared.get((pid, start)) or (row[7] if row else None)
         if why or row:
             return why
+        if self.awaited:
+            return "the watcher is being started and has not said yet who is protected"
         if not self.spared_whole:
             return "more are protected than could be told, and nothing is known of it"
         if start / TICKS < (self.dossier_up or 0.0) - KNOWN_S:
