@@ -262,7 +262,8 @@ ALL = Policy("all", Match(), When(
 
 
 def conditions_of(who: str, now: dict[str, Any], per: str, cgroups: Cgroups) -> list[str]:
-    first = explain_rules._limited(next(explain_rules._subjects(who, now)), cgroups)
+    rows = list(explain_rules._processes())
+    first = explain_rules._limited(next(explain_rules._subjects(who, now, rows)), cgroups)
     found: list[str] = explain_rules._policy(ALL._replace(per=per), first, now)["conditions"]
     return found
 
@@ -300,6 +301,27 @@ def test_explain_says_only_what_something_tells(live: Path) -> None:
     ]  # fmt: skip
     (folder / "memory.max").write_text("max\n")
     assert "it has no limit of its own: waits" in conditions_of("13", now, "process", cgroups)
+
+
+def test_explain_says_who_bars_an_action(run: Run, live: Path, tmp_path: Path) -> None:
+    config = tmp_path / "barred.toml"
+    config.write_text("""
+[protect]
+name_unverified = ["worker"]
+[policies.any]
+match = { unit = "shop-*.service" }
+when = { leak = "confirmed" }
+do = ["log", "restart-unit"]
+[policies.named]
+match = { unit = "shop-1.service" }
+when = { leak = "confirmed" }
+do = ["log", "restart-unit"]
+""")
+    unit, worker, *_ = run("--explain", "shop-1.service", str(config))[1].split("\n\n")
+    why = "name worker is protected (protect.name_unverified worker)"
+    assert f"    then log, restart-unit\n    but not restart-unit: PID 10 is in it: {why}" in unit
+    assert unit.count("but not") == 1
+    assert f"protected: {why}" in worker
 
 
 def test_explain_a_name(run: Run, shop: str, live: Path) -> None:

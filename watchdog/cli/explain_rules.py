@@ -19,6 +19,7 @@ from watchdog.history.world import used_bytes
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.match import look, protected, selects, weight
 from watchdog.policy.rules import Policy, Rules
+from watchdog.policy.target import target
 from watchdog.sense import wide
 from watchdog.sense.cgroups import Cgroups
 from watchdog.sense.senses import reclaimable
@@ -32,14 +33,15 @@ _ABOUT = {"unit": "it is about units", "process": "it is about processes"}
 def explain(rules: Rules, who: str, state: str | None, as_json: bool) -> int:
     """Print the answer; the exit status: 1 where nobody is called that."""
     now, said = _now(state)
-    live = list(_subjects(who, now))
+    everybody = list(_processes())
+    live = list(_subjects(who, now, everybody))
     if not live:
         common.complain(f'no process or unit "{words.safe(who)}" is here')
         return common.NOTHING
     if said and not as_json:
         print(said, file=sys.stderr)
     cgroups = _cgroups()
-    answers = [_answer(rules, _limited(s, cgroups), now) for s in live[:SHOWN_MAX]]
+    answers = [_answer(rules, _limited(s, cgroups), now, everybody) for s in live[:SHOWN_MAX]]
     if as_json:
         print(json.dumps(answers))
         return 0
@@ -68,9 +70,8 @@ def _now(state: str | None) -> tuple[dict[str, Any], str]:
     return found.data, ""
 
 
-def _subjects(who: str, now: dict[str, Any]) -> Iterator[Subject]:
+def _subjects(who: str, now: dict[str, Any], rows: list[Subject]) -> Iterator[Subject]:
     """The unit of that name first, then the processes by PID, name or unit."""
-    rows = list(_processes())
     if not who.isdigit():
         named = [s for s in rows if s.entity.unit == who]
         leaks = [
@@ -193,15 +194,26 @@ def _read(path: str) -> bytes:
 # ---- what -------------------------------------------------------------------------------------
 
 
-def _answer(rules: Rules, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
+def _answer(
+    rules: Rules, s: Subject, now: dict[str, Any], everybody: list[Subject]
+) -> dict[str, Any]:
     why = protected(rules, s)
     total = weight(rules, s)
     return {
         "entity": s.entity._asdict(), "is_unit": s.is_unit, "resident_bytes": s.resident_bytes,
         "protected": why, "not_protected": None if why else _why_not(rules, s),
         "weight": total, "weight_because": _weighed(rules, s, total),
-        "policies": [_policy(policy, s, now) for policy in rules.policies],
+        "policies": [
+            one | ({"barred": _barred(rules, policy, s, everybody)} if one["matches"] else {})
+            for policy in rules.policies if (one := _policy(policy, s, now))
+        ],
     }  # fmt: skip
+
+
+def _barred(rules: Rules, policy: Policy, s: Subject, everybody: list[Subject]) -> dict[str, str]:
+    """Which of its actions are not done here, and why."""
+    found = target(rules, policy, s, policy.do, lambda: everybody)
+    return {do: held[1] for do in policy.do if (held := found.held(do))}
 
 
 def _why_not(rules: Rules, s: Subject) -> str:
@@ -279,3 +291,5 @@ def _policy_lines(one: dict[str, Any]) -> Iterable[str]:
     for line in one["live"]:
         yield f"    now {words.safe(line)}"
     yield f"    then {', '.join(one['do'])}"
+    for do, why in one["barred"].items():
+        yield f"    but not {do}: {words.safe(why)}"
