@@ -131,13 +131,14 @@ def test_a_throttle_is_undone_after_a_crash() -> None:
 
 def test_a_throttle_is_undone_when_the_daemon_stops() -> None:
     """All of them, one that was stopped under its limit and one that is gone included."""
-    for name in STOPPED:
-        sh("systemctl", "start", name)
 
     def highs() -> list[str]:
         return [show(name, "MemoryHigh") for name in STOPPED]
 
-    wait("limits of ours", 120, lambda: "infinity" not in highs())
+    for count in (5, len(STOPPED)):  # of more than eight at once some are told to fail
+        for name in STOPPED[count - 5 : count]:
+            sh("systemctl", "start", name)
+        wait("limits of ours", 120, lambda: highs().count("infinity") == len(STOPPED) - count)  # noqa: B023
     sh("systemctl", "stop", STOPPED[0])
     sh("systemctl", "stop", STOPPED[1])
     Path(f"/etc/systemd/system/{STOPPED[1]}").unlink()
