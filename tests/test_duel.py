@@ -1,7 +1,9 @@
 """What the duel runs, keeps and calls right; its machine is not started here."""
 
 import importlib
+import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ def kept(duel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def cell(daemon: str, scenario: str, *, busy: bool = False, **more: Any) -> dict[str, Any]:
     return {"daemon": daemon, "scenario": scenario, "host_busy": busy, "deaths": [[9.0, "hog"]],
             "guilty": ["hog"], "lost": {}, "oom_kills": 0, "relieved_s": 9.5, "scarce_s": 0.2,
-            "alive": {"shop": True, "hog": False}, "stall_s": 0.1, **more}  # fmt: skip
+            "alive": {"shop": True, "hog": False}, "stall_s": 0.1, "footprint_bytes": 0,
+            **more}  # fmt: skip
 
 
 def test_every_cell_is_planned_ours_three_times_and_first(duel: Any) -> None:
@@ -81,6 +84,47 @@ def test_what_is_right(duel: Any) -> None:
     assert duel.right(quiet)
     assert "nobody died; stall 0.10 s, scarce 0.2 s" in duel.shown([quiet])
     assert "stall" not in duel.shown([cell("none", "leak", busy=True)])
+
+
+def test_workers_and_the_system_are_innocents_too(duel: Any) -> None:
+    forked = cell("none", "cow", deaths=[], guilty=[], lost={"parent": 2}, alive={"parent": True})
+    assert not duel.right(forked)
+    assert "innocent died** (parent)" in duel.shown([forked])
+    journald = cell("none", "leak", system=["systemd-journald.service"])
+    assert not duel.right(journald)
+    assert "innocent died** (systemd-journald.service)" in duel.shown([journald])
+    assert duel.right(cell("none", "forkers", deaths=[], lost={"hog": 1}))
+
+
+def test_a_wrong_cell_does_not_drop_out_of_the_table(duel: Any, kept: Any) -> None:
+    job = duel.Job("earlyoom", "leak")
+    wrong = {"deaths": [[3.0, "shop"]]}
+    kept.add(cell(*job, **wrong))
+    kept.add(cell(*job, busy=True, **wrong))
+    kept.add(cell(*job, busy=True))
+    kept.add(cell(*job, stall_s=0.3))
+    assert [one["stall_s"] for one in kept.of(*job)] == [0.3, 0.1, 0.1, 0.1]
+    assert [duel.right(one) for one in kept.shown(*job)] == [True, False, False]
+    row = next(line for line in duel.summary(kept).splitlines() if "earlyoom" in line)
+    assert [one.strip() for one in row.split("|")][2:5] == ["2 of 4", "2", "0.30 s"]
+
+
+def test_the_median_is_also_told_of_shared_scenarios(duel: Any, kept: Any) -> None:
+    for name, stall in (("leak", 0.2), ("hog", 0.1)):
+        kept.add(cell(duel.OURS, name, stall_s=stall))
+    kept.add(cell("nohang", "hog", stall_s=0.3))
+    row = next(line for line in duel.summary(kept).splitlines() if "nohang" in line)
+    assert [one.strip() for one in row.split("|")][4:6] == ["0.30 s", "0.10 s"]
+
+
+def test_a_stall_that_lasts_is_seen(duel: Any, tmp_path: Path) -> None:
+    path = tmp_path / "beat"
+    assert duel.cells.stalled(path) is None
+    path.write_text("0.0500")
+    Path(f"{path}.at").write_bytes(struct.pack("d", time.monotonic() + 60) + bytes(4088))
+    assert duel.cells.stalled(path) == 0.05
+    Path(f"{path}.at").write_bytes(struct.pack("d", time.monotonic() - 7) + bytes(4088))
+    assert 6.9 < duel.cells.stalled(path) < 60
 
 
 def test_every_scenario_can_be_run(duel: Any) -> None:

@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -218,6 +219,24 @@ def pss(unit: str) -> int:
     return total
 
 
+def running() -> dict[str, str]:
+    """The services that run, and how often systemd has restarted each of them."""
+    argv = ("systemctl", "show", "*.service", "-p", "Id", "-p", "SubState", "-p", "NRestarts")
+    found = (dict(line.split("=", 1) for line in one.splitlines() if "=" in line)
+             for one in sh(*argv).split("\n\n"))  # fmt: skip
+    return {one["Id"]: one["NRestarts"] for one in found if one.get("SubState") == "running"}
+
+
+def stalled(path: Path) -> float | None:
+    """The longest stall of the heartbeat in seconds, also of one that lasts; None: no heartbeat."""
+    try:
+        longest = float(path.read_text())
+        (at,) = struct.unpack_from("d", Path(f"{path}.at").read_bytes())
+    except (OSError, ValueError, struct.error):
+        return None
+    return max(longest, time.monotonic() - float(at) - 0.02)
+
+
 def cell(daemon: str, name: str) -> dict[str, Any]:
     scenario, service = SCENARIOS[name], SERVICES[daemon]
     LOAD.write_bytes((HERE / "load.py").read_bytes())
@@ -231,6 +250,9 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
         one.started = True
         one.look(0)
     footprint = pss(service) if service else 0
+    system = running()
+    for unit in [f"{service}.service", *(one.unit for one in roles)]:
+        system.pop(unit, None)
     beat_file = Path("/run/duel-beat")
     spawn(["/usr/bin/python3", "-I", "-S", str(LOAD), str(beat_file), "beat"], -1000)
     total, start = meminfo()["MemTotal"], meminfo()["MemAvailable"]
@@ -280,11 +302,14 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
         blind = max(blind, step)
         scarce += step if available < SCARCE * total else 0
     end = round(time.monotonic() - begin, 1)
-    stall = 0.0
-    with contextlib.suppress(OSError, ValueError):
-        stall = float(beat_file.read_text())
+    stall = stalled(beat_file)
+    if stall is None:
+        return {"void": "the heartbeat did not run"}
     for one in roles:
         one.look(end)
+    if scenario.shm_left and lowest > SCARCE * total and not any(one.deaths for one in roles):
+        return {"void": f"{lowest >> 20} MiB were left: that is not short of memory"}
+    still = running()
     return {
         "daemon": daemon, "scenario": name, "end_s": end,
         "pressed_s": pressed, "relieved_s": relieved, "scarce_s": round(scarce, 2),
@@ -292,6 +317,7 @@ def cell(daemon: str, name: str) -> dict[str, Any]:
         "start_bytes": start, "total_bytes": total,
         "deaths": sorted((at, one.role.name) for one in roles for at in one.deaths),
         "lost": {one.role.name: one.lost for one in roles if one.lost},
+        "system": sorted(unit for unit in system if still.get(unit) != system[unit]),
         "guilty": [one.role.name for one in roles if one.role.guilty],
         "alive": {one.role.name: one.alive for one in roles},
         "oom_kills": oom_kills() - kills, "stall_s": round(stall, 3), "blind_s": round(blind, 3),

@@ -11,6 +11,7 @@ import mmap
 import os
 import random
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def at_rate(rate: float, take: Callable[[int], object]) -> NoReturn:
 
 
 def beat(path: str) -> NoReturn:
-    """The longest time for which an ordinary process stood still, in seconds.
+    """The longest time for which an ordinary process stood still, in seconds, goes to `path`; when
+    it last came round to `path`.at, for what stands still when somebody looks.
 
     It does a little of what every service does: takes 128 KiB and gives them back, uses a page of
     a program file of 7 MiB, which the kernel may have thrown away meanwhile, and twice a second
@@ -51,6 +53,9 @@ def beat(path: str) -> NoReturn:
     """
     with open("/usr/bin/python3", "rb") as file:
         program = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    with open(path + ".at", "w+b") as file:
+        file.truncate(4096)
+        at = mmap.mmap(file.fileno(), 4096)
     longest = 0.0
     last = time.monotonic()
     for beats in itertools.count(1):
@@ -67,6 +72,7 @@ def beat(path: str) -> NoReturn:
             with open(path, "w") as file:
                 file.write(f"{longest:.4f}")
         last = now
+        struct.pack_into("d", at, 0, now)
     raise AssertionError
 
 
@@ -179,19 +185,26 @@ def moving(path: str, rate: float, period: float) -> NoReturn:
             os.waitpid(pid, 0)
 
 
-def cow(_: str, size: float, wait: float, seconds: float) -> NoReturn:
+def cow(path: str, size: float, wait: float, seconds: float) -> NoReturn:
     """After `wait` s: for so long, each second a child that writes to a twentieth and lives 4 s."""
     held: Held = []
     hold(held, size)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     time.sleep(wait)
     end = time.monotonic() + seconds
+    gone = children = 0
     while True:
-        if time.monotonic() < end and not os.fork():
-            for piece in held[::20]:
-                piece[:] = CHUNK
-            time.sleep(4)
-            os._exit(0)
+        if time.monotonic() < end:
+            if not os.fork():
+                for piece in held[::20]:
+                    piece[:] = CHUNK
+                time.sleep(4)
+                os._exit(0)
+            children += 1
+        while children and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            children -= 1
+            if os.WIFSIGNALED(ended[1]):
+                gone += 1
+                lost(path, gone)
         time.sleep(1)
 
 

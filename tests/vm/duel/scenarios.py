@@ -142,7 +142,7 @@ SCENARIOS = {
         "shop", (Role("writer", "tmpfs 20", guilty=True),),
         "a service of 350 MiB; a program writes 20 MiB/s into `/dev/shm` until it is full, "
         "when 4 % of the memory are left; nobody frees it by dying",
-        quiet_s=60, shm_left=0.06,
+        quiet_s=60, shm_left=0.04,
     ),
     "plateau": Scenario(
         "empty", (Role("riser", "warm 575 60"),),
