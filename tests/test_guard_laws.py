@@ -87,9 +87,12 @@ class Machine:
         return "done", "sent"
 
     def short(self) -> bool:
-        """Below the mark, or near it and stalled for a good part of the last seconds."""
-        recent = [full for up, full in self.stalls if self.up - up <= STALL_S]
-        stalled = bool(recent) and self.full_us > recent[0]
+        """Below the mark, or near it and stalled for a fifth of the last seconds: a stall begins at
+        twice that, and has ended below it.
+        """
+        recent = [(self.up - up, self.full_us - full) for up, full in self.stalls
+                  if 2.0 <= self.up - up <= STALL_S]  # fmt: skip
+        stalled = any(full / 1e6 / seconds >= 0.2 for seconds, full in recent)
         return self.available < MARK or (self.available < NEAR and stalled)
 
     def kill_unit(self, folder: str, inode: int, **asks: Any) -> tuple[str, str]:

@@ -68,14 +68,14 @@ def test_what_the_last_word_protects_is_not_signalled(world: World) -> None:
     assert world.told[0][2][-1] == WHY
 
 
-def test_a_fresh_child_of_a_protected_one_is_protected(world: World) -> None:
+def test_a_fresh_fork_of_a_protected_one_is_protected(world: World) -> None:
     world.scene.take_spared(True, {WHY: [(30, 100)]})
     fresh = 99_900  # 1 s before the watcher's word
-    world.process(30, 3, start=100)
-    world.process(SMALL, 3, ppid=30, start=fresh)
+    world.process(30, 3, start=100, comm="postgres")
+    world.process(SMALL, 3, ppid=30, start=fresh, comm="postgres")
     assert world.scene.spares(SMALL, fresh) == f"it is a child of PID 30: {WHY}"
     world.tick(250)
-    world.process(SMALL, 200, ppid=30, start=fresh)
+    world.process(SMALL, 200, ppid=30, start=fresh, comm="postgres")
     world.process(LEAK, 60)
     world.tick(80, 1.0)
     assert world.signals == [(LEAK, signal.SIGTERM)]
@@ -87,8 +87,19 @@ def test_a_fresh_child_of_a_protected_one_is_protected(world: World) -> None:
     # Another one has its parent's number now.
     world.scene.take_dossier(world.up, [])
     assert world.scene.spares(SMALL, fresh)
-    world.process(30, 3, start=101)
+    world.process(30, 3, start=101, comm="postgres")
     assert world.scene.spares(SMALL, fresh) is None
+
+
+def test_a_fresh_child_that_runs_another_program_is_no_fork(world: World) -> None:
+    """A container is a child of its protected runtime, and may be a hog."""
+    world.scene.take_spared(True, {WHY: [(30, 100)]})
+    world.process(30, 3, start=100, comm="containerd-shim")
+    world.tick(250)  # the watcher says nothing more
+    world.process(SMALL, 200, ppid=30, start=110_000, comm="hog")
+    world.process(LEAK, 60)
+    world.tick(80, 1.0)
+    assert world.signals == [(SMALL, signal.SIGTERM)]
 
 
 def test_where_not_all_could_be_told_nobody_unknown_is_signalled(world: World) -> None:
@@ -169,6 +180,14 @@ def test_what_becomes_known_or_changes_counts_at_once() -> None:
     assert list(one.spared()) == [(8, 8)]
     one.set_rules(Rules(protect=Selector(unit=("x.service",))))
     assert one.spared() == {}
+
+
+def test_what_protection_does_not_read_is_judged_once() -> None:
+    one = engine(*((pid, "php", None) for pid in range(10, 30)))
+    for pid in range(10, 30):
+        one.feed(Who(1e9, 1001.0, pid, pid, uid=33, exe="/usr/bin/php", cgroup=f"/jobs/{pid}"))
+    assert one.spared() == {}
+    assert len(one.sparing._known) == 1
 
 
 def test_no_more_is_remembered_than_some(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,11 +158,11 @@ class Scene:
         self.spared = {ident: why for why, idents in found.items() for ident in idents}
         self.spared_whole, self.awaited = whole, False
 
-    def spares(self, pid: int, start: int, ppid: int | None = None) -> str | None:
+    def spares(self, pid: int, start: int, seen: Reading | None = None) -> str | None:
         """Why this process is protected, by the watcher's last word, or None.
 
         Who has no line in the dossier may be a fork of somebody who is protected, too young to be
-        known.
+        known. What runs another program is no fork: a container is a child of its runtime.
         """
         row = self.dossier.get((pid, start))
         why = self.spared.get((pid, start)) or (row[7] if row else None)
@@ -174,12 +174,12 @@ class Scene:
             return "more are protected than could be told, and nothing is known of it"
         if start / TICKS < (self.dossier_up or 0.0) - KNOWN_S:
             return None
-        if ppid is None:
-            seen = self.eyes.look(pid)
-            ppid = seen.ppid if seen is not None else 0
-        began = self.eyes.start_of(ppid) if ppid > 2 else None
-        why = self.spared.get((ppid, began)) if began is not None else None
-        return f"it is a child of PID {ppid}: {why}" if why else None
+        seen = seen or self.eyes.look(pid)
+        parent = self.eyes.look(seen.ppid) if seen is not None and seen.ppid > 2 else None
+        if seen is None or parent is None or parent.comm != seen.comm:
+            return None
+        why = self.spared.get((parent.pid, parent.start))
+        return f"it is a child of PID {parent.pid}: {why}" if why else None
 
     def take_machine(self, up: float, machine: Mapping[str, Any]) -> None:
         """Where memory lies that no process owns."""
@@ -325,7 +325,7 @@ class Scene:
                 pid, seen.start, seen.comm, seen.uid, None, seen.private + shared,
                 seen.frees + shared,
                 grew=grown(seen.private, pid, seen.start / TICKS, now, then) if then else 0,
-                protected=self.shield(pid) or self.spares(pid, seen.start, seen.ppid),
+                protected=self.shield(pid) or self.spares(pid, seen.start, seen),
                 seen=seen.private, shared=shared,
             ).with_dossier(row)  # fmt: skip
             parent = None if row else self._kin(seen)

@@ -17,7 +17,7 @@ from watchdog.facts import (
 )  # fmt: skip
 from watchdog.history.entities import Trend
 from watchdog.history.headroom import chain, host_left
-from watchdog.history.present import Kind, Process
+from watchdog.history.present import Process
 from watchdog.history.world import World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
@@ -141,7 +141,7 @@ class Spared:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._known: dict[tuple[str, str | None, Kind | None], str | None] = {}
+        self._known: dict[tuple[Any, ...], str | None] = {}
 
     def of(self, world: World) -> dict[Ident, str]:
         """By identity, why. PID 1 and 2 are left out: nobody signals them anyway."""
@@ -151,7 +151,8 @@ class Spared:
             row = one.row
             if row[PID] <= 2:
                 continue
-            alike = (row[COMM], row[UNIT], one.who)
+            who = one.who  # of it `protected` reads these; parents and cgroups are of all kinds
+            alike = (row[COMM], row[UNIT], *((who.uid, who.exe, who.trusted) if who else ()))
             try:
                 why = known[alike]
             except KeyError:
