@@ -230,8 +230,9 @@ def live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     leak = {"pid": 12, "start": 5, "unit": "shop-1.service", "level": "confirmed",
             "rate_bytes_per_s": 1024, "exhausts_in_s": 600.0}  # fmt: skip
     suspected = {"unit": "shop-1.service", "level": "suspected", "exhausts_in_s": None}
-    waiting = {"name": "unit", "waiting": ["unit:shop-1.service: cooldown, 3 min to go", "x: y"]}
-    data = {"leaks": [suspected, leak], "policies": [waiting], "up": 500.0}
+    cools = "unit:shop-1.service: cooldown, 3 min to go"
+    waiting = [{"name": name, "waiting": [cools, "x: y"]} for name in ("unit", "worker")]
+    data = {"leaks": [suspected, leak], "policies": waiting, "up": 500.0}
     seen = now_json.Now(data, 1.0, "now.json")
     monkeypatch.setattr(now_json, "read_now", lambda folders: seen)
     return tmp_path
@@ -316,12 +317,17 @@ do = ["log", "restart-unit"]
 match = { unit = "shop-1.service" }
 when = { leak = "confirmed" }
 do = ["log", "restart-unit"]
+[policies.worker]
+match = { name = "worker" }
+when = { leak = "confirmed" }
+do = ["restart-unit"]
 """)
     unit, worker, *_ = run("--explain", "shop-1.service", str(config))[1].split("\n\n")
     why = "name worker is protected (protect.name_unverified worker)"
     assert f"    then log, restart-unit\n    but not restart-unit: PID 10 is in it: {why}" in unit
     assert unit.count("but not") == 1
     assert f"protected: {why}" in worker
+    assert "    now cooldown, 3 min to go\n    then restart-unit" in worker  # the unit's
 
 
 def test_explain_a_name(run: Run, shop: str, live: Path) -> None:

@@ -125,3 +125,28 @@ def test_a_restart_between_any_two_steps_changes_nothing(
             else:
                 restarted.step(*present, after=amount)
                 restarted.decider = Decider(LAWS, plain.decider.kept())
+
+
+@settings(max_examples=100, deadline=None)
+@given(events)
+def test_observing_decides_what_enforcing_does(steps: list[tuple[str, float, Any]]) -> None:
+    """The same orders at the same moments, but for mode and outcome; all that is done succeeds."""
+    said, done = (
+        World(LAWS._replace(policies=tuple(one._replace(mode=mode) for one in LAWS.policies)))
+        for mode in ("observe", "enforce")
+    )
+    for kind, amount, rows in steps:
+        if kind == "step":
+            found = [world.step(*build(rows), after=amount) for world in (said, done)]
+            for order in found[1]:
+                if order.outcome is None:
+                    done.decider.settle(order, "done")
+            plain = [
+                [(o.id, o.do, o.subject, o.because, "" if o.outcome == "would" else o.outcome or "")
+                 for o in orders]
+                for orders in found
+            ]  # fmt: skip
+            assert plain[0] == plain[1]
+        elif kind == "wall":
+            said.t += amount
+            done.t += amount

@@ -19,7 +19,7 @@ from watchdog.history.world import used_bytes
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.match import look, protected, selects, weight
 from watchdog.policy.rules import Policy, Rules
-from watchdog.policy.target import target
+from watchdog.policy.target import cools, target
 from watchdog.sense import wide
 from watchdog.sense.cgroups import Cgroups
 from watchdog.sense.senses import reclaimable
@@ -245,10 +245,11 @@ def _policy(policy: Policy, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
         f"{one.said}{'' if one.holds else ': waits'}" if one.holds is not None
         else f"{one.key}: not known" for one in asked
     ]  # fmt: skip
+    keys = (f"{s.key}: ", f"{cools(policy, s)}: ")
     live = [
         str(line).partition(": ")[2]
         for one in now.get("policies") or () if one.get("name") == policy.name
-        for line in one.get("waiting") or () if str(line).startswith(f"{s.key}: ")
+        for line in one.get("waiting") or () if str(line).startswith(keys)
     ]  # fmt: skip
     holds = all_hold(asked)
     return answer | {
