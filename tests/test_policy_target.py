@@ -99,6 +99,26 @@ def test_a_unit_that_is_named_is_restarted_whoever_is_inside(do: str, outcome: s
     assert world.see(unit(), process(8, "db")) == [(do, outcome)]
 
 
+@pytest.mark.parametrize("name", ["user@1000.service", "session-2.scope", "init.scope"])
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_a_login_is_no_unit_to_restart_and_its_processes_may_be_killed(
+    name: str, mode: str
+) -> None:
+    for do, outcome in (("restart-unit", "protected"), ("throttle", "protected"), ("kill", "")):
+        one = policy(match=Match(unit=(name,)), per="process", do=(do,), mode=mode)
+        found = World(rules(one)).step(process(unit=name))
+        assert [(order.outcome or "").replace("would", "") for order in found] == [outcome]
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_who_is_in_no_unit_has_none_to_restart(mode: str) -> None:
+    one = policy(do=("kill-unit",), cooldown_s=0.0, mode=mode)
+    world = World(rules(one))
+    assert world.see(process(unit=None)) == [("kill-unit", "failed")]
+    assert world.orders[0].because[-1] == "it belongs to no unit"
+    assert world.see(process(unit=None)) == [], "and it is not tried again"
+
+
 # ---- one at a time -----------------------------------------------------------------------------
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from watchdog.act import evidence
 from watchdog.act.kill import kill_unit, members
-from watchdog.act.unit import Unit, Units, never
+from watchdog.act.unit import Unit, Units
 from watchdog.child import Children
+from watchdog.procfs import never
 
 # ---- a cgroup in a folder: what the kernel would tell, about children of ours -------------------
 

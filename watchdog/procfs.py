@@ -125,6 +125,9 @@ class Place(NamedTuple):
     container: str | None
 
 
+# What has no life of its own: a login, a slice, everybody's scope.
+_NEVER = (".slice", "init.scope")
+_NEVER_STARTS = ("session-", "user@", "user-runtime-dir@")
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".automount")
 # What a runtime puts before the id of a container, and before the name that somebody gave it.
 _ID_PREFIXES = ("docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-")
@@ -146,6 +149,13 @@ def place(path: str | None) -> Place:
     unit = parts[outer] if parts[outer].endswith(_UNIT_SUFFIXES) else None
     below = [part for part in parts[outer + 1 :] if not part.endswith(".slice")]
     return Place(unit, below[-1] if below else None, _container(parts))
+
+
+def never(unit: str) -> str | None:
+    """Why a unit of this name is never restarted, stopped, throttled or ended as a whole."""
+    if unit.endswith(_NEVER) or unit.startswith(_NEVER_STARTS):
+        return f"{words.safe(unit)} is a login or a slice, and holds what is not meant"
+    return None
 
 
 def _container(parts: list[str]) -> str | None:

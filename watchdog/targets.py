@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterable
 
 from watchdog import procfs
-from watchdog.act.unit import Unit, never
+from watchdog.act.unit import Unit
 from watchdog.facts import UNIT, DossierRow, Ident, Subject
 from watchdog.history.world import World
 from watchdog.judge.proven import SHARED_UNITS, key_of
 from watchdog.policy import view
 from watchdog.policy.match import protected
 from watchdog.policy.rules import Rules
+from watchdog.procfs import never
 from watchdog.sense.cgroups import Cgroups
 
 UNITS_MAX = 64

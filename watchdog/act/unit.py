@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from watchdog import procfs, words
 from watchdog.child import Child, Children
+from watchdog.procfs import never
 
 SYSTEMCTL = "/usr/bin/systemctl"
 INVOCATIONS = "/run/systemd/units"
@@ -26,9 +27,6 @@ AT_ONCE = 8
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,ControlGroup,InvocationID,MainPID,ExecMainPID,MemoryHigh"
 )
-# What has no life of its own: a login, a slice, everybody's scope.
-_NEVER = (".slice", "init.scope")
-_NEVER_STARTS = ("session-", "user@", "user-runtime-dir@")
 
 Ident = tuple[int, int]
 Done = Callable[[str, str], None]  # outcome, one sentence
@@ -226,13 +224,6 @@ def invocation(name: str, folder: str = INVOCATIONS) -> str | None:
         return os.readlink(f"{folder}/invocation:{name}")
     except OSError:
         return None
-
-
-def never(name: str) -> str | None:
-    """Why a unit of this name is never restarted, stopped, throttled or ended as a whole."""
-    if name.endswith(_NEVER) or name.startswith(_NEVER_STARTS):
-        return f"{words.safe(name)} is a login or a slice, and holds what is not meant"
-    return None
 
 
 def _shown(raw: bytes) -> dict[str, str]:

@@ -244,7 +244,7 @@ class Decider:
             who, said = (found.hit if do in SIGNALLED else s), because
             held = ("budget", "") if over and do in spending else found.held(do)
             outcome = held[0] if held else self._outcome(policy, do, now, t)
-            if outcome == "protected" and held:
+            if held and held[1]:
                 said = (*because, held[1])
             elif who is not s:
                 said = (*because, "of the unit's processes this one goes first")

@@ -12,6 +12,7 @@ from watchdog.facts import Subject
 from watchdog.policy import pattern
 from watchdog.policy.match import protected, weight
 from watchdog.policy.rules import BARRED, BARRED_BY_WILDCARD, Policy, Rules, verb
+from watchdog.procfs import never
 
 SIGNALLED = ("terminate", "kill")
 # What is done to the whole unit, whomever the policy is about.
@@ -35,6 +36,11 @@ class Target(NamedTuple):
     def held(self, do: str) -> tuple[str, str] | None:
         """(outcome, why) of an action that will not be done, or None."""
         kind = verb(do)
+        unit = self.hit.entity.unit
+        if kind in WHOLE_UNIT and unit is None:
+            return "failed", "it belongs to no unit"
+        if kind in WHOLE_UNIT and unit and (lone := never(unit)):
+            return "protected", lone
         why = self.unit_barred if kind in WHOLE_UNIT else self.barred
         if why and (kind in BARRED or (kind in BARRED_BY_WILDCARD and not self.named)):
             return "protected", why
