@@ -142,7 +142,31 @@ def test_two_policies_do_not_restart_one_unit_together() -> None:
     ))  # fmt: skip
     found = world.step(process(7), unit())
     assert [(one.policy, one.do) for one in found] == [("a", "restart-unit")]
-    assert [one.policy for one in world.step(process(7), unit())] == ["b", "c", "c"]
+    assert [one.policy for one in world.step(process(7), unit())] == ["b"]
+    assert [one.policy for one in world.step(process(7), unit())] == ["c", "c"]
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+@pytest.mark.parametrize("do", ["restart-unit", "kill-unit", "kill"])
+def test_a_unit_and_a_process_in_it_are_not_touched_together(do: str, mode: str) -> None:
+    one = policy("b", do=("terminate",), mode=mode)
+    for whole in (on_unit(do, name="a", mode=mode), on_unit(do, name="c", mode=mode)):
+        world = World(rules(one, whole))
+        first, second = sorted([one, whole])
+        here = (process(7), process(8, leak="none"), process(9, unit="other.service"), unit())
+        found = [(order.policy, order.subject.entity.unit) for order in world.step(*here)]
+        assert sorted(found) == sorted([(first.name, SHOP), ("b", "other.service")])
+        assert world.step(*here, after=9) == []
+        assert [order.policy for order in world.step(*here, after=1)] == [second.name]
+
+
+def test_two_processes_of_a_unit_may_be_ended_together() -> None:
+    world = World(rules(policy(do=("kill",)), on_unit("restart-unit", name="z")))
+    first, second = world.step(process(7), process(8), unit())
+    world.decider.settle(first, "gone")
+    assert world.see(process(7, leak="none"), process(8), unit(), after=1) == [], "8 is under way"
+    world.decider.settle(second, "done")
+    assert world.see(unit(), after=9) == [("restart-unit", None)]
 
 
 @pytest.mark.parametrize("outcome", ["done", "would"])

@@ -222,9 +222,11 @@ class Decider:
             why = (*because, f"cooldown: {words.duration(until - now)} to go")
             return [self._order(due, s, _strongest(todo), why, "cooldown")]
         found = target(self.rules, policy, s, todo, crowd)
-        touched = tuple(f"{policy.mode} {key}" for key in touches(policy, s, found))
+        alone, touched = (
+            tuple(f"{policy.mode} {key}" for key in keys) for keys in touches(policy, s, found)
+        )
         strong = [do for do in todo if verb(do) in DESTRUCTIVE]
-        if strong and any(ledger.busy.get(key, now) > now for key in touched):
+        if strong and any(ledger.busy.get(key, now) > now for key in alone):
             return []
         counted = _counted(policy)
         spending = [do for do in todo if do in counted and found.held(do) is None]
@@ -250,7 +252,8 @@ class Decider:
                 said = (*because, "of the unit's processes this one goes first")
             order = self._order(due, who, do, said, outcome)
             if outcome is None and do in strong:
-                self._opened(order.id, _Open((policy.name, s.key), cooling, touched))
+                own = tuple(key for key in touched if key in alone)  # no other has marked it
+                self._opened(order.id, _Open((policy.name, s.key), cooling, own))
             out.append(order)
         if any(one.do in strong and one.outcome in (None, "would") for one in out):
             ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))

@@ -17,6 +17,7 @@ from watchdog.procfs import never
 SIGNALLED = ("terminate", "kill")
 # What is done to the whole unit, whomever the policy is about.
 WHOLE_UNIT = ("kill-unit", "restart-unit", "throttle")
+_INSIDE = "in "  # before the key of a unit: somebody in it
 _STAGES = ("confirmed", "suspected")
 
 Crowd = Callable[[], Iterable[Subject]]
@@ -67,9 +68,20 @@ def cools(policy: Policy, s: Subject) -> str:
     return f"unit:{unit}" if whole else s.key
 
 
-def touches(policy: Policy, s: Subject, target: Target) -> set[str]:
-    """The keys of whom its actions touch: the process, and the unit if they are about a unit."""
-    return {s.key, target.hit.key, cools(policy, s)}
+def touches(policy: Policy, s: Subject, target: Target) -> tuple[set[str], set[str]]:
+    """Who must have been left alone, and who is touched by its actions, as keys.
+
+    The process, and the unit if they are about a unit. A unit that somebody is touched in is not
+    touched as a whole, and nobody is while it is; two of its processes may be at once.
+    """
+    touched = {s.key, target.hit.key, cools(policy, s)}
+    unit = s.entity.unit
+    if unit is None:
+        return touched, touched
+    whole, inside = f"unit:{unit}", f"{_INSIDE}unit:{unit}"
+    if whole in touched:
+        return touched | {inside}, touched
+    return touched | {whole}, touched | {inside}
 
 
 def target(rules: Rules, policy: Policy, s: Subject, todo: Iterable[str], crowd: Crowd) -> Target:
