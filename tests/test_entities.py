@@ -77,6 +77,23 @@ def test_who_has_ended_since_holds_nothing_any_more(world: World) -> None:
     assert ranks["pool.service"]["size"] == 150 * MIB
 
 
+@pytest.mark.parametrize(("gone", "left"), [
+    ({12}, 750), ({12, 13}, 550), ({11}, 950), ({11, 12}, 750),
+])  # fmt: skip
+def test_of_who_ended_in_a_pool_only_what_a_parent_shared_is_still_held(
+    gone: set[int], left: int
+) -> None:
+    """A master of 150 MiB, and four workers that took 200 more each."""
+    pool = {11: (150, 0), **dict.fromkeys((12, 13, 14, 15), (200, 150))}
+    rows = [row(pid, "pool.service", use=950, own=own, inherited=inherited)
+            for pid, (own, inherited) in pool.items()]  # fmt: skip
+    sizes = {pid: sum(pool[pid]) * MIB for pid in pool if pid not in gone}
+    close = [Candidate(line[0], 500, "x", 0, None, sizes[line[0]], 0).with_dossier(line)
+             for line in rows if line[0] in sizes]  # fmt: skip
+    found = whole(close, rows, sizes, None, lambda pid, _: pid in gone)
+    assert {one.entity_use for one in found} == {left * MIB}
+
+
 def test_files_in_memory_that_a_unit_has_proven_do_not_hide_its_leak(world: World) -> None:
     """Its cgroup tells 380 MiB of files and 120 MiB of a process; then the process leaks 250."""
     world.process(12, 370)

@@ -37,7 +37,9 @@ def whole(
             continue
         size = None if pid in numbers else sizes.get(pid)
         if size is None:
-            if ended(pid, start):
+            if inherited and ended(pid, start):
+                use[name] -= own
+            elif ended(pid, start):
                 lost[name] = lost.get(name, 0) + own
             continue
         size = max(0, size - inherited)
@@ -48,7 +50,7 @@ def whole(
         if one.entity in use:
             use[one.entity] += one.use
             grew[one.entity] = grew.get(one.entity, 0) + one.grew
-    for name, size in lost.items():  # what it shared with its children they still hold
+    for name, size in lost.items():  # what a parent shared with its children they still hold
         use[name] -= max(0, size - lent.get(name, 0))
     return [
         one._replace(entity_use=max(0, use[one.entity]), entity_grew=grew.get(one.entity, 0))
