@@ -188,6 +188,18 @@ def test_without_history_growth_decides_and_the_confidence_is_low() -> None:
     assert chosen(still, growing) == 1  # nothing is known of the loss either: by size
 
 
+@pytest.mark.parametrize(("lost", "first"), [(31, 11), (32, 12)])
+def test_in_the_first_minutes_a_little_that_was_lost_decides_nothing(lost: int, first: int) -> None:
+    """Who filled the machine pauses, and a small service takes a little just now."""
+    database, hog = process(10, 250, 250), process(11, 500)
+    service = process(12, 72, grew=lost * MIB)
+    loss = Loss(lost * MIB, 6.0)
+    found = rank([database, hog, service], 50 * MIB, loss=loss, history=False)
+    assert found.chosen is not None
+    assert found.chosen.candidate.pid == first
+    assert {one.rank[0] for one in found.ranked} == ({0} if first == 11 else {0, 2})
+
+
 @pytest.mark.parametrize(("history", "first"), [(False, 11), (True, 10)])
 def test_what_one_service_has_proven_says_nothing_of_the_others(history: bool, first: int) -> None:
     """The journal has been there for minutes, the shop for 100 s, and the leak takes everything."""

@@ -11,8 +11,8 @@ its own is chosen.
                (32 MiB or more), and somebody with more excess took half of that or more
             2  a quarter of all excess, and a tenth of what the machine lost in the last seconds
             1  15 % of all excess
-               (in the first minutes, without history: of who has proven nothing yet, a tenth of the
-               loss is class 2, whatever the share, and nothing is class 1)
+               (in the first minutes, without history: of who has proven nothing yet, a tenth of a
+               loss of 32 MiB or more is class 2, whatever the share, and nothing is class 1)
             0  nothing to say against it
 
 The rank is one tuple whose fields have names; larger goes first; the tuple is the explanation.
@@ -172,7 +172,7 @@ def _by_blame(
     if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
         blame = 3  # also where it is not what took the memory just now
     elif not unowned:
-        if rate >= LARGE_RATE and (share >= LARGE_SHARE or not history):
+        if rate >= LARGE_RATE and (share >= LARGE_SHARE if history else loss.bytes >= LOSS_LEAST):
             blame = 2
         elif share >= STANDS_OUT and history:
             blame = 1
