@@ -147,10 +147,12 @@ def test_a_loss_without_an_owner_leaves_the_confirmed_leak_the_first() -> None:
     assert [(one.candidate.pid, one.rank[0]) for one in found.ranked][:2] == [(11, 3), (20, 0)]
 
 
-def test_what_was_written_to_swap_may_be_anybodys() -> None:
-    loss = Loss(200 * MIB, 10.0, owned=20 * MIB)
-    assert rank([DATABASE, LEAK], 25 * MIB, loss=loss).how == "held"
-    assert rank([DATABASE, LEAK], 25 * MIB, loss=loss._replace(swapped=90 * MIB)).how == "blame"
+@pytest.mark.parametrize(("owned", "how"), [(20, "held"), (99, "held"), (100, "blame")])
+def test_what_all_processes_took_is_half_of_what_was_lost_or_nobody_is_taken(
+    owned: int, how: str
+) -> None:
+    loss = Loss(200 * MIB, 10.0, owned=owned * MIB)
+    assert rank([DATABASE, LEAK], 25 * MIB, loss=loss).how == how
 
 
 def test_files_in_memory_cost_nobody_his_life_but_a_confirmed_leak() -> None:

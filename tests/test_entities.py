@@ -229,6 +229,67 @@ def test_what_comes_back_from_swap_is_not_lost_and_not_taken(world: World) -> No
     assert world.outcomes() == [(12, "terminate", "would")]
 
 
+def swapping(world: World, pushed: str, hog: int, replaced: int) -> str:
+    """How it is judged where what the kernel takes, or a hog, pushes 90 MiB of others into swap."""
+    small, total = POOL[:30], {"database": 250, "files": 100}
+    world.swap, world.shmem = (600, 140), 100
+    world.process(10, 250, swap=300)
+    world.process(12, 60)
+    for pid in small:
+        world.process(pid, 3)
+    if replaced:
+        world.process(POOL[40], replaced)
+    known(world, row(12, "shop.service", 20, 0.8, use=60, own=60))
+    world.tick(160)
+    total[pushed] = total.get(pushed, 0) - 90
+    world.process(10, total["database"], swap=550 - total["database"])
+    world.shmem = total["files"]
+    for pid in small if pushed == "small" else ():
+        world.process(pid, 0, swap=3)
+    world.process(12, 60 + hog)
+    if replaced:
+        world.gone(POOL[40])
+        world.process(POOL[50], replaced)
+    world.swap = (600, 50)
+    world.tick(100, 1.0)
+    return str(world.told[0][3]["how"])
+
+
+@pytest.mark.parametrize("pushed", ["database", "small", "files"])
+@pytest.mark.parametrize("replaced", [0, 90])
+def test_what_is_pushed_out_has_been_taken_by_who_took_its_place(
+    tmp_path_factory: pytest.TempPathFactory, pushed: str, replaced: int
+) -> None:
+    """The machine loses 150 MiB in all."""
+    for hog, how in ((0, "held"), (130, "blame")):
+        world = World(tmp_path_factory.mktemp(how))
+        assert swapping(world, pushed, hog, replaced) == how
+
+
+def test_who_has_ended_meanwhile_hides_nobodys_growth(world: World) -> None:
+    """A service of 200 MiB ends, the kernel takes 30, and the shop 225."""
+    world.process(12, 60)
+    world.process(13, 200)
+    known(world, row(12, "shop.service", 20, 0.8, use=60, own=60))
+    world.tick(130)
+    world.gone(13)
+    world.process(12, 285)
+    world.tick(75, 1.0)
+    assert world.outcomes() == [(12, "terminate", "would")]
+
+
+def test_a_snapshot_by_fork_has_not_taken_what_it_shares(world: World) -> None:
+    """It shares 250 MiB with its parent, and the kernel takes 80."""
+    known(world)
+    world.tick(160)
+    world.process(12, 250, start=100_050, ppid=10)
+    (world.root / "12" / "stat").write_text(
+        (world.root / "12" / "stat").read_text().replace("(p12)", "(p10)")
+    )
+    world.tick(80, 1.0)
+    assert world.told[0][3]["how"] == "held"
+
+
 @pytest.mark.parametrize("counted", [True, False])
 def test_swap_that_the_kernel_does_not_count_for_a_cgroup_is_that_of_its_processes(
     tmp_path: Path, counted: bool

@@ -337,14 +337,22 @@ class Scene:
         """What the machine lost since the look before, and what everybody took of it."""
         if before is None:
             return Loss()
-        had = before.knowing(now).sizes
-        close = {one.pid for one in found}
-        owned = sum(max(0, one.grew) for one in found)
-        owned += sum(max(0, size - had.get(pid, 0)) for pid, size in now.sizes.items()
-                     if pid not in close)  # fmt: skip
+        then = before.knowing(now)
+        grew = {one.pid: one.grew for one in found}
+        steady = new = 0
+        for pid in now.sizes.keys() | then.sizes.keys():
+            had, size = then.sizes.get(pid), now.sizes.get(pid, 0)
+            if had is None:
+                new += max(0, min(size, grew.get(pid, size)))  # the rest a fork shares
+            elif size or self.eyes.start_of(pid) is not None:
+                steady += size - had
+            else:
+                new -= had  # it has ended, and a newcomer may be in its place
         swapped = before.swap_free - now.swap_free
         lost = before.available - now.available + swapped
-        return Loss(lost, now.up - before.up, owned, max(0, swapped))
+        # What went to swap is in nobody's resident size any more, and still somebody's; or a file's.
+        swapped -= max(0, min(swapped, then.files - now.files))
+        return Loss(lost, now.up - before.up, max(0, steady + max(0, new) + swapped))
 
     def _kin(self, seen: Reading) -> DossierRow | None:
         """The row of a newcomer's parent, where both run the same program: a fork of it."""

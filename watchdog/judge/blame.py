@@ -122,7 +122,7 @@ def rank(
     owned = loss.owned
     if owned is None:
         owned = sum(max(0, one.grew) for one in everybody)
-    just = Account(loss.bytes, loss.seconds, owned + loss.swapped)
+    just = Account(loss.bytes, loss.seconds, owned)
     unowned = _unowned(just) or (_unowned(account) if account else "")
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))

@@ -73,14 +73,13 @@ class Candidate(NamedTuple):
 class Loss(NamedTuple):
     """What the machine lost since the earlier look, in bytes and seconds; 0, 0.0: not known.
 
-    What swap took is lost as well. ``owned`` is what all processes took meanwhile (None: what the
-    candidates did), ``swapped`` what was written to swap: whose that is, is not known of everybody.
+    What swap took is lost as well. ``owned`` is what all processes together took meanwhile, in
+    memory and in swap (None: what the candidates did).
     """
 
     bytes: int = 0
     seconds: float = 0.0
     owned: int | None = None
-    swapped: int = 0
 
 
 class Account(NamedTuple):
