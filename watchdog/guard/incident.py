@@ -72,20 +72,26 @@ class Incident:
         self.lowest = min(self.lowest, host.mem_available or 0)
         if host.oom_kill != self.oom_kill:
             self.oom_kill = host.oom_kill
-            self.wait_until = up + SETTLE_S
+            self._settle(up)
         if self.victim is not None:
             self._follow(self.victim, host, up)
         elif self.latched:
             return
-        elif not self.scene.pressure.now_by:
+        elif not self.scene.pressure.now_by or (up < self.wait_until and self.scene.recent is None):
             self.scene.glance(up, host, GLANCE_S)  # if it falls again it is known who grew
         elif up >= self.wait_until and (up >= self.rest_until or self._deep(host)):
             self._decide(host, up, mode)
+
+    def _settle(self, up: float) -> None:
+        """Somebody has ended."""
+        self.wait_until = max(self.wait_until, up + SETTLE_S)
+        self.scene.ended(up)
 
     def slept(self, gap_s: float) -> None:
         """Nobody ran for so long: a victim has had no time to end, nor memory to come back."""
         self.wait_until += gap_s
         self.rest_until += gap_s
+        self.scene.looks_from += gap_s
         if self.victim is not None:
             self.victim = self.victim._replace(at=self.victim.at + gap_s)
 
@@ -188,7 +194,7 @@ class Incident:
     def _pause(self, outcome: str, up: float) -> None:
         """After a signal that was not sent."""
         if outcome == "gone":
-            self.wait_until = max(self.wait_until, up + SETTLE_S)
+            self._settle(up)
         elif outcome == "changed":
             self.rest_until = up + AGAIN_S
 
@@ -251,7 +257,7 @@ class Incident:
         one = victim.ranked.candidate
         if self.scene.eyes.start_of(one.pid) != one.start:
             self.victim = None
-            self.wait_until = up + SETTLE_S
+            self._settle(up)
             return
         passed = up - victim.at
         if victim.sig == signal.SIGTERM:

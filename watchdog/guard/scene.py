@@ -29,6 +29,7 @@ KNOWN_S = 30.0
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
 TMPFS_MAX = 64  # readings kept; then every other one
 SLAB_TOLD = 16 << 20
+AFTER_END_S = 1.0  # by then most of what somebody held has come back who has ended
 DOUBLE = 1.5  # the cache that MemAvailable counts makes them differ by a quarter
 
 Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
@@ -133,6 +134,8 @@ class Scene:
         self.recent: Look | None = None
         self.first: Look | None = None  # since memory is near the mark
         self.first_swap = 0
+        self.looks_from = 0.0  # up; see `ended`
+        self.oom_kill: int | None = None
         self.shield: Callable[[int], str | None] = lambda pid: shielded(pid, eyes.root, self.ours)
         self.before_signal: Callable[[], None] = lambda: None
         self.enforcing: Callable[[], bool] = lambda: True
@@ -269,6 +272,11 @@ class Scene:
 
     def glance(self, up: float, host: Host, every_s: float) -> None:
         """Near the mark: remember how large everybody is, for the growth since."""
+        if host.oom_kill != self.oom_kill and self.recent is not None:
+            self.ended(up)
+        self.oom_kill = host.oom_kill
+        if up < self.looks_from:
+            return
         if self.recent is None or up - self.recent.up >= every_s:
             self.earlier = self.recent
             self.recent = self.look(up, host)
@@ -278,6 +286,11 @@ class Scene:
                 self.recent = self.recent._replace(private=private)
             if self.first is None:
                 self.first, self.first_swap = self.recent, host.swap_free or 0
+
+    def ended(self, up: float) -> None:
+        """Somebody has: what comes back hides what others take, so no look from before counts."""
+        self.earlier = self.recent = None
+        self.looks_from = up + AFTER_END_S
 
     def forget_looks(self) -> None:
         """Memory is plentiful: what was seen is of no use any more."""
@@ -350,7 +363,7 @@ class Scene:
                 new -= had  # it has ended, and a newcomer may be in its place
         swapped = before.swap_free - now.swap_free
         lost = before.available - now.available + swapped
-        # What went to swap is in nobody's resident size any more, and still somebody's; or a file's.
+        # What went to swap is in no resident size any more, and still somebody's; or a file's.
         swapped -= max(0, min(swapped, then.files - now.files))
         return Loss(lost, now.up - before.up, max(0, steady + max(0, new) + swapped))
 

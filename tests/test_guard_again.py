@@ -1,0 +1,96 @@
+"""The guard after an end: what comes back does not hide who goes on to take memory."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from guard_world import World, row
+
+DB, FIRST, SECOND, IDLE = 10, 11, 12, 13
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Two hogs, of which the first has most of what it holds in swap, and somebody who is idle."""
+    made = World(tmp_path, "enforce")
+    made.swap = (600, 50)
+    made.process(DB, 200)
+    made.process(FIRST, 30, swap=400)
+    made.process(SECOND, 40)
+    made.process(IDLE, 300)
+    made.scene.take_dossier(made.up, [
+        row(DB, "db.service", 250, use=200, own=200),
+        row(FIRST, "first.service", 20, 0.8, use=430, own=430),
+        row(SECOND, "second.service", use=40, own=40),
+        row(IDLE, "idle.service", use=300, own=300),
+    ])  # fmt: skip
+    made.tick(150)
+    return made
+
+
+def second_grows(world: World) -> None:
+    """By 20 MiB a second, in an incident that goes on, until somebody is signalled."""
+    before = len(world.signals)
+    for i in range(70):
+        world.process(SECOND, 40 + 2 * i)
+        world.tick(140 - 2 * i if i < 35 else 70)
+        assert world.incident is not None
+        if len(world.signals) > before:
+            return
+
+
+def test_what_the_first_one_had_in_swap_does_not_hide_the_second(world: World) -> None:
+    world.process(FIRST, 90, swap=400)
+    world.tick(90, 1.0)
+    assert world.signals == [(FIRST, signal.SIGTERM)]
+    world.gone(FIRST)
+    world.swap = (600, 450)
+    second_grows(world)
+    assert world.signals[1:] == [(SECOND, signal.SIGTERM)]
+    assert world.told[-1][3]["candidates"][0]["rank"]["rate"] == 100
+
+
+def test_neither_does_what_a_kill_by_the_kernel_gives_back(world: World) -> None:
+    world.answers = [("changed", "somebody was killed by the kernel in the meantime")]
+    world.process(FIRST, 90, swap=400)
+    world.tick(90, 1.0)
+    world.oom_kills += 1
+    world.tick(90)
+    world.gone(FIRST)
+    world.swap = (600, 450)
+    second_grows(world)
+    assert world.signals == [(SECOND, signal.SIGTERM)]
+
+
+def test_nor_one_before_memory_is_short(world: World) -> None:
+    """In a cgroup at its limit, while memory is near the mark."""
+    world.process(FIRST, 40, swap=400)
+    world.tick(140)
+    world.oom_kills += 1
+    world.gone(FIRST)
+    world.swap = (600, 450)
+    for i in range(60):
+        world.process(SECOND, 40 + 2 * i)
+        world.tick(170 - 2 * i)
+        if world.signals:
+            break
+    assert world.signals == [(SECOND, signal.SIGTERM)]
+
+
+def test_an_end_gives_memory_its_time_before_anybody_is_looked_at(world: World) -> None:
+    world.process(FIRST, 90, swap=400)
+    world.tick(90, 1.0)
+    world.gone(FIRST)
+    ended = world.up
+    for _ in range(9):
+        world.tick(95)
+        assert world.scene.recent is None
+    world.incident.slept(30.0)  # type: ignore[union-attr]
+    world.tick(95, 30.0)
+    assert world.scene.recent is None
+    for _ in range(3):
+        world.tick(95)
+    assert world.scene.recent is not None
+    assert world.scene.recent.up == pytest.approx(ended + 31.1, abs=0.11)
+    assert world.scene.first is not None
+    assert world.scene.first.up < ended
