@@ -85,6 +85,10 @@ class EvenPool(Leak):
 class LeakingCrowd(Leak):
     """So many leak together that the guard does not read them all."""
 
+    def __init__(self, name: str, r: random.Random, size: float, end: float) -> None:
+        super().__init__(name, r, size, end)
+        self.start = -log_uniform(r, 400, 1e6)
+
     def procs(self, t: float) -> Iterator[Proc]:
         if t < self.start:
             return

@@ -47,6 +47,8 @@ HEALTHY = (Steady, Steady, WarmUp, LateRiser, Saw, Restarted, Job, Bursts, Worke
 LATE = (LateRiser, Restarted, Job, Bursts, Saw, Snapshots)
 LEAKS = (Linear, Linear, Quickening, Stepwise, LeakingSaw, LeakingPool, EvenPool, Moving,
          LeakingCrowd, LeakingCache)  # fmt: skip
+# Who leaks beside much that has been carried for long.
+CARRYING = (LeakingCrowd, LeakingCache)
 
 
 class World:
@@ -65,12 +67,17 @@ class World:
             kind(f"{kind.__name__.lower()}{i}", r, part, self.end)
             for i, (kind, part) in enumerate(zip(kinds, parts, strict=True))
         ]
+        for one in self.services:
+            if one.contained:  # what the machine is there for
+                one.size *= 6
         leak = r.choice(LEAKS)
         self.leak: Leak = leak("culprit", r, 1.0, self.end)
         # So large that the healthy ones, all at their peak, leave what a machine should have left.
         share = r.uniform(0.35, FIT) - 0.03
-        part = r.uniform(0.05, 0.25) if leak is LeakingCache else log_uniform(r, 0.003, 0.03)
-        share = max(0.2, share - part) if leak is LeakingCache else share
+        part = log_uniform(r, 0.003, 0.03)
+        if leak in CARRYING:
+            part = r.uniform(0.1, 0.35)
+            share = r.uniform(0.6, FIT) - part
         scale = share * self.memory / sum(one.peak() for one in self.services)
         for one in self.services:
             one.size *= scale
