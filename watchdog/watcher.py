@@ -23,17 +23,7 @@ from watchdog.crashes import Crashes
 from watchdog.deeds import Deeds
 from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
-from watchdog.facts import (
-    Earlier,
-    EntityRecord,
-    Event,
-    Fact,
-    KernelLine,
-    Order,
-    Said,
-    Sweep,
-    Tick,
-)  # fmt: skip
+from watchdog.facts import Earlier, EntityRecord, Event, Fact, KernelLine, Order, Said, Sweep, Tick
 from watchdog.guard_line import GuardLine
 from watchdog.handover import Handover, Options, RejectedError, options
 from watchdog.health import Health
@@ -296,8 +286,10 @@ class Watcher:
         a deed, for who is started after us meanwhile. A disk that hangs holds it up for 0.5 s.
         """
         deeds = any(isinstance(one, Order) and verb(one.do) not in PLAIN for one in out)
-        if not deeds and not any(isinstance(one, Event) and one.kind == ACTION for one in out):
-            return {}
+        told = any(isinstance(one, Event) and one.kind == ACTION for one in out)
+        if not (deeds or told) or not self.engine.decider.changed:
+            return {}  # a copy of everything for each of a thousand would take all our memory
+        self.engine.decider.changed = False
         kept = {"decider": json.dumps(self.engine.decider.kept())}
         if deeds:
             self.store.put_kept(kept)

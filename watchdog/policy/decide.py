@@ -90,6 +90,7 @@ class Decider:
         self.gap_s = gap_s(rules.watch.interval_s)
         self.mutes: tuple[Mute, ...] = ()
         self.ledger = Ledger()
+        self.changed = True  # is there more to keep than when somebody last set this to False?
         self._parts = [_parts(policy) for policy in rules.policies]
         self._open: dict[str, _Open] = {}
         self._unsaid: dict[tuple[str, str], None] = {}
@@ -136,6 +137,7 @@ class Decider:
         for one in due:
             out += self._decide(one, now, t, crowd)
         self.ledger.forget(now)
+        self.changed |= bool(out)
         return out
 
     def of_interest(self, pressure: bool | None, counted: bool) -> Reach:
@@ -305,6 +307,7 @@ class Decider:
         if outcome == "failed" and standing is not None:
             standing.left = (order.do,)
             standing.tries += 1
+            self.changed = True
             if order.do in HARMLESS:
                 self.ledger.cool.pop(one.cooling, None)
 

@@ -1,0 +1,71 @@
+"""What the watcher stores of what the policies remember, and with what."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from policy_world import MIB, T0, policy
+
+from watchdog.engine import Engine
+from watchdog.facts import Order, Outcome, Sweep
+from watchdog.policy.rules import Rules, Selector, When
+from watchdog.watcher import Watcher
+
+CROWD = 60
+
+
+class House:
+    """An engine with one policy, and as much of a watcher as stores what it decided."""
+
+    def __init__(self, do: str) -> None:
+        big = policy(when=When(resident_above=MIB), do=(do,), cooldown_s=0.0, budget=(99, 60.0))
+        self.engine = Engine(Rules(policies=(big,), protect=Selector()), None)
+        self.put: list[dict[str, str]] = []  # before a deed
+        self.told: list[dict[str, str]] = []  # with what is told
+        store = SimpleNamespace(put_kept=self.put.append, flush=lambda _: True)
+        self.watcher: Any = SimpleNamespace(engine=self.engine, store=store)
+        self.up = 1000.0
+
+    def feed(self, fact: Any) -> list[Order]:
+        out = self.engine.feed(fact)
+        self.told += [kept] if (kept := Watcher._decided(self.watcher, out)) else []
+        return [one for one in out if isinstance(one, Order)]
+
+    def sweep(self, crowd: int = CROWD) -> list[Order]:
+        self.up += 10
+        rows = ((pid, 5, "shop", 9 * MIB, 0, 0, f"{pid}.service", 0) for pid in range(7, 7 + crowd))
+        return self.feed(Sweep(T0 + self.up, self.up, tuple(rows), True))
+
+    def answer(self, order: Order, outcome: str) -> None:
+        self.feed(Outcome(T0 + self.up, self.up, order.id, outcome, ""))
+
+    def is_kept(self, kept: dict[str, str]) -> bool:
+        found: bool = json.loads(kept["decider"]) == self.engine.decider.kept()
+        return found
+
+
+def test_what_a_crowd_is_told_is_kept_once() -> None:
+    house = House("log")
+    for order in house.sweep():
+        house.answer(order, "done")
+    assert len(house.told) == 1
+    assert house.is_kept(house.told[0])
+    house.sweep(CROWD + 1)
+    (one,) = house.engine.pending.values()
+    house.answer(one, "done")
+    assert [house.is_kept(kept) for kept in house.told] == [False, True]
+
+
+@pytest.mark.parametrize(("outcome", "more"), [("done", 0), ("gone", 0), ("failed", 1)])
+def test_a_deed_is_kept_before_it_is_done_and_again_if_it_failed(outcome: str, more: int) -> None:
+    house = House("kill")
+    orders = house.sweep(3)
+    assert len(house.put) == 1
+    assert house.is_kept(house.put[0])
+    assert [one.do for one in orders] == ["kill"] * 3
+    house.answer(orders[0], outcome)
+    for order in orders[1:]:
+        house.answer(order, "done")
+    assert len(house.told) == more
+    assert house.is_kept((house.put + house.told)[-1])
