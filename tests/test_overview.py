@@ -7,7 +7,7 @@ import pytest
 from watchdog import overview
 from watchdog.engine import Engine
 from watchdog.facts import Host, Sweep
-from watchdog.policy.rules import default_rules
+from watchdog.policy.rules import Policy, Rules, default_rules
 
 MIB = 1 << 20
 
@@ -30,6 +30,17 @@ def test_the_line_of_systemctl_status(engine: Engine) -> None:
     assert overview.status(engine, bad) == (
         "watching 1 process; 2 OOM kills since the start; degraded: journal; enforcing"
     )
+
+
+def test_policies_that_may_not_enforce_observe() -> None:
+    armed = Policy("p", mode="enforce")
+    engine = Engine(Rules(policies=(armed, armed._replace(name="q", mode="observe"))), "host")
+    for may_enforce, modes in ((False, ["observe"] * 2), (True, ["enforce", "observe"])):
+        engine.grant(may_enforce)
+        engine.set_rules(engine.rules)
+        found = overview.document(engine, around(), 1.0, 1.0)
+        assert [one["mode"] for one in found["policies"]] == modes
+        assert found["mode"] == modes[0]
 
 
 def test_now_json(engine: Engine) -> None:

@@ -166,6 +166,56 @@ def test_a_change_of_mode_begins_anew() -> None:
     assert world.see(process()) == [("log", None)] or world.orders[-1].policy == "other"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_done_outlives_a_while_without_the_lock(restarted: bool) -> None:
+    world = World(rules(policy(budget=(1, 3600.0))))
+
+    def lock(granted: bool) -> None:
+        if restarted:
+            world.restart()
+        world.decider.granted = granted
+
+    assert world.see(process(7)) == DONE
+    lock(False)
+    assert world.see(process(7), process(8)) == [("log", None), ("kill", "would")]
+    assert {one.mode for one in world.orders[-2:]} == {"observe"}
+    assert world.see(process(7), process(8)) == []
+    lock(True)
+    assert world.see(process(7), process(8)) == [("kill", "budget")]
+    lock(False)
+    lock(True)
+    for _ in range(39):
+        world.see(process(7), process(8), after=90)
+    assert world.see(process(7), process(8), after=90) == [("kill", None)]
+    assert [one.subject.entity.pid for one in world.orders if one.outcome is None][-1] == 8
+    assert len({one.id for one in world.orders}) == len(world.orders)
+
+
+@pytest.mark.parametrize("do", ["kill", "run:dump", "restart-unit"])
+def test_what_was_only_said_for_want_of_the_lock_is_done_when_it_is_there(do: str) -> None:
+    world = World(rules(policy(do=("log", do), budget=(1, 3600.0))))
+    world.decider.granted = False
+    assert world.see(process()) == [("log", None), (do, "would")]
+    assert world.decider.waiting()["p"][0] == "7:1: held back by lock"
+    # as long as it is not, cooldown and budget run for what is said
+    assert world.see(process(8, unit="u8")) == [("log", None), (do, "budget")]
+    world.see(process(leak="none"), after=60)
+    world.see(process(leak="none"), after=60)
+    assert world.see(process()) == [(do, "cooldown")]
+    world.decider.granted = True
+    assert world.see(process()) == [("log", None), (do, None)]
+    assert world.orders[-1].mode == "enforce"
+    assert len({one.id for one in world.orders}) == len(world.orders)
+
+
+def test_what_is_done_in_any_mode_waits_for_no_lock() -> None:
+    world = World(rules(policy(do=("notify:ops",), budget=(1, 3600.0))))
+    world.decider.granted = False
+    assert world.see(process()) == [("notify:ops", None)]
+    world.decider.granted = True
+    assert world.see(process(), process(8)) == [("notify:ops", "budget")]
+
+
 def test_protection_bars_kills_and_nothing_else() -> None:
     guarded = Rules(
         policies=(policy(do=("log", "kill", "throttle", "run:dump")),),

@@ -40,6 +40,7 @@ events = st.lists(
         st.tuples(st.just("restart"), st.just(0.0), st.just([])),
         st.tuples(st.just("wall"), st.floats(-5000, 5000), st.just([])),
         st.tuples(st.just("failed"), st.just(0.0), st.just([])),
+        st.tuples(st.just("lock"), st.floats(0, 1), st.just([])),
     ),
     max_size=40,
 )
@@ -60,7 +61,11 @@ def test_laws(steps: list[tuple[str, float, Any]], fail: bool) -> None:
     failed: set[str] = set()
     for kind, amount, rows in steps:
         if kind == "restart":
+            granted = world.decider.granted
             world.restart()
+            world.decider.granted = granted
+        elif kind == "lock":
+            world.decider.granted = amount < 0.5
         elif kind == "wall":
             world.t += amount
         elif kind == "failed" and fail and carried:
@@ -84,8 +89,13 @@ def test_laws(steps: list[tuple[str, float, Any]], fail: bool) -> None:
                     assert entity.unit != "u2"
                 if order.policy != "c":
                     assert order.subject.leak == "confirmed"
-                assert (order.mode == "observe") is (order.policy == "d")
-                if order.outcome in (None, "would") and verb(order.do) in DESTRUCTIVE:
+                assert (order.mode == "observe") is (
+                    order.policy == "d" or not world.decider.granted
+                )
+                if order.outcome is None and order.mode == "observe":
+                    assert order.do == "log"
+                is_done = order.outcome is None or (order.outcome, order.policy) == ("would", "d")
+                if is_done and verb(order.do) in DESTRUCTIVE:
                     carried.append((world.up, order))
     for name in "abcdef":
         times = [up for up, order in carried if order.policy == name]

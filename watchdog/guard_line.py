@@ -14,7 +14,7 @@ from watchdog.clock import Clock
 from watchdog.deeds import Deeds
 from watchdog.facts import Fact, Host, Ident, Said, Sweep
 from watchdog.health import Health, Say
-from watchdog.policy.rules import Rules, enforces, guard_settings, observing
+from watchdog.policy.rules import Rules, enforces, guard_settings
 from watchdog.sense.senses import Senses
 from watchdog.store.db import Store
 
@@ -27,12 +27,12 @@ SPARED_MAX = 4096
 
 
 class GuardLine:
-    """`feed` takes the facts, `say` tells; `reload` and `take_rules` change the rules in force."""
+    """`feed` takes the facts, `say` tells; `reload` changes the rules, `grant` if they may act."""
 
     def __init__(
         self, fd: int, clock: Clock, rules: Rules, senses: Senses, store: Store, health: Health,
         spent: str | None, feed: Callable[[Fact], None], say: Say, reload: Callable[[], None],
-        take_rules: Callable[[Rules], None],
+        grant: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self.fd = fd
         self.clock = clock
@@ -43,11 +43,11 @@ class GuardLine:
         self.feed = feed
         self.say = say
         self.reload = reload
-        self.take_rules = take_rules
+        self.grant = grant
         self.deeds: Deeds | None = None  # they spend of the guard's budget, and so need this first
         self.spent = _times(spent)
         self.granted: bool | None = None
-        self.held_back: Rules | None = None  # rules that enforce, for whenever the lock is granted
+        self.held_back = False  # rules that enforce, until the lock is granted
         self.spared: dict[Ident, str] | None = None  # as the guard was told
         self.stopping = False
 
@@ -89,7 +89,7 @@ class GuardLine:
     def agree(self) -> None:
         """Hand over the rules; nothing is enforced before the guard says that it holds the lock."""
         self.send("rules", guard_settings(self.rules))
-        self.granted = self.held_back = None
+        self.granted, self.held_back = None, False
         until = self.clock.boottime() + GRANT_S
         armed = enforces(self.rules)
         while (armed or self._armed()) and self.granted is None and not self.stopping:
@@ -117,8 +117,8 @@ class GuardLine:
                 self.granted = bool(message[1])
                 if not self.granted and enforces(self.rules):
                     self._hold_back(message[2] or "the lock for enforcing is not to be had")
-                elif self.granted and self.held_back is not None:
-                    self._let_go(self.held_back)
+                elif self.granted:
+                    self._let_go()
             elif message[0] == "report":
                 _, t, up, kind, identity, because, body = message
                 if kind == "guard.action" and body.get("outcome") == "done":
@@ -160,15 +160,16 @@ class GuardLine:
 
     def _hold_back(self, reason: str) -> None:
         """Somebody else enforces on this machine: our policies go on in observe."""
-        self.held_back = self.rules
-        self.take_rules(observing(self.rules))
+        self.held_back = True
+        self.grant(False)
         self.health.degrade("enforce", f"policies only observe: {reason}")
 
-    def _let_go(self, rules: Rules) -> None:
-        """The guard was busy and answers now: it holds the lock."""
-        self.held_back = None
-        self.take_rules(rules)
-        self.health.recover("enforce", "the guard holds the lock: policies act")
+    def _let_go(self) -> None:
+        """The guard holds the lock, perhaps after it was busy for a while."""
+        self.grant(True)
+        if self.held_back:
+            self.held_back = False
+            self.health.recover("enforce", "the guard holds the lock: policies act")
 
     def _gone(self) -> None:
         because = ["the guard is gone: stopping, to be started again"]

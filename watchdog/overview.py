@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from watchdog import __version__, words
 from watchdog.engine import Engine
 from watchdog.policy import view
-from watchdog.policy.rules import enforces
 
 
 class Around(NamedTuple):
@@ -35,7 +34,8 @@ class Around(NamedTuple):
 
 def mode(engine: Engine, guard_mode: str) -> str:
     """ "enforce" where a policy or the guard may act, else "observe"."""
-    return "enforce" if enforces(engine.rules) or guard_mode == "enforce" else "observe"
+    modes = {guard_mode, *map(engine.decider.mode, engine.rules.policies)}
+    return "enforce" if "enforce" in modes else "observe"
 
 
 def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, Any]:
@@ -57,7 +57,8 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
         "leaks": view.leaks(engine.world, engine.series),
         "oom_kills": {"since_start": around.oom_kills, "last": around.last_oom_kill},
         "policies": [
-            {"name": policy.name, "mode": policy.mode, "waiting": waiting.get(policy.name, [])}
+            {"name": policy.name, "mode": engine.decider.mode(policy),
+             "waiting": waiting.get(policy.name, [])}
             for policy in engine.rules.policies
         ],
         "guard": {"mode": around.guard_mode, "state": "watching"},

@@ -80,7 +80,7 @@ class Watcher:
         self.guard = GuardLine(
             opts.wire, clock, self.rules, self.senses, self.store, self.health,
             kept.get(guard_line.KEPT), self._feed, self._say, self.handover.reload,
-            self._take_rules,
+            self.engine.grant,
         )  # fmt: skip
         self.log = KernelSource(
             self.rules.kernel_log.source, self.children, kept, self.senses.host.boot_id,

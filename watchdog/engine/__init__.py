@@ -81,12 +81,16 @@ class Engine:
 
     def set_rules(self, rules: Rules) -> None:
         """Go on under other rules; what is remembered stays, cooldowns and budgets too."""
-        mutes = self.decider.mutes
-        self.decider = Decider(rules, self.decider.kept())
-        self.decider.mutes = mutes
+        before = self.decider
+        self.decider = Decider(rules, before.kept())
+        self.decider.mutes, self.decider.granted = before.mutes, before.granted
         self.sparing = view.Spared(rules)
         self.unseen_s = view.unseen_s(rules.watch.interval_s)
         self.rules = rules
+
+    def grant(self, may_enforce: bool) -> None:
+        """Without the right to it policies that enforce only say what they would do."""
+        self.decider.granted = may_enforce
 
     def feed(self, fact: Fact) -> list[Out]:
         """Take one fact; what is to be told, done and looked at, in that order."""

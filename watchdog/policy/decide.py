@@ -11,6 +11,8 @@ Rules of this file
 - The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
   and budgets run in observe too, and begin anew when a policy changes its mode.
 - Who is muted is said once to be so; what still holds when it is over is decided then.
+- Who may not enforce says what would be done, and does it once they may, if the incident still
+  lasts; nothing real is spent for what is only said.
 - Nothing protected is ordered terminated or killed.
 - One destructive action on an entity at a time, policies by name.
 """
@@ -23,7 +25,7 @@ from watchdog import words
 from watchdog.facts import Mute, Order, Subject
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
-from watchdog.policy.ledger import Ledger, Pair, Standing
+from watchdog.policy.ledger import ONLY_SAID, Ledger, Pair, Standing
 from watchdog.policy.match import Found, look
 from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
@@ -32,7 +34,9 @@ from watchdog.policy.target import (
     SIGNALLED,
     Crowd,
     cools,
+    counts,
     needs_members,
+    strongest,
     target,
     touches,
 )
@@ -89,6 +93,7 @@ class Decider:
         self.rules = rules
         self.gap_s = gap_s(rules.watch.interval_s)
         self.mutes: tuple[Mute, ...] = ()
+        self.granted = True  # may who enforces do so?
         self.ledger = Ledger()
         self.changed = True  # is there more to keep than when somebody last set this to False?
         self._parts = [_parts(policy) for policy in rules.policies]
@@ -209,30 +214,36 @@ class Decider:
         policy, standing, s, because = due
         ledger = self.ledger
         todo = standing.left or ()
+        mode, counted = self.mode(policy), counts(policy)
+        is_said = mode != policy.mode and any(verb(do) not in PLAIN for do in counted)
+        if is_said and "lock" in standing.said:
+            return []
         quiet = self.muted(s, t) if any(do != "log" for do in todo) else None
         if quiet is not None:
             if "muted" in standing.said:
                 return []
             standing.said += ("muted",)
-            return [self._order(due, s, _strongest(todo), (*because, quiet), "muted")]
-        cooling = (policy.name, cools(policy, s))
-        until = ledger.cool.get(cooling, now)
+            return [self._order(due, s, strongest(todo), (*because, quiet), "muted")]
+        real = cooling = (policy.name, cools(policy, s))
+        if is_said:
+            cooling = (policy.name, cooling[1] + ONLY_SAID)
+        until = max(ledger.cool.get(real, now), ledger.cool.get(cooling, now))
         if until > now:
             if "cooldown" in standing.said:
                 return []
             standing.said += ("cooldown",)
             why = (*because, f"cooldown: {words.duration(until - now)} to go")
-            return [self._order(due, s, _strongest(todo), why, "cooldown")]
+            return [self._order(due, s, strongest(todo), why, "cooldown")]
         found = target(self.rules, policy, s, todo, crowd)
         alone, touched = (
-            tuple(f"{policy.mode} {key}" for key in keys) for keys in touches(policy, s, found)
+            tuple(f"{mode} {key}" for key in keys) for keys in touches(policy, s, found)
         )
         strong = [do for do in todo if verb(do) in DESTRUCTIVE]
         if strong and any(ledger.busy.get(key, now) > now for key in alone):
             return []
-        counted = _counted(policy)
         spending = [do for do in todo if do in counted and found.held(do) is None]
-        purse = ledger.purses.get(policy.name, Purse())
+        purse_name = policy.name + (ONLY_SAID if is_said else "")
+        purse = ledger.purses.get(purse_name, Purse())
         over = bool(spending) and not purse.left(*policy.budget, now)
         if over:
             if "budget" in standing.said:
@@ -242,12 +253,12 @@ class Decider:
             spent = f"budget of {policy.budget[0]} per {words.duration(policy.budget[1])} is spent"
             because += (f"{spent}; free again in {free}",)
         elif spending:
-            ledger.purses[policy.name] = purse.spend(*policy.budget, now, t)
+            ledger.purses[purse_name] = purse.spend(*policy.budget, now, t)
         out = []
         for do in todo:
             who, said = (found.hit if do in SIGNALLED else s), because
             held = ("budget", "") if over and do in spending else found.held(do)
-            outcome = held[0] if held else self._outcome(policy, do, now, t)
+            outcome = held[0] if held else self._outcome(mode, do, now, t)
             if held and held[1]:
                 said = (*because, held[1])
             elif who is not s:
@@ -259,22 +270,28 @@ class Decider:
             out.append(order)
         if any(one.do in strong and one.outcome in (None, "would") for one in out):
             ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))
-        standing.left = tuple(spending) if over else ()
+        standing.left = tuple(spending) if over or is_said else ()
+        if is_said and not over:
+            standing.said += ("lock",)
         if policy.cooldown_s > 0 and not over:
             ledger.cool[cooling] = now + policy.cooldown_s
         return out
 
-    def _outcome(self, policy: Policy, do: str, now: float, t: float) -> str | None:
+    def mode(self, policy: Policy) -> str:
+        """In which mode it is at this moment."""
+        return policy.mode if self.granted else "observe"
+
+    def _outcome(self, mode: str, do: str, now: float, t: float) -> str | None:
         """What is left to say of an action that nothing bars, or None: it is to be carried out."""
         kind = verb(do)
         hook = self.rules.run.get(do.partition(":")[2]) if kind == "run" else None
         if hook is not None and hook.at_most is not None:
-            key = f"{policy.mode} {do}"
+            key = f"{mode} {do}"
             purse = self.ledger.purses.get(key, Purse())
             if not purse.left(*hook.at_most, now):
                 return "budget"
             self.ledger.purses[key] = purse.spend(*hook.at_most, now, t)
-        carried_out = policy.mode == "enforce" or kind in PLAIN
+        carried_out = mode == "enforce" or kind in PLAIN
         return None if carried_out else "would"
 
     def _order(
@@ -287,8 +304,11 @@ class Decider:
             order_id += f"-{standing.tries}"
         if outcome in ("cooldown", "budget", "muted"):
             order_id += f"-{outcome}"
+        mode = self.mode(policy)
+        if outcome == "would" and mode != policy.mode:
+            order_id += "-would"  # it may be done yet
         cause = who.cause or s.cause
-        return Order(order_id, policy.name, do, policy.mode, who, incident, cause, because, outcome)
+        return Order(order_id, policy.name, do, mode, who, incident, cause, because, outcome)
 
     def _opened(self, order_id: str, one: _Open) -> None:
         if len(self._open) >= OPEN_MAX:
@@ -375,13 +395,3 @@ def _is_over(standing: Standing, now: float) -> bool:
     if standing.ended is None:
         standing.ended = now
     return now - standing.ended >= REARM_S
-
-
-def _strongest(todo: tuple[str, ...]) -> str:
-    return next((do for do in todo if verb(do) not in PLAIN), todo[-1])
-
-
-def _counted(policy: Policy) -> tuple[str, ...]:
-    """What the budget counts: everything stronger than telling; if there is none, telling."""
-    strong = tuple(do for do in policy.do if verb(do) not in PLAIN)
-    return strong or tuple(do for do in policy.do if verb(do) != "log")

@@ -14,6 +14,8 @@ from watchdog.policy.rules import Rules
 # Who has not been seen for so long is gone.
 FORGET_S = 120.0
 COOLDOWNS_MAX = 4096
+# After the key of a cooldown or a purse: it is of what was only said, for want of the right to it.
+ONLY_SAID = " (only said)"
 
 Pair = tuple[str, str]  # (policy, subject key)
 
@@ -149,6 +151,6 @@ class Ledger:
         self.cool = {pair: until for pair, until in cool.items() if pair[0] in actions}
         self.purses = {
             name: one for name, one in purses.items()
-            if name in actions or name.partition(" run:")[2] in rules.run
+            if name.removesuffix(ONLY_SAID) in actions or name.partition(" run:")[2] in rules.run
         }  # fmt: skip
         self._just_taken = True

@@ -184,12 +184,6 @@ def enforces(rules: Rules) -> bool:
     return any(policy.mode == "enforce" for policy in rules.policies)
 
 
-def observing(rules: Rules) -> Rules:
-    """The same rules, all policies in observe: for whom the machine's lock is not granted."""
-    held = tuple(policy._replace(mode="observe") for policy in rules.policies)
-    return rules._replace(policies=held)
-
-
 def guard_settings(rules: Rules) -> dict[str, Any]:
     """What the guard needs of the rules, as marshal takes it."""
     return guard_plain(rules) | {"enforces": enforces(rules)}

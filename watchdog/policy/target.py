@@ -11,7 +11,7 @@ from typing import NamedTuple
 from watchdog.facts import Subject
 from watchdog.policy import pattern
 from watchdog.policy.match import protected, weight
-from watchdog.policy.rules import BARRED, BARRED_BY_WILDCARD, Policy, Rules, verb
+from watchdog.policy.rules import BARRED, BARRED_BY_WILDCARD, PLAIN, Policy, Rules, verb
 from watchdog.procfs import never
 
 SIGNALLED = ("terminate", "kill")
@@ -53,6 +53,17 @@ class Target(NamedTuple):
 def names_unit(policy: Policy, unit: str | None) -> bool:
     """Does the policy name that unit, with no wildcard?"""
     return unit is not None and pattern.is_literal(unit) and unit in policy.match.unit
+
+
+def strongest(todo: tuple[str, ...]) -> str:
+    """The action that a sentence about all of them names."""
+    return next((do for do in todo if verb(do) not in PLAIN), todo[-1])
+
+
+def counts(policy: Policy) -> tuple[str, ...]:
+    """What the budget counts: everything stronger than telling; if there is none, telling."""
+    strong = tuple(do for do in policy.do if verb(do) not in PLAIN)
+    return strong or tuple(do for do in policy.do if verb(do) != "log")
 
 
 def needs_members(policy: Policy) -> bool:
