@@ -69,3 +69,17 @@ def test_a_deed_is_kept_before_it_is_done_and_again_if_it_failed(outcome: str, m
         house.answer(order, "done")
     assert len(house.told) == more
     assert house.is_kept((house.put + house.told)[-1])
+
+
+def test_a_unit_is_noted_before_anything_is_decided_of_it() -> None:
+    """Else one that was started anew since the sweep before would be refused as another."""
+    seen: list[str] = []
+    one, two = (Sweep(T0 + up, up, (), False) for up in (1000.0, 1010.0))
+    watcher: Any = SimpleNamespace(
+        senses=SimpleNamespace(due=lambda: iter([one, two])),
+        deeds=SimpleNamespace(note=lambda sweep: seen.append(f"note {sweep.up:.0f}")),
+        _feed=lambda sweep: seen.append(f"decide {sweep.up:.0f}"),
+    )
+    with pytest.raises(AttributeError, match="host"):  # what comes after the facts needs more
+        Watcher._sense(watcher)
+    assert seen == ["note 1000", "decide 1000", "note 1010", "decide 1010"]

@@ -170,23 +170,55 @@ def test_a_restart_is_asked_for_with_the_members_that_were_seen(house: House) ->
     assert house.answers == [("restart-unit", "done", "PID 1 did it")]
 
 
+class Lives:
+    """The links in which PID 1 leaves the InvocationID of each unit; anybody may read them."""
+
+    def __init__(self, house: House) -> None:
+        self.deeds, self.folder = house.deeds, house.folder / "units"
+        self.folder.mkdir()
+        house.deeds.invocations = str(self.folder)
+
+    def begin(self, life: str, t: float, unit: str = SHOP) -> None:
+        link = self.folder / f"invocation:{unit}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(life)
+        os.utime(link, (t, t), follow_symlinks=False)
+
+    def see(self, t: float, *units: str | None, census: bool = True) -> dict[str, str]:
+        rows = tuple((n, 5, "x", MIB, 0, None, unit, None) for n, unit in enumerate(units, 50))
+        self.deeds.note(Sweep(t, t, rows, census))
+        return self.deeds.lives
+
+
+def test_the_life_of_a_unit_is_that_of_the_sweep_that_tells_of_it(house: House) -> None:
+    lives = Lives(house)
+    lives.begin("f00", 100.0)
+    lives.begin("0dd", 100.0, "odd.service")
+    assert lives.see(110.0, SHOP, SHOP, None, "gone.service", "odd.service") == {
+        SHOP: "f00", "odd.service": "0dd",
+    }  # fmt: skip
+    lives.begin("ba5", 115.0)
+    assert lives.see(120.0, "odd.service", census=False)[SHOP] == "f00", "it is not told of"
+    assert lives.see(130.0, SHOP, census=False) == {SHOP: "ba5", "odd.service": "0dd"}
+    assert lives.see(140.0, SHOP) == {SHOP: "ba5"}
+    lives.begin("ace", 150.05)
+    assert lives.see(150.0, SHOP) == {SHOP: "ba5"}, "it began while that was read"
+    lives.begin("new", 150.05, "new.service")
+    assert lives.see(150.0, "new.service", census=False) == {SHOP: "ba5"}
+    assert lives.see(160.0, SHOP, "new.service") == {SHOP: "ace", "new.service": "new"}
+
+
 def test_what_was_seen_is_the_life_that_is_meant(house: House) -> None:
-    """PID 1 leaves the InvocationID of each unit in a link that anybody may read."""
     (house.cg / "cgroup.procs").write_text("")
-    folder = house.folder / "units"
-    folder.mkdir()
-    house.deeds.invocations = str(folder)
-    link = folder / f"invocation:{SHOP}"
-    link.symlink_to("f00")
-    house.deeds.note([SHOP, "gone.service"])
-    assert house.deeds.lives == {SHOP: "f00"}
-    link.unlink()
-    link.symlink_to("ba5")  # it is started anew
+    lives = Lives(house)
+    lives.begin("f00", 100.0)
+    lives.see(110.0, SHOP)
+    lives.begin("ba5", 115.0)
     house.deeds.carry_out(house.order("restart-unit"), "restart-unit")
     assert house.units.life == "f00", "and PID 1 is asked for the one that was seen"
     house.deeds.carry_out(house.order("kill-unit"), "kill-unit")
     assert house.answers[-1][1] == "changed"
-    house.deeds.note([SHOP])
+    lives.see(120.0, SHOP)
     house.deeds.carry_out(house.order("kill-unit"), "kill-unit")
     assert house.answers[-1][1] != "changed"
 

@@ -4,7 +4,8 @@ The desk hands orders of policies here, the guard its wishes. Each ends in one a
 order's outcome or as an event; nothing waits.
 """
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable
 from typing import Any
 
 from watchdog import targets
@@ -14,7 +15,7 @@ from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
 from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
-from watchdog.facts import Entity, Order, Said
+from watchdog.facts import UNIT, Entity, Order, Said, Sweep
 from watchdog.policy.match import protected
 from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
@@ -29,6 +30,7 @@ MEMBERS_SHOWN = 5
 REVIVE_S = 8.0
 # A daemon that stops waits so long for what it puts back; the guard ends it a second later.
 PUT_BACK_S = 2.0
+TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
 SMAPS_AT_ONCE = 2  # each is a Python of its own, within our own limit
 
 
@@ -88,10 +90,26 @@ class Deeds:
             self.children.turn()
             self.turn()
 
-    def note(self, units: Iterable[str]) -> None:
-        """Remember which life of each is seen; what is decided from now on means that one."""
-        found = ((name, invocation(name, self.invocations)) for name in units)
-        self.lives = {name: life for name, life in found if life is not None}
+    def note(self, sweep: Sweep) -> None:
+        """Remember which life of each unit is seen there: what is decided of it means that one.
+
+        One that began while the sweep was read is not what it tells of.
+        """
+        found: dict[str, str] = {} if sweep.census else self.lives
+        for name in {row[UNIT] for row in sweep.rows if row[UNIT] is not None}:
+            life, before = invocation(name, self.invocations), self.lives.get(name)
+            if life != before and not self._began_before(name, sweep.t):
+                life = before
+            if life is not None:
+                found[name] = life
+        self.lives = found
+
+    def _began_before(self, unit: str, t: float) -> bool:
+        """Was the life of it that runs now there at that time?"""
+        try:
+            return os.lstat(f"{self.invocations}/invocation:{unit}").st_mtime < t - TICK_S
+        except OSError:
+            return True  # it has ended
 
     # ---- orders of policies ------------------------------------------------------------------
 

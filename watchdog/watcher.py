@@ -231,15 +231,15 @@ class Watcher:
     def _sense(self) -> None:
         swept = False
         for fact in self.senses.due():
-            self._feed(fact)
             if isinstance(fact, Sweep):
                 swept = True
+                self.deeds.note(fact)
+            self._feed(fact)
         if swept:
             host = self.senses.host
             self.machine.take(self.clock.wall(), host.boot_id, host.told)
             rows, up = self.engine.dossier(), self.clock.boottime()
             places = targets.places(self.engine.world, self.rules, self.senses.cgroups, rows)
-            self.deeds.note({row[3] for row in rows if row[3] is not None})
             self._machine()
             seen = self.engine.world.host
             shmem = seen.shmem if seen else None
