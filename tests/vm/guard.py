@@ -53,15 +53,19 @@ while left() > {ROOM}:
     kept.append(b"x" * (4 << 20))
 time.sleep(9e5)
 """
-# Its main loop is slow enough for a handler to be heard at once; notes when it was asked to go.
+# Its main loop is slow enough for a handler to be heard at once; notes when it was asked to go, and
+# goes then, or goes on for so long.
 HOG = """
 import os, signal, sys, time
+end, after = float("inf"), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
 def asked(*_):
+    global end
     open("/run/asked", "w").write("%.3f" % time.monotonic())
-    os._exit(0)
+    end = time.monotonic() + after
+    after or os._exit(0)
 signal.signal(signal.SIGTERM, asked)
 kept, due, step = [], time.monotonic(), float(sys.argv[1]) / 20
-while True:
+while time.monotonic() < end:
     kept.append(b"x" * int(step * (1 << 20)))
     due += 0.05
     time.sleep(max(0.0, due - time.monotonic()))
@@ -241,7 +245,8 @@ def test_a_recording_of_a_leak_names_who_died() -> None:
     record = subprocess.Popen(["oom-watchdog", "record", "-o", trace, "--interval", "1s",
                                "--for", "75s"])  # fmt: skip
     time.sleep(10)
-    service("leak", HOG, "10")
+    # It goes on until the recorder, which looks once a second, has seen memory below the mark.
+    service("leak", HOG, "10", "2.2")
     live = taken("leak", before)
     recovered()
     record.wait(120)
