@@ -101,6 +101,44 @@ do = ["restart-unit"]
     assert 4 <= hours["unit"] <= 8
 
 
+def test_who_has_ended_is_decided_no_more_in_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A batch of ten minutes has not held for an hour because nobody says that it has gone."""
+    engine, batch = Engine(Rules(), None), "batch.service"
+    with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 64 << 20)) as db:
+        for at in range(0, 3 * 3600, 10):
+            shop, census = 1300 + at // 10 % 50, at % 30 == 0
+            rows = [row(7, shop)]
+            facts: list[Any] = [host(at), *[group(at, shop)] * census]
+            if at < 600:
+                rows.append(row(30, 1300 + at // 10 % 9, "batch", batch))
+                facts.append(group(at, 1300 + at // 10 % 9)._replace(
+                    unit=batch, cgroup=f"/{batch}"))  # fmt: skip
+            for fact in (*facts, sweep(at, *rows, census=census)):
+                engine.feed(fact)
+            if at % 300 == 290:
+                upsert(db, engine.dump())
+    config = tmp_path / "p.toml"
+    config.write_text("""
+[policies.process]
+match = { name = ["shop", "batch"] }
+when = { resident_above = "1000MiB" }
+for = "1h"
+do = ["kill"]
+[policies.unit]
+match = { unit = ["shop.service", "batch.service"] }
+per = "unit"
+when = { resident_above = "1000MiB" }
+for = "1h"
+do = ["restart-unit"]
+""")
+    assert replay.main(["--state", str(tmp_path), "--config", str(config), "--json"]) == 0
+    found = [replay.json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(one["policy"], one["unit"]) for one in found} == {("process", SHOP), ("unit", SHOP)}
+    assert len(found) == 2
+
+
 # ---- what the guard saw ------------------------------------------------------------------------
 
 

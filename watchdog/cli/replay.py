@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from watchdog import trace, words
@@ -15,10 +15,13 @@ from watchdog.cli import args as common
 from watchdog.cli.replay_guard import ReplayGuard
 from watchdog.engine import Engine, Out
 from watchdog.facts import (
+    PID,
+    START,
     Event,
     Fact,
     Group,
     Host,
+    Ident,
     KernelLine,
     Memfds,
     Order,
@@ -38,6 +41,8 @@ from watchdog.tell import terminal
 
 BROKEN_SHOWN = 5
 COARSEST_S = LEVELS[-1].bucket_s
+# Who was there so long before the end of a store may be there still: it is written so often.
+WRITTEN_S = 300.0
 
 
 class Lines:
@@ -155,6 +160,7 @@ class Replay:
         self.anew = anew
         self.acted = False
         self.ends_up: float | None = None  # of a store: its last point
+        self.leaving: list[tuple[float, Ident]] = []  # of a store: when who had gone
         self.rows = 0
         self.first_t: float | None = None
         self.last_t = 0.0
@@ -168,7 +174,8 @@ class Replay:
             return
         if self.anew and isinstance(fact, Outcome | Said):
             return
-        if self.ends_up is not None:
+        if self.ends_up is not None and fact.up is not None:
+            yield from self._answer(self._went(fact.t, fact.up), fact.t, fact.up)
             self._pace(self.ends_up, fact.up)
         if isinstance(fact, Sweep):
             self.rows += len(fact.rows)
@@ -183,12 +190,33 @@ class Replay:
             for said in self.guard.take(fact):
                 yield from self._answer(self.engine.feed(said), said.t, said.up)
 
-    def _pace(self, ends_up: float, up: float | None) -> None:
+    def remember(self, facts: Sequence[Fact]) -> None:
+        """These are all that a store remembers: who comes no more is known from the start."""
+        self.ends_up = ends_up = facts[-1].up if facts else None
+        last = {
+            (row[PID], row[START]): fact.up
+            for fact in facts if isinstance(fact, Sweep) and fact.up is not None
+            for row in fact.rows
+        }  # fmt: skip
+        if ends_up is not None:
+            gone = {one: up for one, up in last.items() if ends_up - up > WRITTEN_S}
+            leaving = ((up + step_s(ends_up - up), one) for one, up in gone.items())
+            self.leaving = sorted(leaving, reverse=True)
+
+    def _went(self, t: float, up: float) -> list[Out]:
+        """Who was gone at that moment: no census of a store says so."""
+        out: list[Out] = []
+        while self.leaving and self.leaving[-1][0] < up:
+            at, ident = self.leaving.pop()
+            out += self.engine.went([ident], t - (up - at), at)
+        return out
+
+    def _pace(self, ends_up: float, up: float) -> None:
         """The points of a store are no further apart than they were at the one before this."""
         decider, engine = self.engine.decider, self.engine
         before = decider.ledger.now if decider.ledger.now is not None else up
-        decider.gap_s = decide.gap_s(step_s(ends_up - (before or 0.0)))
-        engine.unseen_s = view.unseen_s(COARSEST_S)
+        apart_s = step_s(ends_up - before)
+        decider.gap_s, engine.unseen_s = decide.gap_s(apart_s), view.unseen_s(apart_s)
 
     def run(self, source: Iterable[Fact | trace.Header]) -> Iterator[Event]:
         """All events of a recording, the last report in it included."""
@@ -236,7 +264,7 @@ def main(argv: list[str]) -> int:
         source: Iterable[Fact | trace.Header] = facts(lines)
         if not options.trace:
             source = remembered = list(kept(options.state, options.since))
-            replay.ends_up = remembered[-1].up if remembered else None
+            replay.remember(remembered)
         for event in replay.run(source):
             told += 1
             _print(event, options.json)

@@ -126,6 +126,12 @@ class Engine:
             return self._told(self.leaks.looking.take(fact))
         return self._of_kills(fact)
 
+    def went(self, idents: Iterable[Ident], t: float, up: float | None) -> list[Out]:
+        """Processes of which it is known, without a census, that they are gone."""
+        here = [one for one in idents if self.world.present.get(one) is not None]
+        now = t if up is None else up
+        return [*self.leaks.ended(here, Sweep(t, up, (), census=False), now)]
+
     def is_muted(self, entity: Entity) -> bool:
         """Has somebody asked not to be told of it?"""
         host = self.world.host
