@@ -334,6 +334,8 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_bytes(b"\xef\xbb\xbf" + POLICY.encode())
     assert load(str(path)).rules["policies"]
+    path = write(tmp_path / "c.toml", POLICY.replace('name = "x"', "cmdline = '~a.*b.*c$'"))
+    assert "asks for the end: it matches no longer one" in load(path).warnings[0]
 
 
 def test_what_a_url_notifier_lacks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

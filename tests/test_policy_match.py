@@ -11,6 +11,7 @@ from watchdog.facts import Entity, Subject
 from watchdog.policy import pattern
 from watchdog.policy.match import look, matches, names, protected, selects, weight
 from watchdog.policy.rules import Match, Rules, Selector, default_rules, from_plain, to_plain
+from watchdog.policy.tries import Tries
 
 
 def process(
@@ -256,9 +257,99 @@ def test_the_more_repeats_the_less_a_regex_sees_so_that_it_never_takes_long(
 
 def test_the_worst_that_was_taken_before_is_refused_now() -> None:
     assert tries("x.*x.*x.*x.*y", "x" * 130) > 3 * pattern.WAYS_MAX
-    for regex in ("a*b*c*d*", "x.{0,99}x.{0,99}x.{0,99}x.{0,99}y", "x{,}" * 4, "a?" * 20 + "b",
-                  "(a|ab)" * 20, "a{0,9}" * 7):  # fmt: skip
-        assert "can take for ever" in str(pattern.regex_flaw(regex)), regex
+    for regex in ("x.{0,99}x.{0,99}x.{0,99}x.{0,99}y", "x{,}" * 4 + "y", "a?" * 20 + "b",
+                  "(a|ab)" * 20, "a{0,9}" * 7, "a*a*a*a*b", "(a*)(a*)(a*)(a*)", r"\d+" * 4 + "x",
+                  r"\w*\d*\S*.*x", r"(?i)k*[^b]*K*\w*k"):  # fmt: skip
+        assert 'behind a "^"' in str(pattern.regex_flaw(regex)), regex
+
+
+def test_what_can_never_be_tried_again_is_taken_at_its_worst() -> None:
+    for regex in ("a*b*c*d*", "x{,}" * 4, "a*a*a*a*", ".*.*"):
+        assert (pattern.regex_flaw(regex), pattern.sight(regex)) == (None, 1024), regex
+    assert pattern.sight("x.*x.*x*") == 1024 > pattern.sight("x.*x.*x*y")
+    assert pattern.sight("x.*x.*x+") == 286, "the x that must be there can fail"
+
+
+ELASTIC = (
+    "/usr/share/elasticsearch/jdk/bin/java -Xshare:auto -Des.networkaddress.cache.ttl=60 "
+    "-XX:+AlwaysPreTouch -Xss1m -Djava.awt.headless=true -Dfile.encoding=UTF-8 -Xms4g -Xmx4g "
+    "-cp /usr/share/elasticsearch/lib/* org.elasticsearch.bootstrap.Elasticsearch -p x.pid"
+)
+
+
+@pytest.mark.parametrize(("regex", "line", "sees"), [
+    (r".*java.*bootstrap\.Elasticsearch.*", ELASTIC, 1024),
+    (r"(?i).*JAVA.*?bootstrap\.elasticsearch.*?$", ELASTIC, 1024),
+    (r"ruby .*sidekiq \d+\.\d+\.\d+", "ruby /usr/bin/sidekiq 6.5.12 app", 900),
+    (r"python\d*(\.\d+)? .*train.*\.py", "/usr/bin/python3.11 -u /srv/train/main.py", 180),
+    (r"java.*-D\S+=\S+.*Main", "java -Xmx4g -Dx.y=z -cp a.jar org.shop.Main", 70),
+    (r"\d+\.\d+\.\d+\.\d+", "server --listen 10.0.0.1:80", 1024),
+    (r"java .*-jar .*\.jar", "java " + "-Dx=y " * 100 + "-jar /srv/shop.jar", 800),
+    (r"/opt/[^/]+/bin/\w+", "sh -c " + "x" * 900 + " /opt/shop/bin/run", 1024),
+    (r"^(\d+)\.(\d+)?-[^ ]* .*x .*y", "1.2-a bx y", 1024),
+])  # fmt: skip
+def test_ordinary_regexes_are_taken_and_see_enough(regex: str, line: str, sees: int) -> None:
+    assert pattern.regex_flaw(regex) is None
+    assert pattern.sight(regex) >= sees
+    assert pattern.first_cmdline((f"~{regex}",), line)
+
+
+KEEP = r"~python(?!.*--keep).*train.*\.py"
+
+
+def test_a_cut_never_adds_whom_a_regex_excludes() -> None:
+    """A policy that kills by it would kill the one it was to spare."""
+    line = "python /srv/train.py " + "-x " * 600
+    assert pattern.first_cmdline((KEEP,), line[:90])
+    assert pattern.first_cmdline((KEEP,), line[:90] + " --keep") is None
+    assert pattern.first_cmdline((KEEP,), line + "--keep") is None
+    assert pattern.first_cmdline((KEEP,), line[:1024]) is None, "what is read ends there"
+    sees = pattern.sight("x.*x.*x.*y")
+    for end in ("$", r"\Z", "(?! z)"):
+        regex = f"~x.*x.*x.*y{end}"
+        assert pattern.first_cmdline((regex,), "xxx y") == regex
+        assert pattern.first_cmdline((regex,), "x" * (sees - 1) + "y z") is None
+    assert pattern.first_cmdline((r"~x.*x.*x.*y\b",), "x" * (sees - 1) + "yz") is None
+    assert pattern.first_cmdline((r"~x.*x.*x.*y\b",), "xxx y" + " z" * sees), "no word is cut"
+
+
+def test_a_glob_is_about_the_whole_line_also_where_that_is_cut() -> None:
+    assert pattern.first_cmdline(("x*y",), "x" * 1023 + "yz") is None
+    assert pattern.first_cmdline(("x*y*",), "x" * 1023 + "yz") == "x*y*"
+
+
+PIECES = ["a", "b", ".*", "a+", "b?", "$", r"\b", r"\B", "(?!b)", "(?=.*b)", "(?<!a)", "(?>a|ab)",
+          "(ab)?+", "a*+", r"\Z", " ", "|", r"\w+", "^", "(a|ab)", r"\.*"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6).map("".join), st.text("ab _.", max_size=12),
+       st.integers(0, 12))  # fmt: skip
+def test_what_matches_in_a_part_of_a_line_matches_in_the_whole(
+    regex: str, text: str, sees: int
+) -> None:
+    try:
+        plain = re.compile(regex)
+    except re.error:
+        return
+    plan = pattern._plan(regex)
+    whole = plain.search(text) is not None
+    assert pattern._found(plan, text, False) == whole
+    if pattern._found(plan._replace(sight=sees), text, False):
+        assert whole
+
+
+WORDS = ["x", "xy", "java", "aab", "train"]
+
+
+@given(
+    st.lists(st.sampled_from([*WORDS, ".*"]), min_size=1, max_size=6),
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=3),
+)
+def test_no_text_is_tried_more_often_than_is_said(pieces: list[str], words: list[str]) -> None:
+    regex = "".join(pieces) + "#"
+    text = ("".join(words) * 150)[:150]
+    count = len(re.findall(r"\.\*|.", regex))
+    assert tries(regex, text) <= count * Tries(regex).ways(len(text))
 
 
 def test_a_choice_is_as_dear_as_its_worst_branch() -> None:
@@ -267,7 +358,7 @@ def test_a_choice_is_as_dear_as_its_worst_branch() -> None:
     assert pattern.sight(f"({names})") == 1024
     assert pattern.sight("(a.*b|c.*d|e.*f)g") == pattern.sight("a.*bg") == 1024
     assert pattern.sight("(?i)a.*(?:b|c).*(?=d)") == pattern.sight("a.*(b|c).*d")
-    assert pattern.sight("^a.*b.*c|d") == pattern.sight("a.*b.*c|d") < 1024
+    assert pattern.sight("^a.*b.*c|d") > pattern.sight("d|^a.*b.*c") == pattern.sight("a.*b.*c|d")
     assert pattern.sight("^a.*b.*c") == pattern.sight(r"\Aa.*b.*c") == 1024
 
 

@@ -123,10 +123,11 @@ class _Composer:
         for one in match.get("cmdline", ()):
             seen = pattern.sight(one[1:]) if pattern.is_regex(one) else pattern.TEXT_MAX
             if seen < pattern.TEXT_MAX:
+                end = ", and asks for the end: it matches no longer one"
                 self.cautions.append(Problem(
-                    key, f'"{words.safe(one)}" sees the first {seen} characters of a command line: '
-                    'more could take for ever; behind a "^", or with fewer of "*" and "+", it sees '
-                    "more",
+                    key, f'"{words.safe(one)}" sees the first {seen} characters of a command line'
+                    f'{end if pattern.asks_end(one[1:]) else ""}: more could take for ever; behind '
+                    'a "^", or with fewer of "*" and "+" or longer words between, it sees more',
                 ))  # fmt: skip
 
     def check_actions(self, key: str, do: tuple[str, ...], notify: Any, run: Any) -> None:
