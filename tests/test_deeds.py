@@ -80,8 +80,13 @@ class FakeUnits:
         else:
             shown()
 
-    def put_back(self, name: str, former: str, done: Callable[[str, str], None]) -> None:
+    def put_back(
+        self, name: str, former: str, ours: tuple[int, ...], within_s: float,
+        done: Callable[[str, str], None],
+    ) -> None:  # fmt: skip
+        self.within_s = within_s
         self.asked.append(("put back", name, former))
+        self.ours = ours
         self._answer(done)
 
 
@@ -268,6 +273,7 @@ def test_a_throttle_is_never_below_use_and_what_was_is_stored_first(house: House
     # a crash of ours; the next start puts back what it was
     other = house.made()
     other.throttles.recall(house.stored())
+    assert house.units.ours == (int(500 * MIB * 1.05),)
     assert house.units.asked == [("put back", SHOP, str(600 * MIB))]
     assert house.kept() == {}
 
@@ -302,6 +308,7 @@ def test_the_daemon_waits_a_moment_for_what_it_puts_back(house: House) -> None:
     house.units.turn = lambda: turns.append(1) if len(turns) < 3 else house.units.answer()  # type: ignore[method-assign]
     house.deeds.stop()
     assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+    assert house.units.within_s < 1.0, "there is no time to wait for what PID 1 tells"
     assert (house.deeds.throttles.held, house.kept()) == ({}, {})
     house.throttle()
     house.units.answer()
@@ -375,12 +382,40 @@ def test_a_second_throttle_that_fails_leaves_the_first_one(house: House, outcome
     house.units.outcome = (outcome, "no")
     house.throttle("other")
     assert house.answers[-1][1] == outcome
-    assert house.deeds.throttles.held == {SHOP: first}
+    ours = (420 * MIB, 316 * MIB)  # PID 1 may have set the second one all the same
+    assert house.deeds.throttles.held == {SHOP: first._replace(ours=ours)}
     assert house.kept() == {SHOP: "infinity"}
     house.units.outcome = ("done", "")
     house.throttle("other")
     assert house.deeds.throttles.held[SHOP].policy == "other"
     assert house.kept() == {SHOP: "infinity"}, "which is what it was before both"
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_the_administrator_sets_meanwhile_stays_and_that_is_said(
+    house: House, crash: bool
+) -> None:
+    house.throttle()
+    stored = house.stored()
+    other = house.made() if crash else house.deeds
+    house.units.outcome = ("changed", "somebody else has set MemoryHigh=300 MiB, and that stays")
+    if crash:
+        other.throttles.recall(stored)
+    else:
+        house.pass_by(600.0)
+    assert house.units.ours == (420 * MIB,)
+    assert house.kept() == {}
+    (event,) = house.events
+    assert (event.body["policy"], event.body["incident"]) == ("throttler", "i-1")
+    assert (event.body["outcome"], event.because) == ("changed", (house.units.outcome[1],))
+
+
+def test_what_the_administrator_sets_between_two_throttles_is_put_back(house: House) -> None:
+    house.throttle()
+    house.units.former = str(900 * MIB)
+    house.throttle("other")
+    assert house.kept() == {SHOP: str(900 * MIB)}
+    assert house.deeds.throttles.held[SHOP].ours == (420 * MIB,)
 
 
 def test_a_throttle_that_may_have_been_set_is_undone(house: House) -> None:

@@ -384,18 +384,38 @@ def test_a_limit_is_chosen_when_pid_1_has_told_what_was_before(pid1: Pid1) -> No
     assert pid1.asked() == [f"set-property --runtime -- postgresql.service MemoryHigh={99 << 20}"]
 
 
-def test_what_was_is_set_at_once_and_a_unit_that_is_gone_is_forgotten(pid1: Pid1) -> None:
-    pid1.units.put_back("postgresql.service", "infinity", pid1.done)
+def test_what_was_is_set_again_and_a_unit_that_is_gone_is_forgotten(pid1: Pid1) -> None:
+    pid1.units.put_back("postgresql.service", "5", (), 10.0, pid1.done)
     assert pid1.settle() == ("done", "MemoryHigh is what it was")
     (pid1.folder / "status").write_text("1")
-    pid1.units.put_back("postgresql.service", "5", pid1.done)
+    pid1.units.put_back("postgresql.service", "5", (), 10.0, pid1.done)
     assert pid1.settle() == ("failed", "systemctl ended with status 1")
     pid1.shown["LoadState"] = "not-found"
     pid1.tell()
-    pid1.units.put_back("postgresql.service", "5", pid1.done)
+    pid1.units.put_back("postgresql.service", "5", (), 10.0, pid1.done)
     assert pid1.settle()[0] == "gone"
-    high = "set-property --runtime -- postgresql.service MemoryHigh="
-    assert pid1.asked() == [f"{high}infinity", f"{high}5", f"{high}5"]
+    assert pid1.asked() == ["set-property --runtime -- postgresql.service MemoryHigh=5"] * 2
+
+
+@pytest.mark.parametrize(("now", "outcome", "sets"), [
+    (str(420 << 20), "done", True), (str((420 << 20) - 100), "done", True),
+    ("infinity", "done", True), (str(300 << 20), "changed", False),
+    (str(2 << 30), "changed", False), ("", "done", True),
+])  # fmt: skip
+def test_only_a_limit_of_ours_is_put_back(pid1: Pid1, now: str, outcome: str, sets: bool) -> None:
+    """An administrator may have set another one meanwhile; what it was may be set once more."""
+    pid1.shown["MemoryHigh"] = now
+    pid1.tell()
+    pid1.units.put_back("postgresql.service", "infinity", (1 << 20, 420 << 20), 10.0, pid1.done)
+    assert pid1.settle()[0] == outcome
+    assert len(pid1.asked()) == sets
+
+
+def test_what_pid_1_does_not_tell_in_time_is_put_back(pid1: Pid1) -> None:
+    (pid1.folder / "shown").unlink()
+    pid1.units.put_back("postgresql.service", "infinity", (420 << 20,), 10.0, pid1.done)
+    assert pid1.settle() == ("done", "MemoryHigh is what it was")
+    assert len(pid1.asked()) == 1
 
 
 # ---- evidence ----------------------------------------------------------------------------------

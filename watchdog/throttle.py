@@ -3,8 +3,9 @@
     asked for -> PID 1 tells what it has -> that is stored -> set -> held -> put back -> forgotten
 
 It is put back when its time is over, when it is of no use, when the daemon stops, and at the next
-start after a crash. What cannot be put back now is tried again each minute, and stays in the store
-until it is done: nothing else would ever undo it before the next boot, which undoes all of them.
+start after a crash; where somebody else has set another limit meanwhile, that one stays. What
+cannot be put back now is tried again each minute, and stays in the store until it is done: nothing
+else would ever undo it before the next boot, which undoes all of them.
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog import targets, words
-from watchdog.act.unit import Unit, Units
+from watchdog.act.unit import Unit, Units, is_ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
 from watchdog.facts import UNIT, Entity, Order
@@ -27,6 +28,9 @@ STALLED = 0.8
 # What could not be put back is tried again; a daemon that stops has no minute.
 AGAIN_S, AGAIN_STOPPING_S = 60.0, 0.2
 AT_ONCE = 4
+# How long PID 1 may take to tell what a limit is now, before it is put back all the same.
+SHOW_S, SHOW_STOPPING_S = 10.0, 0.5
+OURS_MAX = 8
 
 Answer = Callable[[Order, str, str], None]
 FolderOf = Callable[[Unit], str | None]
@@ -44,6 +48,7 @@ class Held(NamedTuple):
     policy: str = ""
     incident: str = ""
     why: str = ""  # it is put back before its time
+    ours: tuple[int, ...] = ()  # all that it may have been set to; (): not known
 
 
 class Throttles:
@@ -68,12 +73,18 @@ class Throttles:
 
     def recall(self, kept: Mapping[str, Any]) -> None:
         """A run before this one left units throttled: put back what they had."""
-        former = kept.get("former")
+        former, set_to = kept.get("former"), kept.get("set")
         if kept.get("boot_id") != self.engine.boot_id or not isinstance(former, dict):
             return
         for name, value in former.items():
             if isinstance(value, str):
-                self.held[name] = Held(value, 0.0)
+                found = set_to.get(name) if isinstance(set_to, dict) else None
+                policy, incident, *ours = (
+                    found if isinstance(found, list) and len(found) > 2 else ("", "")
+                )
+                self.held[name] = Held(
+                    value, 0.0, policy=policy, incident=incident, ours=tuple(ours)
+                )
         self.turn()
 
     def turn(self) -> None:
@@ -126,9 +137,12 @@ class Throttles:
             if limit is not None and limit <= high:
                 return (f"it has MemoryHigh={words.size(limit)} already, and {words.size(high)} "
                         "would be no less")  # fmt: skip
+            before, ours = (known.former, known.ours) if known else (former, ())
+            if ours and not is_ours(former, ours):  # somebody else has set that meanwhile
+                before, ours = former, ()
             self.held[name] = Held(
-                known.former if known else former, now + lasts_s, high, now + CHECK_S,
-                targets.stalled(folder), order.policy, order.incident,
+                before, now + lasts_s, high, now + CHECK_S, targets.stalled(folder),
+                order.policy, order.incident, ours=(*ours, high)[-OURS_MAX:],
             )  # fmt: skip
             if not self._keep():
                 self._give_up(name, known)
@@ -142,7 +156,9 @@ class Throttles:
                 size = words.size(asked[-1])
                 said = f"MemoryHigh={size}, put back in {words.duration(lasts_s)}"
             elif asked:  # PID 1 may have set it all the same: back to what is known
-                self._give_up(name, known or self.held[name]._replace(until_up=0.0, check_up=None))
+                one = self.held[name]
+                self._give_up(name, known._replace(former=one.former, ours=one.ours) if known
+                              else one._replace(until_up=0.0, check_up=None))  # fmt: skip
             if self.stopping and name in self.held:
                 self.held[name] = self.held[name]._replace(until_up=0.0)
             self.answer(order, outcome, said)
@@ -181,33 +197,37 @@ class Throttles:
     def _put_back(self, name: str, one: Held) -> None:
         def done(outcome: str, said: str) -> None:
             self.busy.discard(name)
-            if outcome in ("done", "gone"):
+            if outcome in ("done", "gone", "changed"):
                 self.held.pop(name, None)
                 self._write()
             else:
                 again = AGAIN_STOPPING_S if self.stopping else AGAIN_S
                 due = self.clock.boottime() + again
                 self.held[name] = one._replace(until_up=due, check_up=None, why="")
-            if one.why:
-                self._say_lifted(name, one, said)
+            if outcome == "changed":
+                self._say_lifted(name, one, outcome, (said,))
+            elif one.why:
+                self._say_lifted(name, one, "failed", (one.why, said))
 
         self.busy.add(name)
         limit = _bytes(one.former)
-        self.units.put_back(name, "infinity" if limit is None else str(limit), done)
+        within_s = SHOW_STOPPING_S if self.stopping else SHOW_S
+        former = "infinity" if limit is None else str(limit)
+        self.units.put_back(name, former, one.ours, within_s, done)
 
-    def _say_lifted(self, name: str, one: Held, said: str) -> None:
+    def _say_lifted(self, name: str, one: Held, outcome: str, because: tuple[str, ...]) -> None:
         entity = Entity(unit=name)._asdict()
         body = {**entity, "policy": one.policy, "do": "throttle", "mode": "enforce",
-                "target": entity, "outcome": "failed", "incident": one.incident}  # fmt: skip
-        self.say("policy.action", f"{one.incident}-throttle-lifted", (one.why, said), body)
+                "target": entity, "outcome": outcome, "incident": one.incident}  # fmt: skip
+        self.say("policy.action", f"{one.incident}-throttle-lifted", because, body)
 
     # ---- what a crash must not forget --------------------------------------------------------
 
     def _write(self) -> None:
         former = {name: one.former for name, one in self.held.items()}
-        self.store.put_kept({
-            KEPT: json.dumps({"boot_id": self.engine.boot_id, "former": former}),
-        })  # fmt: skip
+        set_to = {name: [one.policy, one.incident, *one.ours] for name, one in self.held.items()}
+        found = {"boot_id": self.engine.boot_id, "former": former, "set": set_to}
+        self.store.put_kept({KEPT: json.dumps(found)})
 
     def _keep(self) -> bool:
         """Before anything is changed it is written down what it was."""

@@ -24,6 +24,7 @@ SHOW_S = 10.0
 # A service that ignores SIGTERM has TimeoutStopSec=, 90 s unless it says otherwise.
 DEED_S = 150.0
 AT_ONCE = 8
+PAGE = 4096
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,ControlGroup,InvocationID,MainPID,ExecMainPID,MemoryHigh"
 )
@@ -124,22 +125,35 @@ class Units:
 
         self._ask(unit, plan, "PID 1 set its MemoryHigh", done)
 
-    def put_back(self, name: str, former: str, done: Done) -> None:
-        """Set MemoryHigh to what it was. That harms nobody, so nobody is asked first."""
+    def put_back(
+        self, name: str, former: str, ours: Sequence[int], within_s: float, done: Done
+    ) -> None:
+        """Set MemoryHigh to what it was, if it is one of `ours` still; () means whatever it is.
+
+        If PID 1 does not tell `within_s` what it is, it is put back: nobody else would ever do it.
+        """
+        back = self._set_high(name, former)
+        was = "MemoryHigh is what it was"
+        shown_once: list[bool] = []
+
+        def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
+            shown_once.append(True)
+            if shown.get("LoadState") == "not-found":
+                return "gone", f"PID 1 knows no unit {words.safe(name)}"
+            high = shown.get("MemoryHigh", "")
+            if ours and high not in ("", former) and not is_ours(high, ours):
+                size = words.size(int(high)) if high.isdecimal() else words.safe(high)
+                return "changed", f"somebody else has set MemoryHigh={size}, and that stays"
+            return (back,)
 
         def told(outcome: str, said: str) -> None:
-            if outcome == "done":
+            if outcome == "failed" and not shown_once:
+                self._start(back, DEED_S, None, was, done)
+            else:
                 done(outcome, said)
-                return
 
-            def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
-                if shown.get("LoadState") == "not-found":
-                    return "gone", f"PID 1 knows no unit {words.safe(name)}"
-                return "failed", said
-
-            self._ask(Unit(name), plan, "", done)
-
-        self._start(self._set_high(name, former), DEED_S, None, "MemoryHigh is what it was", told)
+        argv = [self.systemctl, "show", "-p", PROPERTIES, "--", name]
+        self._start(argv, within_s, plan, was, told)
 
     def turn(self) -> None:
         """Go on with what has ended."""
@@ -216,6 +230,11 @@ class Units:
             f"PID 1 runs {words.safe(unit.name)} in {words.safe(group)}, and that is not where "
             "the processes are: the name is forged"
         )
+
+
+def is_ours(high: str, ours: Sequence[int]) -> bool:
+    """Is MemoryHigh, as systemd writes it, one of those that we set? Pages may round it."""
+    return high.isdecimal() and any(abs(int(high) - one) < PAGE for one in ours)
 
 
 def invocation(name: str, folder: str = INVOCATIONS) -> str | None:
