@@ -190,16 +190,28 @@ def test_without_history_growth_decides_and_the_confidence_is_low() -> None:
     assert chosen(still, growing) == 1  # nothing is known of the loss either: by size
 
 
-@pytest.mark.parametrize(("lost", "first"), [(31, 11), (32, 12)])
-def test_in_the_first_minutes_a_little_that_was_lost_decides_nothing(lost: int, first: int) -> None:
+@pytest.mark.parametrize(
+    ("lost", "need", "first"), [(12, 50, 11), (13, 50, 12), (31, 500, 11), (32, 500, 12)]
+)
+def test_in_the_first_minutes_a_little_that_was_lost_decides_nothing(
+    lost: int, need: int, first: int
+) -> None:
     """Who filled the machine pauses, and a small service takes a little just now."""
     database, hog = process(10, 250, 250), process(11, 500)
-    service = process(12, 72, grew=lost * MIB)
+    service = process(12, 172, grew=lost * MIB)
     loss = Loss(lost * MIB, 6.0)
-    found = rank([database, hog, service], 50 * MIB, loss=loss, history=False)
+    found = rank([database, hog, service], need * MIB, loss=loss, history=False)
     assert found.chosen is not None
     assert found.chosen.candidate.pid == first
     assert {one.rank[0] for one in found.ranked} == ({0} if first == 11 else {0, 2})
+
+
+def test_in_the_first_minutes_a_slow_leak_is_not_hidden_by_who_is_large() -> None:
+    """2 MiB/s on a machine of 1 GiB: a look back over 8 s, beside a service that is new, too."""
+    found = rank([process(10, 480), process(11, 140, grew=16 * MIB)], 26 * MIB,
+                 loss=Loss(16 * MIB, 8.0), history=False)  # fmt: skip
+    assert found.chosen is not None
+    assert found.chosen.candidate.pid == 11
 
 
 @pytest.mark.parametrize(("history", "first"), [(False, 11), (True, 10)])

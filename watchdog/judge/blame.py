@@ -172,7 +172,8 @@ def _by_blame(
     if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
         blame = 3  # also where it is not what took the memory just now
     elif not unowned:
-        if rate >= LARGE_RATE and (share >= LARGE_SHARE if history else loss.bytes >= LOSS_LEAST):
+        tells = share >= LARGE_SHARE if history else loss.bytes >= min(LOSS_LEAST, need // 4)
+        if rate >= LARGE_RATE and tells:
             blame = 2
         elif share >= STANDS_OUT and history:
             blame = 1
