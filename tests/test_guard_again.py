@@ -94,3 +94,40 @@ def test_an_end_gives_memory_its_time_before_anybody_is_looked_at(world: World) 
     assert world.scene.recent.up == pytest.approx(ended + 31.1, abs=0.11)
     assert world.scene.first is not None
     assert world.scene.first.up < ended
+
+
+SHOP, LEAK, BOX = 20, 21, 22
+
+
+@pytest.mark.parametrize("back", [0, 1, 12])
+def test_kills_at_a_limit_of_their_own_hide_no_leak_in_the_first_minutes(
+    tmp_path: Path, back: int
+) -> None:
+    """A container is killed at its limit every 2 s, and gives back so many MiB each time."""
+    world = World(tmp_path, "enforce")
+    world.process(SHOP, 480)
+    rows = [row(SHOP, "shop.service", use=480, own=480), row(LEAK, "leak.service", use=100, own=99)]
+    world.scene.take_dossier(world.up, rows, history=False)
+    for tenth in range(400):
+        held = back * (tenth % 20) / 20
+        world.oom_kills += tenth % 20 == 0
+        world.process(BOX, 10 + int(held), start=500 + tenth // 20)
+        world.process(LEAK, int(100 + 0.4 * tenth))
+        world.tick(int(160 - 0.4 * tenth - held))
+        if world.signals:
+            break
+    assert world.signals == [(LEAK, signal.SIGTERM)]
+
+
+def test_what_was_freed_long_ago_and_is_taken_now_hides_no_leak(tmp_path: Path) -> None:
+    """Pages after MADV_FREE are resident until the kernel takes them, and were available before."""
+    world = World(tmp_path, "enforce")
+    rows = [row(SHOP, "shop.service", 200, use=200, own=200), row(LEAK, "leak.service", 20, 0.9)]
+    world.scene.take_dossier(world.up, rows)
+    for tenth in range(200):
+        world.process(SHOP, int(200 - 0.6 * tenth))
+        world.process(LEAK, int(100 + 0.6 * tenth))
+        world.tick(int(150 - 0.6 * tenth))
+        if world.signals:
+            break
+    assert world.signals == [(LEAK, signal.SIGTERM)]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -311,7 +312,9 @@ def test_record_and_replay_meet(tmp_path):
     status, _, said = tell("record", "-o", str(trace), "--for", "1s", "--interval", "200ms")
     assert status == 0 and "recorded" in said
     status, out, said = tell("replay", str(trace))
-    assert status == 1 and out == "" and "0 events" in said
+    # Whatever else happens on this machine in that second is in the recording, too.
+    events = int(re.search(r"(\d+) events?\b", said)[1])
+    assert status == int(events == 0) and bool(out) == bool(events)
     cut = tmp_path / "cut.gz"
     cut.write_bytes(trace.read_bytes()[:-40])
     status, _, said = tell("replay", str(cut))

@@ -102,7 +102,7 @@ class Incident:
 
     def _decide(self, host: Host, up: float, mode: str) -> None:
         scene = self.scene
-        before = scene.reference(up)
+        before = scene.reference(up, host)
         deep = self._deep(host)
         if not deep and (before is None or up - before.up < WINDOW_LEAST_S):
             scene.glance(up, host, WINDOW_LEAST_S)

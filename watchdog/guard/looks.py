@@ -23,6 +23,11 @@ class Look(NamedTuple):
     swap_free: int = 0
     private: Mapping[int, int] | None = None
 
+    @property
+    def there(self) -> int:
+        """What could be had then, in memory and swap."""
+        return self.available + self.swap_free
+
     def knowing(self, now: "Look") -> "Look":
         """As it would have been, had it been known then whose the shared memory is.
 

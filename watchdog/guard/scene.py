@@ -272,9 +272,10 @@ class Scene:
 
     def glance(self, up: float, host: Host, every_s: float) -> None:
         """Near the mark: remember how large everybody is, for the growth since."""
-        if host.oom_kill != self.oom_kill and self.recent is not None:
+        killed, self.oom_kill = host.oom_kill != self.oom_kill, host.oom_kill
+        # What came back hides growth only where it is more than what was taken.
+        if killed and self.recent is not None and _there(host) > self.recent.there:
             self.ended(up)
-        self.oom_kill = host.oom_kill
         if up < self.looks_from:
             return
         if self.recent is None or up - self.recent.up >= every_s:
@@ -310,10 +311,20 @@ class Scene:
         owned = sum(max(0, size - had.get(pid, 0)) for pid, size in now.sizes.items())
         return Account(first.available - now.available, now.up - first.up, owned)
 
-    def reference(self, up: float) -> Look | None:
-        """The look to measure growth against."""
+    def reference(self, up: float, host: Host) -> Look | None:
+        """The look to measure growth against.
+
+        In the first minutes growth decides, so where little was lost since a look it is that when
+        memory came near the mark.
+        """
         looks = [look for look in (self.earlier, self.recent) if look]
-        return next((look for look in looks if up - look.up <= 15.0), None)
+        found = next((look for look in looks if up - look.up <= 15.0), None)
+        first, there = self.first, _there(host)
+        if self.history is False and first is not None:
+            little = found is None or found.there - there < LOSS_LEAST
+            if little and first.there - there >= LOSS_LEAST:
+                return first
+        return found
 
     def _worth_reading(self, now: Look) -> Iterable[int]:
         """The largest, and whom the dossier blames."""
@@ -352,20 +363,22 @@ class Scene:
             return Loss()
         then = before.knowing(now)
         grew = {one.pid: one.grew for one in found}
-        steady = new = 0
+        rose = fell = new = 0
         for pid in now.sizes.keys() | then.sizes.keys():
             had, size = then.sizes.get(pid), now.sizes.get(pid, 0)
             if had is None:
                 new += max(0, min(size, grew.get(pid, size)))  # the rest a fork shares
             elif size or self.eyes.start_of(pid) is not None:
-                steady += size - had
+                rose += max(0, size - had)
+                fell += max(0, had - size)
             else:
                 new -= had  # it has ended, and a newcomer may be in its place
         swapped = before.swap_free - now.swap_free
         lost = before.available - now.available + swapped
-        # What went to swap is in no resident size any more, and still somebody's; or a file's.
+        # What went to swap was a file's, or is missing in who fell, or hides that somebody rose.
+        # More than that may have fallen without a gain: what MADV_FREE gave back was available.
         swapped -= max(0, min(swapped, then.files - now.files))
-        return Loss(lost, now.up - before.up, max(0, steady + max(0, new) + swapped))
+        return Loss(lost, now.up - before.up, rose + max(0, new) + max(0, swapped - fell))
 
     def _kin(self, seen: Reading) -> DossierRow | None:
         """The row of a newcomer's parent, where both run the same program: a fork of it."""
@@ -388,3 +401,8 @@ class Scene:
             return "the watcher has not been heard yet: judged by what is seen now"
         age = up - self.dossier_up
         return f"the watcher's last word is {words.duration(age)} old" if age > STALE_S else ""
+
+
+def _there(host: Host) -> int:
+    """What can still be had, in memory and swap."""
+    return (host.mem_available or 0) + (host.swap_free or 0)
