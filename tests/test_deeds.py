@@ -211,6 +211,9 @@ def test_the_life_of_a_unit_is_that_of_the_sweep_that_tells_of_it(house: House) 
     lives.begin("new", 150.05, "new.service")
     assert lives.see(150.0, "new.service", census=False) == {SHOP: "ba5"}
     assert lives.see(160.0, SHOP, "new.service") == {SHOP: "ace", "new.service": "new"}
+    lives.begin("d0e", 170.0)
+    assert lives.see(100.0, SHOP) == {SHOP: "ace"}, "the clock was set back since"
+    assert lives.see(110.0, SHOP) == {SHOP: "d0e"}, "and is still behind"
 
 
 def test_what_was_seen_is_the_life_that_is_meant(house: House) -> None:

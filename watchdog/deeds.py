@@ -52,6 +52,7 @@ class Deeds:
         self.units = Units(children)
         self.invocations = INVOCATIONS  # a folder
         self.lives: dict[str, str] = {}  # of units, as they were last seen
+        self.young: dict[str, str] = {}  # lives that began while a sweep was read, or seem to have
         self.throttles = Throttles(
             clock, self.units, engine, store, self._folder, answer, self._say
         )
@@ -93,16 +94,19 @@ class Deeds:
     def note(self, sweep: Sweep) -> None:
         """Remember which life of each unit is seen there: what is decided of it means that one.
 
-        One that began while the sweep was read is not what it tells of.
+        One that began while the sweep was read is not what it tells of; the next one tells of it,
+        also where a clock that was set back says that it has yet to begin.
         """
-        found: dict[str, str] = {} if sweep.census else self.lives
+        found, young = ({}, {}) if sweep.census else (self.lives, self.young)
         for name in {row[UNIT] for row in sweep.rows if row[UNIT] is not None}:
             life, before = invocation(name, self.invocations), self.lives.get(name)
-            if life != before and not self._began_before(name, sweep.t):
-                life = before
+            if life is None:
+                continue
+            if life not in (before, self.young.get(name)) and not self._began_before(name, sweep.t):
+                young[name], life = life, before
             if life is not None:
                 found[name] = life
-        self.lives = found
+        self.lives, self.young = found, young
 
     def _began_before(self, unit: str, t: float) -> bool:
         """Was the life of it that runs now there at that time?"""
