@@ -131,3 +131,19 @@ def test_what_was_freed_long_ago_and_is_taken_now_hides_no_leak(tmp_path: Path) 
         if world.signals:
             break
     assert world.signals == [(LEAK, signal.SIGTERM)]
+
+
+def test_who_came_back_near_the_mark_is_not_blamed_for_it(tmp_path: Path) -> None:
+    """A database is restarted near the mark in the first minutes, beside a leak of 2 MiB/s."""
+    world = World(tmp_path, "enforce")
+    rows = [row(SHOP, "db.service", 47, use=60, own=60), row(LEAK, "leak.service", use=120, own=99)]
+    world.process(BOX, 200)
+    for tenth in range(900):
+        held = min(300.0, 200 + 3.75 * tenth)  # it is on its way up
+        world.process(SHOP, int(held))
+        world.process(LEAK, int(150 + 0.2 * tenth))
+        world.scene.take_dossier(world.up, rows, history=False)
+        world.tick(int(260 - 0.2 * tenth - held + 200))
+        if world.signals:
+            break
+    assert world.signals == [(LEAK, signal.SIGTERM)]

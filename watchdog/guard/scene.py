@@ -13,7 +13,7 @@ from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.guard.entities import whole
 from watchdog.guard.looks import Look, Shared, grown
 from watchdog.guard_facts import DossierRow, Host
-from watchdog.judge.candidates import LOSS_LEAST, Account, Candidate, Loss
+from watchdog.judge.candidates import LOSS_LEAST, Account, Candidate, Loss, least_told
 from watchdog.policy.budget import Purse
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
@@ -314,14 +314,15 @@ class Scene:
     def reference(self, up: float, host: Host) -> Look | None:
         """The look to measure growth against.
 
-        In the first minutes growth decides, so where little was lost since a look it is that when
-        memory came near the mark.
+        In the first minutes growth decides, so where too little was lost since a look it is that
+        when memory came near the mark.
         """
         looks = [look for look in (self.earlier, self.recent) if look]
         found = next((look for look in looks if up - look.up <= 15.0), None)
         first, there = self.first, _there(host)
         if self.history is False and first is not None:
-            little = found is None or found.there - there < LOSS_LEAST
+            need = max(0, self.pressure.end_bytes - (host.mem_available or 0))
+            little = found is None or found.there - there < least_told(need)
             if little and first.there - there >= LOSS_LEAST:
                 return first
         return found

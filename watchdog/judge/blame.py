@@ -22,7 +22,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from watchdog import words
-from watchdog.judge.candidates import LOSS_LEAST, MIB, Account, Candidate, Group, Loss, groups_of
+from watchdog.judge.candidates import (
+    LOSS_LEAST,
+    MIB,
+    Account,
+    Candidate,
+    Group,
+    Loss,
+    groups_of,
+    least_told,
+)
 
 FREES_LEAST = 16 * MIB
 STANDS_OUT, LARGE_SHARE, LARGE_RATE = 0.15, 0.25, 0.10
@@ -172,7 +181,7 @@ def _by_blame(
     if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
         blame = 3  # also where it is not what took the memory just now
     elif not unowned:
-        tells = share >= LARGE_SHARE if history else loss.bytes >= min(LOSS_LEAST, need // 4)
+        tells = share >= LARGE_SHARE if history else loss.bytes >= least_told(need)
         if rate >= LARGE_RATE and tells:
             blame = 2
         elif share >= STANDS_OUT and history:

@@ -12,6 +12,11 @@ ALLOWANCE = 1.05
 _SHARED_UNITS = ("user@", "session-", "init.scope")
 
 
+def least_told(need: int) -> int:
+    """In the first minutes a loss of so many bytes tells who grows, where `need` are needed."""
+    return min(LOSS_LEAST, need // 4)
+
+
 class Candidate(NamedTuple):
     """One process as the guard has just read it. Sizes are bytes.
 
