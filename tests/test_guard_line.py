@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from guard_world import Clock
 
 from watchdog import guard_line, wire
 from watchdog.guard_line import GuardLine
@@ -14,21 +15,12 @@ from watchdog.policy.rules import Match, Policy, Rules, When
 WHY = "unit postgresql.service is protected (protect.unit postgresql*)"
 
 
-class Clock:
+class Passing(Clock):
     """Waiting takes no time, but passes it."""
-
-    def __init__(self) -> None:
-        self.up = 1000.0
-
-    def boottime(self) -> float:
-        return self.up
-
-    def wall(self) -> float:
-        return 1e9 + self.up
 
     def wait(self, fds: Mapping[int, int], timeout_s: float | None) -> dict[int, int]:
         self.up += timeout_s or 0.0
-        return {}
+        return super().wait(fds, timeout_s)
 
 
 class Line:
@@ -39,7 +31,7 @@ class Line:
         self.said: list[str] = []
         health = Health(lambda kind, _because, _body: self.said.append(kind))
         nobody: Any = None
-        self.line = GuardLine(ours, Clock(), Rules(), nobody, nobody, health, None, nobody,
+        self.line = GuardLine(ours, Passing(), Rules(), nobody, nobody, health, None, nobody,
                               nobody, nobody, self.grant)  # fmt: skip
         self.told = self.line.spare
 

@@ -1,29 +1,15 @@
 """The guard on a clock that jumps: when its watcher is hurried, and what a sleep counts for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from guard_world import World, row
+from guard_world import Clock, World, row
 
 from watchdog.guard.around import Options
 from watchdog.guard.loop import HURRY_S, READY_S, Guard
 from watchdog.policy.guard_when import GuardRules, Mark
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.up = 1000.0
-
-    def boottime(self) -> float:
-        return self.up
-
-    def wall(self) -> float:
-        return 1e9 + self.up
-
-    def wait(self, fds: Mapping[int, int], timeout_s: float | None) -> dict[int, int]:
-        return {}
 
 
 class House:
