@@ -121,6 +121,29 @@ def test_a_line_that_was_told_before_the_crash_is_not_counted_twice():
     assert events(out)[0].id == told.id  # which the store knows
 
 
+def test_a_reading_that_tells_no_boot_is_of_the_boot_that_runs():
+    """The guard's own, for a decision: it reads less than the senses do."""
+    engine = engine_of(earlier=Earlier(T0, UP0, (), Counted(BOOT, 5)))
+    out = feed(engine, [host(0, 5), host(1, 6, available=1000), census(1, row(8, 900))])
+    out += feed(engine, [census(2), host(2, 6, available=1000, boot_id=None)])
+    assert engine.kills.balance.kept() == Counted(BOOT, 5)
+    out += feed(engine, [host(at, None, available=1000) for at in range(3, 8)])
+    assert [one.what for one in looks(out)] == [], "the kernel's kill comes first"
+    out += feed(engine, [host(at, 6) for at in range(8, 40)])
+    assert [event.body["count"] for event in events(out, "oom.unattributed")] == [1]
+    assert engine.kills.balance.kept()._replace(missing=()) == Counted(BOOT, 6)
+
+
+@pytest.mark.parametrize("kept", ["", BOOT])
+def test_a_count_of_a_boot_that_nobody_told_is_no_beginning(kept):
+    engine = engine_of(earlier=Earlier(T0, UP0, (), Counted(kept, 0)))
+    told = None if kept else BOOT
+    assert events(feed(engine, [host(at, 7, boot_id=told) for at in range(0, 40, 2)])) == []
+    (missing,) = events(feed(engine, [host(at, 8) for at in range(40, 80, 2)]))
+    assert missing.body["count"] == 1
+    assert engine.kills.balance.kept()._replace(missing=()) == Counted(BOOT, 8)
+
+
 def test_while_the_log_is_still_read_nothing_is_missing():
     earlier = Earlier(T0, UP0, (), Counted(BOOT, 0))
     engine = engine_of(earlier=earlier)

@@ -185,6 +185,15 @@ def test_the_limit_may_be_lifted():
     assert [one.body["state"] for one in feed(engine, facts)] == ["begun", "ended"]
 
 
+def test_a_reading_that_does_not_tell_ends_nothing():
+    """The guard's own, for a decision: it reads less than the senses do."""
+    engine = Engine(default_rules(), None)
+    facts = [promised(0, 3990), promised(10, 3990), host(11), promised(20, 3990)]
+    assert [one.body["state"] for one in feed(engine, facts)] == ["begun"]
+    feed(engine, [host(21)])
+    assert engine.exhaustion.commit.short()
+
+
 # ---- alloc.failed -------------------------------------------------------------------------
 
 PAGES = (

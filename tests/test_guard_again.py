@@ -28,6 +28,26 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+def test_in_a_container_the_kills_of_the_whole_machine_hold_nothing_up(tmp_path: Path) -> None:
+    (tmp_path / "run" / "systemd").mkdir(parents=True)
+    (tmp_path / "run" / "systemd" / "container").write_text("lxc\n")
+    (tmp_path / "proc").mkdir()
+    made = World(tmp_path / "proc", "enforce")
+    made.process(DB, 200)
+    made.process(FIRST, 100)
+    made.scene.take_dossier(made.up, [
+        row(DB, "db.service", 250, use=200, own=200),
+        row(FIRST, "first.service", 20, 0.8, use=100, own=100),
+    ])  # fmt: skip
+    made.tick(150)
+    made.answers = [("changed", "memory had recovered")]
+    for available in range(120, 60, -2):
+        made.process(FIRST, 300 - available)
+        made.oom_kills += 1
+        made.tick(available)
+    assert made.signals == [(FIRST, signal.SIGTERM)]
+
+
 def second_grows(world: World) -> None:
     """By 20 MiB a second, in an incident that goes on, until somebody is signalled."""
     before = len(world.signals)

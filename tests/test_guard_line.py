@@ -8,9 +8,11 @@ import pytest
 from guard_world import Clock
 
 from watchdog import guard_line, wire
+from watchdog.facts import Host
 from watchdog.guard_line import GuardLine
 from watchdog.health import Health
 from watchdog.policy.rules import Match, Policy, Rules, When
+from watchdog.sense.senses import Senses
 
 WHY = "unit postgresql.service is protected (protect.unit postgresql*)"
 
@@ -101,6 +103,19 @@ def test_more_than_fit_are_said_to_be_more(line: Callable[[], Line]) -> None:
     one.told({})
     assert one.heard() == [("spared", True, {})]
     assert one.said == ["watchdog.degraded", "watchdog.recovered"]
+
+
+@pytest.mark.parametrize("inside", [None, "the cgroup of PID 1 is a container's"])
+def test_what_a_decision_saw_counts_no_kills(line: Callable[[], Line], inside: str | None) -> None:
+    """Its host has no boot id, nor all else that the senses' has: the balance is none of its."""
+    one, fed = line(), list[Any]()
+    one.line.feed = fed.append
+    one.line.senses = type("Near", (), {"container": inside, "own": Senses.own})()
+    host = Host(5.0, 3.0, mem_available=80, oom_kill=7, shmem=9)
+    wire.send(one.guard, ("inputs", tuple(host), [(8, 80, "x", 5, 0, None, None, None)]))
+    one.line.hear()
+    assert fed[0] == host._replace(oom_kill=None, shmem=None if inside else 9)
+    assert (fed[1].up, fed[1].inputs, len(fed[1].rows)) == (3.0, True, 1)
 
 
 # ---- the lock -----------------------------------------------------------------------------------

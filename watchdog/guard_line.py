@@ -141,7 +141,8 @@ class GuardLine:
             if message[1]:
                 self.senses.next_up = self.clock.boottime()
         elif kind == "inputs":
-            host = Host(*message[1])
+            # For that decision: how many the kernel has killed is for our senses to tell.
+            host = self.senses.own(Host(*message[1]))._replace(oom_kill=None)
             rows = tuple(tuple(row) for row in message[2])
             self.feed(host)
             self.feed(Sweep(host.t, host.up, rows, census=False, inputs=True))

@@ -30,8 +30,9 @@ MISSING_MAX = 32
 class Balance:
     """Kills that the kernel counted against kills that were told, over restarts of the daemon.
 
-    `kept` says up to which value an earlier run accounted for; without it (the first start ever)
-    the first reading is the beginning, of another boot's the kernel has counted from 0.
+    `kept` says up to which value an earlier run accounted for; without it (the first start ever,
+    or a boot that nobody told) the first reading is the beginning; of another boot's the kernel has
+    counted from 0. A reading that tells no boot is of the boot that runs.
     """
 
     def __init__(self) -> None:
@@ -64,11 +65,11 @@ class Balance:
     def reading(self, value: int, t: float, up: float | None, boot_id: str | None) -> None:
         """The counter now. All lines that were read before have been counted in it."""
         now = t if up is None else up
-        if self.value is None or boot_id != self._boot:
+        if self.value is None or (self._boot and boot_id and boot_id != self._boot):
             self._begin(value, t, up, boot_id)
         elif value < self.value:  # another machine's, or one that was restored: begin anew
             self._accounted, self._missing = value, []
-        self.value, self.read_up = value, now
+        self.value, self.read_up, self._boot = value, now, self._boot or boot_id
         self.agreed = self._accounted <= value
         if not self.agreed:
             # More lines than counts: those of before our time, or late ones.
@@ -142,7 +143,7 @@ class Balance:
         self._boot, self._begun = boot_id, None
         self._debts.clear()
         self._missing = []
-        if kept is None or self.value is not None:
+        if kept is None or self.value is not None or not (kept.boot_id and boot_id):
             self._accounted, self._begun = value, (t, up)
         elif kept.boot_id == boot_id:
             self._accounted, self._missing = kept.value + early, list(kept.missing)

@@ -34,9 +34,11 @@ class Commit:
 
     def host(self, host: Host) -> list[Telling]:
         """A reading of the machine."""
+        if host.overcommit is None:
+            return []  # the guard reads less than our senses do: it tells of no change
         told: list[Telling] = []
         limit, promised = host.commit_limit, host.committed
-        self.limited = None if host.overcommit is None else host.overcommit == 2
+        self.limited = host.overcommit == 2
         if host.overcommit != 2 or not limit or promised is None:
             self.promised, self.low = None, 0
             if self.event is not None:

@@ -121,7 +121,7 @@ class Kills:
             self._prove()
         out: list[Telling | Look] = [*self.tick(host.t, host.up)]
         if host.oom_kill is None:
-            return [*out, *self.others.ask(now, 0)]
+            return [*out, *self.others.ask(now, self.balance.owed)]
         if not self.balance.owed and self.oom.idle:
             self.counts.clear()
         out += [*self._uncounted(host, now), *self._look(host.t, now)]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from watchdog import procfs, words
 from watchdog.guard_facts import Host
+from watchdog.sense import container
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -40,6 +41,8 @@ class Eyes:
         self._pressure = _open(f"{root}/pressure/memory")
         self._vmstat = _open(f"{root}/vmstat")
         self.trigger = _trigger(f"{root}/pressure/memory")
+        # There vmstat counts the kills of the whole machine: those of others hold nothing up here.
+        self.counts = container.inside(root) is None
 
     def host(self, t: float, up: float) -> tuple[Host, int | None]:
         """The machine now, and vmstat's pswpout."""
@@ -51,7 +54,7 @@ class Eyes:
             mem_total=memory.get("MemTotal"), mem_available=memory.get("MemAvailable"),
             swap_total=memory.get("SwapTotal"), swap_free=memory.get("SwapFree"),
             psi_some_us=stalls.get("some"), psi_full_us=stalls.get("full"),
-            oom_kill=_counter(vmstat, b"\noom_kill "),
+            oom_kill=_counter(vmstat, b"\noom_kill ") if self.counts else None,
             shmem=memory.get("Shmem"), slab=memory.get("SUnreclaim"),
         )  # fmt: skip
         return host, _counter(vmstat, b"\npswpout ")

@@ -87,8 +87,11 @@ class Senses:
             yield self.memfds.read(t, up, self.processes, self.shmem, stays)
 
     def read_host(self, t: float, up: float) -> Host:
-        """The machine now; in a container without what is the whole machine's, not its own."""
-        host = self.host.read(t, up)
+        """The machine now, as far as it is ours."""
+        return self.own(self.host.read(t, up))
+
+    def own(self, host: Host) -> Host:
+        """A reading by whomever; in a container without what is the whole machine's."""
         if not self.container:
             return host
         return host._replace(oom_kill=None, shmem=None, slab=None, kernel=None)
