@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from watchdog import procfs
+from watchdog import procfs, spawn
 from watchdog.child import ours
 from watchdog.guard import keeper
 from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
@@ -369,6 +369,30 @@ def test_silence_for_a_minute_is_the_end_of_a_watcher(
     turn_until(one, 161.0, lambda: troubles)
     assert troubles[0].startswith("no sign of life from the watcher for 1 min")
     turn_until(one, 170.0, lambda: one.process not in (None, first))
+
+
+def test_one_that_does_not_even_end_when_killed_is_told_of_once(
+    kept: Callable[..., tuple[keeper.Keeper, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, troubles = kept({"silent": True})
+    one.start(100.0)
+    turn_until(one, 100.5, lambda: one.last_beat == 100.5)
+    with monkeypatch.context() as hung:
+        hung.setattr(spawn.Process, "end", lambda *_: None)
+        one.turn(161.0)
+        one.turn(170.0)
+        one.forgive(5000.0)
+        one.turn(5000.0)
+        assert troubles == []
+        one.turn(5011.0)
+        one.turn(5099.0)
+    assert len(troubles) == 1
+    assert (
+        "no sign of life from the watcher for 1 min; it was killed and does not end" in troubles[0]
+    )
+    assert one.stuck
+    turn_until(one, 5100.0, lambda: len(troubles) == 2)
+    turn_until(one, 5101.0, lambda: not one.stuck)
 
 
 def test_a_machine_that_slept_blames_nobody(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from guard_world import Clock, World, row
 
+from watchdog.guard import loop
 from watchdog.guard.around import Options
 from watchdog.guard.loop import HURRY_S, READY_S, Guard
 from watchdog.policy.guard_when import GuardRules, Mark
@@ -66,6 +67,17 @@ def test_its_first_word_is_waited_for(house: House) -> None:
     house.tick(900)
     house.guard._take([("spared", True, {"why": [(10, 500)]})])
     assert (house.guard.scene.spares(10, 500), house.guard.scene.spares(11, 500)) == ("why", None)
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_what_no_watcher_will_hear_the_guard_says_by_itself(
+    house: House, monkeypatch: pytest.MonkeyPatch, stuck: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(loop, "say_alone", said.append)
+    house.guard.keeper.stuck = stuck
+    house.guard._trouble("it does not end")
+    assert said == (["it does not end"] if stuck else [])
 
 
 def test_a_sleep_is_no_time_in_which_somebody_could_have_ended(house: House) -> None:

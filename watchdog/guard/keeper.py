@@ -16,6 +16,7 @@ RESIDENT_MAX = 64 << 20
 RESIDENT_EVERY_S = 10.0
 # A watcher that is asked to stop has this long before it is ended.
 STOP_S = 3.0
+STUCK_S = 10.0  # one that is ended and still there waits in the kernel, for a disk that hangs
 BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 SOUND_AFTER_S = 60.0
 REPORTS_MAX = 64
@@ -36,7 +37,7 @@ class Keeper:
         resident: Callable[[int], int | None],
         trouble: Callable[[str], None],
     ) -> None:
-        """`argv` lacks `--wire FD`; `trouble` is told in a sentence why one had to be replaced."""
+        """`argv` lacks `--wire FD`; `trouble` is told in a sentence why one has to be replaced."""
         self.argv = list(argv)
         self.rules_fd = rules_fd
         self.env = dict(env)
@@ -50,6 +51,7 @@ class Keeper:
         self.start_at: float | None = None  # when the next one is to be started
         self.end_at: float | None = None  # when this one is killed if it has not stopped
         self.ended_for = ""  # why it had to end, where we know
+        self.stuck = False  # it was ended and does not end, which was told
         self.failures = 0
         self.checked = 0.0
         self.reports: list[list[Any]] = []  # [report, beats when it was sent or None]
@@ -62,7 +64,7 @@ class Keeper:
         self.started = self.last_beat = now
         self.beats = 0
         self.start_at = self.end_at = None
-        self.ended_for = ""
+        self.ended_for, self.stuck = "", False
         for entry in self.reports:
             entry[1] = None
         try:
@@ -111,6 +113,12 @@ class Keeper:
             if now >= self.end_at:
                 self.ended_for = self.ended_for or "the watcher hung up and did not end"
                 self.process.end()
+            if now >= self.end_at + STUCK_S and not self.stuck:
+                self.stuck = True
+                self.trouble(
+                    f"{self.ended_for}; it was killed and does not end, as one that waits for a "
+                    "disk: until it does the guard is alone"
+                )
         elif self.fd is None:
             self._end(now, "")  # it is about to end, and how says more
         elif now - self.last_beat > BEAT_LATE_S:
@@ -128,6 +136,8 @@ class Keeper:
     def forgive(self, now: float) -> None:
         """We ourselves were stopped or the machine slept: its silence says nothing."""
         self.last_beat = now
+        if self.end_at is not None:
+            self.end_at = max(self.end_at, now)
 
     def stop(self, now: float) -> None:
         """Ask it to stop; `kill` ends the waiting."""

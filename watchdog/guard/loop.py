@@ -325,7 +325,7 @@ class Guard:
     def _trouble(self, sentence: str) -> None:
         up = self.clock.boottime()
         self._tell("watchdog.degraded", f"watcher-{up:.3f}", (sentence,), {"what": "watcher"})
-        if self.keeper.failures >= 3:
+        if self.keeper.failures >= 3 or self.keeper.stuck:
             say_alone(sentence)
 
 
