@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from watchdog.facts import EntityRecord, Event
-from watchdog.store import db, entities, events, file
+from watchdog.store import backlog, db, entities, events, file
 from watchdog.store.db import Store
 from watchdog.store.events import Wanted, follow_events, read_events
 
@@ -229,10 +230,88 @@ def test_a_store_that_works_again_gets_the_backlog(path: str, tmp_path: Path) ->
     store.close()
 
 
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The file cannot be opened until this is set, and nobody waits long for it."""
+    gate = threading.Event()
+    true = file.open_database
+
+    def open_database(path: str, max_bytes: int) -> sqlite3.Connection:
+        assert gate.wait(60)
+        return true(path, max_bytes)
+
+    monkeypatch.setattr(file, "open_database", open_database)
+    monkeypatch.setattr(db, "ASK_S", 1.0)
+    return gate
+
+
+def ask_all(store: Store) -> list[Any]:
+    """What a start asks."""
+    kills, again = store.load_past_kills(BOOT)
+    return [*store.untold(), *store.load_entities(BOOT), *kills, *again, *store.load_outbox(),
+            *store.load_kept()]  # fmt: skip
+
+
+def test_a_disk_that_hangs_at_the_start_is_no_empty_store(
+    path: str, hung: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung.set()
+    store = Store(path)
+    store.put_kept({"cursor": "7"})
+    store.put_entities([record(1)])
+    assert store.close()
+    hung.clear()
+    begun = time.monotonic()
+    store = Store(path)
+    assert ask_all(store) == []
+    assert time.monotonic() - begun < 4, "all that a start asks has one deadline, of a second here"
+    store.started()
+    assert store.failed == f"the store {path} did not answer within 1 s"
+    store.put_events([event(1)], {"cursor": "98", "mutes": "[1]"})
+    store.put_kept({"cursor": "99"})
+    store.put_entities([record(1, size=9)])
+    assert not store.flush(0.1)
+    hung.set()
+    assert answers(store) == [[event(1).id]]
+    assert store.failed
+    monkeypatch.setattr(db, "SLOW_S", -1.0)
+    store.retry()
+    assert store.flush()
+    assert store.failed, "who starts anew now would have to wait as long"
+    monkeypatch.setattr(db, "SLOW_S", 60.0)
+    store.retry()
+    assert store.flush()
+    assert (store.failed, store.again) == (None, True)
+    store.put_events([event(2)], {"cursor": "100"})
+    store.put_entities([record(1, size=9)])
+    assert answers(store) == [[event(2).id]]
+    assert store.close()
+    store = Store(path)
+    assert store.load_kept() == {"cursor": "7", "mutes": "[1]"}
+    assert store.load_entities(BOOT) == [record(1)]
+    assert [one["id"] for one in store.untold()] == [event(1).id, event(2).id]
+    assert (store.failed, store.again) == (None, False)
+    store.close()
+
+
+def test_a_disk_that_hangs_before_the_first_run_has_nothing_to_begin_anew_with(
+    path: str, hung: threading.Event
+) -> None:
+    store = Store(path)
+    store.started()
+    store.put_kept({"cursor": "1"})
+    hung.set()
+    store.retry()
+    assert store.flush()
+    store.put_kept({"cursor": "2"})
+    assert (store.load_kept(), store.failed, store.again) == ({"cursor": "2"}, None, False)
+    store.close()
+
+
 def test_the_backlog_is_bounded_and_what_falls_out_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "BACKLOG_EVENTS", 10)
+    monkeypatch.setattr(backlog, "BACKLOG_EVENTS", 10)
     (tmp_path / "f").write_text("")
     store = Store(str(tmp_path / "f" / "history.db"))
     for number in range(25):

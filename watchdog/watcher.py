@@ -98,7 +98,7 @@ class Watcher:
         self.throttled = as_object(kept.get(THROTTLED)) or {}
         self.looks = Looks(clock, self.children, self.senses, self._feed)
         self.counted = trace.counted_of(as_object(kept.get("kills")))
-        started = clock.boottime()
+        self.started = started = clock.boottime()
         self.started_t = clock.wall()
         self.next_beat = started
         self.next_persist = started + PERSIST_S
@@ -128,11 +128,13 @@ class Watcher:
         self._say_started()
         self._checked()
         self.log.begin(self.clock)
+        self.store.started()
         self._persist(urgent=True)
         self.guard.send("ready", self._status())
         self.people.look_soon()
         armour.shed()  # what only the start needed is a twentieth of us
-        while not self.guard.stopping:
+        # A store that had no answer for the start has one now: end, to be started again with it.
+        while not self.guard.stopping and (not self.store.again or self.engine.pressed):
             self._turn()
         self._stop()
         return 0
@@ -160,11 +162,15 @@ class Watcher:
         self._say("watchdog.started", because, {**body, "state": self.opts.state})
 
     def _stop(self) -> None:
-        ran = words.duration(max(0.001, self.clock.wall() - self.started_t))
+        ran = words.duration(max(0.001, self.clock.boottime() - self.started))
+        why = f"asked to stop after {ran}"
+        if not self.guard.stopping:
+            self._checked()
+            why = "what earlier runs have stored can be read now: to be started again with it"
         self._take(self.engine.settle(), {})
         self.kernel.settled()
         self.deeds.stop()
-        self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
+        self._say("watchdog.stopped", [why], {})
         self.machine.end(self.senses.host.boot_id)
         self._persist(urgent=False)
         for piece in self.pieces:

@@ -9,6 +9,9 @@ Laws of this file
   seconds.
 - A store that fails answers from memory and keeps a bounded backlog, which `retry` writes once the
   store works again.
+- The questions of a start wait for `ASK_S` in all. Where one of them had no answer, what the file
+  holds of earlier runs is never written over: by `again` the caller hears that it can be read now,
+  and begins anew.
 """
 
 import contextlib
@@ -16,6 +19,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -23,33 +27,18 @@ from typing import Any, NamedTuple, TypeVar
 from watchdog import words
 from watchdog.facts import EntityRecord, Event, HostRecord, Notice, PastKill
 from watchdog.store import entities, events, file, host, kept, outbox
+from watchdog.store.backlog import SEEN_MAX, Backlog, Job
 from watchdog.store.place import LockHeldError, StoreError
 
 __all__ = ["DEFAULT_MAX_BYTES", "LockHeldError", "Store", "StoreError"]
 
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 QUEUE_MAX = 6000  # events and entities on the queue; about 12 MiB of entities at the worst
-BACKLOG_EVENTS = 1000
-SEEN_MAX = 4096
 ASK_S = 10.0
+SLOW_S = 2.0  # to open and read a store that had no answer for the start: then it is well again
 CHUNK = 200  # entities a transaction: about 400 KiB of log
 
 T = TypeVar("T")
-
-
-class _Job(NamedTuple):
-    """Rows to write in one transaction; `seq` where an answer is waited for."""
-
-    weight: int = 1
-    seq: int | None = None
-    events: Sequence[Event] = ()
-    kept: Mapping[str, str] = {}
-    entities: Sequence[EntityRecord] = ()
-    host: Sequence[HostRecord] = ()
-    told: Sequence[str] = ()
-    notices: Sequence[Notice] = ()  # written only if one of the events is new
-    arrived: Sequence[str] = ()
-    ask: Callable[[sqlite3.Connection | None], None] | None = None
 
 
 class _Waiting(NamedTuple):
@@ -62,18 +51,19 @@ class _Waiting(NamedTuple):
 class Store:
     """The history of one state folder. `path` is the database file.
 
-    The constructor waits until the file is open or known to be unusable, and never raises: see
-    `failed`. Not for more than one calling thread.
+    The constructor waits until the file is open or known to be unusable, `ASK_S` at the most, and
+    never raises: see `failed`. Not for more than one calling thread.
     """
 
     def __init__(self, path: str, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.path = path
         self.max_bytes = max(max_bytes, 256 * 1024)
         self.failed: str | None = None  #: one line that says why the store does not work, or None
+        self.again = False  #: what the start could not read can be read now: begin anew
         self.dropped = 0  #: how many events, entities and marks were never written
         self.answers_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  #: readable: `answers`
         self._lock = threading.Condition(threading.Lock())
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[Job] = deque()
         self._weight = 0
         self._seq = 0
         self._done: dict[int, list[str] | None] = {}
@@ -82,15 +72,15 @@ class Store:
         self._kept: dict[str, str] = {}
         self._closing = False
         self._db: sqlite3.Connection | None = None
-        self._backlog: deque[Event] = deque()
-        self._backlog_kept: dict[str, str] = {}
-        self._backlog_told: dict[str, None] = {}
-        self._backlog_notices: dict[str, Notice] = {}
-        self._backlog_arrived: dict[str, None] = {}
+        self._backlog = Backlog()
+        self._earlier: bool | None = None  # whether earlier runs kept anything; None: not known
+        self._unread = False  # they may have, and a question of the start had no answer
+        self._patience_s: float | None = ASK_S  # of the start; None: it is over
         opened = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="store", daemon=True)
         self._thread.start()
-        opened.wait(ASK_S)
+        if not self._wait(opened) or self.failed:
+            self._miss()
 
     # What the watcher calls. None of these waits for the disk.
 
@@ -105,9 +95,7 @@ class Store:
         from memory.
         """
         self._seq += 1
-        job = _Job(
-            len(batch) + 1, self._seq, tuple(batch), dict(kept or {}), notices=tuple(notices)
-        )
+        job = Job(len(batch) + 1, self._seq, tuple(batch), dict(kept or {}), notices=tuple(notices))
         fits = self._put(job, len(batch))
         ids = [event.id for event in batch]
         self._waiting[self._seq] = _Waiting(ids, not fits)
@@ -145,25 +133,25 @@ class Store:
     def mark_told(self, ids: Iterable[str]) -> bool:
         """These were told: after `kill -9` they are not in `untold`."""
         told = tuple(ids)
-        return not told or self._put(_Job(1, told=told), len(told))
+        return not told or self._put(Job(1, told=told), len(told))
 
     def notices_over(self, ids: Iterable[str]) -> bool:
         """These have arrived or were given up: they leave the outbox."""
         over = tuple(ids)
-        return not over or self._put(_Job(1, arrived=over), 0)
+        return not over or self._put(Job(1, arrived=over), 0)
 
     def put_entities(self, records: Sequence[EntityRecord]) -> bool:
         """Write trends, a chunk a transaction; the newest record of a key and boot wins."""
         fits = True
         for start in range(0, len(records), CHUNK):
             chunk = tuple(records[start : start + CHUNK])
-            fits = self._put(_Job(len(chunk), entities=chunk), len(chunk)) and fits
+            fits = self._put(Job(len(chunk), entities=chunk), len(chunk)) and fits
         return fits
 
     def put_host(self, records: Sequence[HostRecord]) -> bool:
         """Write buckets of the machine's own counters, in one transaction."""
         count = len(records)
-        return not records or self._put(_Job(count, host=tuple(records)), count)
+        return not records or self._put(Job(count, host=tuple(records)), count)
 
     def put_kept(self, values: Mapping[str, str]) -> bool:
         """Write small values by key, where they are others than the last time."""
@@ -171,19 +159,23 @@ class Store:
         if not changed:
             return True
         self._kept.update(changed)
-        return self._put(_Job(1, kept=changed), len(changed))
+        return self._put(Job(1, kept=changed), len(changed))
 
     def retry(self) -> None:
         """Try a failed store again; once a minute is enough. `failed` tells how it went."""
         if self.failed is not None:
-            self._put(_Job(0, ask=lambda db: None if db else self._reopen()), 0)
+            self._put(Job(0, ask=self._try), 0)
 
     @property
     def backlog(self) -> int:
         """How many events wait in memory for a store that failed."""
-        return len(self._backlog)
+        return len(self._backlog.events)
 
-    # What the start asks. These wait (10 s at the most) and answer nothing if the store failed.
+    # What the start asks. These wait (`ASK_S` at the most) and answer nothing if the store failed.
+
+    def started(self) -> None:
+        """The start has asked all that it had to know."""
+        self._patience_s = None
 
     def untold(self) -> list[dict[str, Any]]:
         """Events that were stored and not told before the daemon died, as JSON objects."""
@@ -208,7 +200,8 @@ class Store:
 
     def flush(self, timeout_s: float = ASK_S) -> bool:
         """Wait until all that was put so far is written, or was found impossible to write."""
-        return self._ask(lambda _: True, self.failed is not None, timeout_s)
+        done = threading.Event()
+        return self._put(Job(0, ask=lambda _: done.set()), 0) and done.wait(timeout_s)
 
     def close(self, timeout_s: float = 0.8) -> bool:
         """Write what is queued and close the file. False: the disk did not answer in time."""
@@ -220,7 +213,7 @@ class Store:
 
     # Between the threads.
 
-    def _put(self, job: _Job, count: int) -> bool:
+    def _put(self, job: Job, count: int) -> bool:
         with self._lock:
             if self._closing or (self._weight + job.weight > QUEUE_MAX and self._queue):
                 self.dropped += count
@@ -230,9 +223,7 @@ class Store:
             self._lock.notify()
         return True
 
-    def _ask(
-        self, question: Callable[[sqlite3.Connection], T], nothing: T, timeout_s: float = ASK_S
-    ) -> T:
+    def _ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         box: list[T] = []
         answered = threading.Event()
 
@@ -243,9 +234,26 @@ class Store:
             finally:
                 answered.set()
 
-        if self._put(_Job(0, ask=ask), 0):
-            answered.wait(timeout_s)
+        if self._put(Job(0, ask=ask), 0):
+            if self._patience_s is None:
+                answered.wait(ASK_S)
+            elif not self._wait(answered) or not box:
+                self._miss()
         return box[0] if box else nothing
+
+    def _wait(self, event: threading.Event) -> bool:
+        """All that the start waits for has one deadline: the guard takes silence for a hang."""
+        began = time.monotonic()
+        done = event.wait(max(0.0, self._patience_s or 0.0))
+        self._patience_s = (self._patience_s or 0.0) - (time.monotonic() - began)
+        return done
+
+    def _miss(self) -> None:
+        """The start goes on without knowing what earlier runs have kept."""
+        why = f"the store {words.safe(self.path)} did not answer within {ASK_S:.0f} s"
+        with self._lock:
+            self._unread = self._earlier is not False
+            self.failed = self.failed or why
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -271,9 +279,9 @@ class Store:
         if self._db is not None:
             self._db.close()
 
-    def _work(self, jobs: list[_Job]) -> None:
+    def _work(self, jobs: list[Job]) -> None:
         """Write a run of jobs in order; entities and questions stand alone."""
-        group: list[_Job] = []
+        group: list[Job] = []
         for job in jobs:
             if job.ask is None and not job.entities:
                 group.append(job)
@@ -289,7 +297,7 @@ class Store:
                 self._fail(error)
         self._write(group)
 
-    def _write(self, group: list[_Job]) -> None:
+    def _write(self, group: list[Job]) -> None:
         if not group:
             return
         fresh: dict[int, list[str] | None] | None = None
@@ -307,7 +315,7 @@ class Store:
                 self.dropped += len(group[0].events) or 1
                 fresh = {job.seq: None for job in group if job.seq is not None}
         if fresh is None:
-            self._remember(group)
+            self.dropped += self._backlog.take(group)
             fresh = {job.seq: None for job in group if job.seq is not None}
         if fresh:
             with self._lock:
@@ -319,9 +327,7 @@ class Store:
             except sqlite3.Error as error:
                 self._fail(error)
 
-    def _transaction(
-        self, db: sqlite3.Connection, group: list[_Job]
-    ) -> dict[int, list[str] | None]:
+    def _transaction(self, db: sqlite3.Connection, group: list[Job]) -> dict[int, list[str] | None]:
         told = frozenset(one for job in group for one in job.told)
         fresh: dict[int, list[str] | None] = {}
         # In WAL, FULL syncs the log at each commit and NORMAL only when it is folded in.
@@ -333,12 +339,13 @@ class Store:
                 if job.seq is not None:
                     fresh[job.seq] = ids
                 if job.kept:
-                    kept.put(db, job.kept)
+                    kept.put(db, job.kept, over=not self._unread)
                 if job.notices and (ids or not job.events):
                     outbox.put(db, job.notices)
                 if job.arrived:
                     outbox.drop(db, job.arrived)
-                entities.upsert(db, job.entities)
+                if not self._unread:  # theirs go farther back
+                    entities.upsert(db, job.entities)
                 host.upsert(db, job.host)
             if told:
                 events.mark_told(db, told)
@@ -348,25 +355,6 @@ class Store:
             raise
         return fresh
 
-    def _remember(self, group: list[_Job]) -> None:
-        """Keep what the store could not take; but trends, the next of which hold the former."""
-        for job in group:
-            self._backlog.extend(job.events)
-            self._backlog_kept.update(job.kept)
-            self._backlog_told.update(dict.fromkeys(job.told))
-            self._backlog_notices.update({one.id: one for one in job.notices})
-            self._backlog_arrived.update(dict.fromkeys(job.arrived))
-        for one in self._backlog_arrived:
-            self._backlog_notices.pop(one, None)
-        for bounded in (self._backlog_notices, self._backlog_arrived):
-            while len(bounded) > BACKLOG_EVENTS:
-                del bounded[next(iter(bounded))]
-        while len(self._backlog) > BACKLOG_EVENTS:
-            self._backlog.popleft()
-            self.dropped += 1
-        while len(self._backlog_told) > SEEN_MAX:
-            del self._backlog_told[next(iter(self._backlog_told))]
-
     def _fail(self, error: sqlite3.Error) -> None:
         self.failed = f"the store {words.safe(self.path)} failed: {file.explain(error)}"
         if self._db is not None:
@@ -375,36 +363,37 @@ class Store:
             self._db = None
         self._wake()
 
+    def _try(self, db: sqlite3.Connection | None) -> None:
+        if db is None or self._unread:
+            self._reopen()
+
     def _reopen(self) -> None:
         """Open the file, and write the backlog; `failed` says how it went."""
+        began, unread = time.monotonic(), self._unread
+        if self._db is not None:
+            self._db.close()
+            self._db = None
         try:
-            db = file.open_database(self.path, self.max_bytes)
+            self._db = db = file.open_database(self.path, self.max_bytes)
         except StoreError as error:
             self.failed = str(error)
             return
         try:
-            late = _Job(
-                events=tuple(self._backlog),
-                kept=self._backlog_kept,
-                told=tuple(self._backlog_told),
-            )
-            if late.events or late.kept or late.told:
-                self._transaction(db, [late])
-            if self._backlog_notices or self._backlog_arrived:
-                late = _Job(
-                    notices=tuple(self._backlog_notices.values()),
-                    arrived=tuple(self._backlog_arrived),
-                )
-                self._transaction(db, [late])
+            if self._earlier is None:
+                self._earlier = bool(kept.load(db))
+            slow = time.monotonic() - began > SLOW_S
+            for job in self._backlog.jobs():
+                self._transaction(db, [job])
             file.thin(db, self.max_bytes)
         except sqlite3.Error as error:
-            self._db = db
             self._fail(error)
             return
         self._backlog.clear()
-        self._backlog_kept = {}
-        self._backlog_told = {}
-        self._backlog_notices, self._backlog_arrived = {}, {}
-        self._db, was_failed, self.failed = db, self.failed, None
+        with self._lock:
+            self._unread = self._unread and self._earlier
+            if self._unread and (slow or not unread):
+                return  # the start has given up meanwhile, or another one would
+            self.again = self._unread
+            was_failed, self.failed = self.failed, None
         if was_failed:
             self._wake()

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def put(db: sqlite3.Connection, values: Mapping[str, str]) -> None:
-    """Write each value, over what was there."""
-    db.executemany(
-        "INSERT INTO kept (key, value) VALUES (?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        values.items(),
-    )
+def put(db: sqlite3.Connection, values: Mapping[str, str], over: bool = True) -> None:
+    """Write each value, `over` what was there or only where nothing was."""
+    sql = "INSERT OR REPLACE INTO kept VALUES (?, ?)"
+    db.executemany(sql if over else sql.replace("REPLACE", "IGNORE"), values.items())
 
 
 def load(db: sqlite3.Connection) -> dict[str, str]:
