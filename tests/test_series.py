@@ -309,5 +309,5 @@ def test_a_store_with_such_series_can_be_replayed(tmp_path):
     found = list(replay.kept(str(tmp_path), None))
     assert {type(one) for one in found} == {Group, Sweep}
     with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 8 << 20)) as db:
-        again = load_entities(db, "b0000000")
+        again = load_entities(db, "b0000000", 2e9)
     assert {one.key for one in again} >= {"part:host:kernel:", "part:unit:shmem:shop.service"}

@@ -1,5 +1,6 @@
 """The store keeps what it has answered for, stays small, and never stops the watcher."""
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from watchdog.store.db import Store
 from watchdog.store.events import Wanted, follow_events, read_events
 
 BOOT = "11112222333344445555666677778888"
+NOW = 1_700_000_000.0
 ROOT = Path(__file__).parent.parent
 
 
@@ -92,10 +94,42 @@ def test_trends_are_kept_by_key_and_boot_and_the_dead_are_left_behind(path: str)
     store.put_entities([record(n, t=now) for n in range(450)])
     store.put_entities([record(1, boot="another", t=now), record(7, size=9, t=now + 1)])
     store.put_entities([record(500, t=now - 86400)])
-    loaded = store.load_entities(BOOT)
+    loaded = store.load_entities(BOOT, NOW)
     assert len(loaded) == 450
     assert loaded[0] == record(7, size=9, t=now + 1)
-    assert store.load_entities("nobody's") == []
+    assert store.load_entities("nobody's", NOW) == []
+    store.close()
+
+
+def test_who_lived_when_the_clock_was_set_back_goes_on(path: str) -> None:
+    hour = 3600.0
+    store = Store(path)
+    before = [record(1, t=NOW + 5 * hour), record(2, t=NOW + 5 * hour)]
+    store.put_entities([record(3, t=NOW - 9 * hour), *before])
+    found = [one.key for one in store.load_entities(BOOT, NOW)]
+    assert found[-2:] == ["1:1", "2:1"], "a restart before anything was written by the new clock"
+    store.put_entities([record(1, t=NOW - 60), record(4, t=NOW)])
+    assert [one.key for one in store.load_entities(BOOT, NOW)] == ["4:1", "1:1", "2:1"]
+    assert [one.key for one in store.load_entities(BOOT, NOW + 4.9 * hour)][:2] == ["4:1", "1:1"]
+    store.close()
+
+
+def test_the_latest_boot_is_the_one_that_wrote_last_whatever_its_clock_says(path: str) -> None:
+    store = Store(path, 1 << 19)
+    store.put_entities([record(n, boot="ahead", t=NOW + 9e6) for n in range(60)])
+    store.put_entities([record(n, t=NOW) for n in range(60)])
+    assert store.flush()
+    assert store.load_entities("ahead", NOW) == []
+    assert len(store.load_entities(BOOT, NOW)) == 60
+    with contextlib.closing(events.open_reader(path)) as reader:
+        assert {one.boot_id for one in entities.read_entities(reader)} == {BOOT}
+    store.close()
+
+
+def test_of_trends_that_all_lie_in_the_future_none_is_left_out(path: str) -> None:
+    store = Store(path)
+    store.put_entities([record(1, t=NOW + 60), record(2, t=NOW + 9e6)])
+    assert len(store.load_entities(BOOT, NOW)) == 2
     store.close()
 
 
@@ -199,7 +233,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path, where: str) ->
     store.put_events([event(1)], {"cursor": "1"})
     store.mark_told([event(1).id])
     assert answers(store) == [[event(1).id]]
-    assert (store.untold(), store.load_kept(), store.load_entities(BOOT)) == ([], {}, [])
+    assert (store.untold(), store.load_kept(), store.load_entities(BOOT, NOW)) == ([], {}, [])
     store.close()
 
 
@@ -248,7 +282,7 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def ask_all(store: Store) -> list[Any]:
     """What a start asks."""
     kills, again = store.load_past_kills(BOOT)
-    return [*store.untold(), *store.load_entities(BOOT), *kills, *again, *store.load_outbox(),
+    return [*store.untold(), *store.load_entities(BOOT, NOW), *kills, *again, *store.load_outbox(),
             *store.load_kept()]  # fmt: skip
 
 
@@ -288,7 +322,7 @@ def test_a_disk_that_hangs_at_the_start_is_no_empty_store(
     assert store.close()
     store = Store(path)
     assert store.load_kept() == {"cursor": "7", "mutes": "[1]"}
-    assert store.load_entities(BOOT) == [record(1)]
+    assert store.load_entities(BOOT, NOW) == [record(1)]
     assert [one["id"] for one in store.untold()] == [event(1).id, event(2).id]
     assert (store.failed, store.again) == (None, False)
     store.close()
@@ -441,7 +475,7 @@ def test_of_more_than_a_start_reads_back_the_largest_come_and_the_machine_itself
     whose = [record(0)._replace(key=key, size_bytes=0) for key in ("exhaustion:", "unit:a.service")]
     small = [record(n)._replace(key=f"{n}:7", size_bytes=n) for n in range(100, 150)]
     store.put_entities([*whose, *reversed(small)])
-    found = {one.key for one in store.load_entities(BOOT)}
+    found = {one.key for one in store.load_entities(BOOT, NOW)}
     assert found == {one.key for one in (*whose, *small[-18:])}
     store.close()
 
@@ -458,8 +492,8 @@ def test_the_file_stays_small_and_the_oldest_goes_first(tmp_path: Path) -> None:
         store.flush()
         largest = max(largest, on_disk(tmp_path))
     assert largest <= limit
-    assert store.load_entities("before") == []
-    assert len(store.load_entities(BOOT)) == 100
+    assert store.load_entities("before", NOW) == []
+    assert len(store.load_entities(BOOT, NOW)) == 100
     ids = [one["id"] for one in read_events(store.path)]
     assert ids == [event(number).id for number in range(400 - len(ids), 400)]
     assert ids

@@ -112,7 +112,7 @@ class Watcher:
     def run(self) -> int:
         """Until the guard says stop, or is gone; the exit status."""
         self.engine.boot_id = self.senses.host.boot_id
-        self.engine.load(self.store.load_entities(self.engine.boot_id or ""))
+        self.engine.load(self.store.load_entities(self.engine.boot_id or "", self.clock.wall()))
         self.people.recall()
         for flat in self.store.untold():
             if self.desk.tell(flat):

@@ -181,9 +181,9 @@ class Store:
         """Events that were stored and not told before the daemon died, as JSON objects."""
         return self._ask(events.untold, [])
 
-    def load_entities(self, boot_id: str) -> list[EntityRecord]:
-        """The trends of this boot that were alive when they were last written."""
-        return self._ask(lambda db: entities.load(db, boot_id), [])
+    def load_entities(self, boot_id: str, now: float) -> list[EntityRecord]:
+        """The trends of this boot that were alive when they were last written; see `entities`."""
+        return self._ask(lambda db: entities.load(db, boot_id, now), [])
 
     def load_past_kills(self, boot_id: str) -> tuple[list[PastKill], dict[str, int]]:
         """See `events.past_kills`."""

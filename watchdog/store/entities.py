@@ -34,16 +34,19 @@ def upsert(db: sqlite3.Connection, records: Iterable[EntityRecord]) -> None:
     )
 
 
-def load(db: sqlite3.Connection, boot_id: str) -> list[EntityRecord]:
-    """Those of one boot that lived when the daemon last wrote.
+def load(db: sqlite3.Connection, boot_id: str, now: float) -> list[EntityRecord]:
+    """Those of one boot that lived when the daemon last wrote; `now` is Unix time.
 
-    The machine's and the units', then the processes: who was seen last and the largest first.
+    The machine's and the units', then the processes: who was seen last and the largest first. What
+    lies in the future was written before the clock was set back, perhaps just now: it comes after
+    the others, and does not tell when the daemon last wrote.
     """
     rows = db.execute(
         "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity"
-        " WHERE boot_id = ?1 AND last_t >= (SELECT max(last_t) - ?2 FROM entity WHERE boot_id = ?1)"
-        " ORDER BY key GLOB '[0-9]*', last_t DESC, size_bytes DESC LIMIT ?3",
-        (boot_id, DEAD_AFTER_S, LOAD_MAX),
+        " WHERE boot_id = ?1 AND last_t >= ifnull("
+        "(SELECT max(last_t) - ?2 FROM entity WHERE boot_id = ?1 AND last_t <= ?3), ?3)"
+        " ORDER BY key GLOB '[0-9]*', last_t > ?3, last_t DESC, size_bytes DESC LIMIT ?4",
+        (boot_id, DEAD_AFTER_S, now, LOAD_MAX),
     )
     found = [EntityRecord(*row) for row in rows.fetchall()]
     lives = db.execute(
@@ -55,12 +58,12 @@ def load(db: sqlite3.Connection, boot_id: str) -> list[EntityRecord]:
 
 
 def read_entities(db: sqlite3.Connection) -> Iterator[EntityRecord]:
-    """All trends of the latest boot, for a reader."""
+    """All trends of the latest boot, for a reader: who was new last, whatever its clock said."""
     yield from map(
         EntityRecord._make,
         db.execute(
             "SELECT key, boot_id, first_t, last_t, size_bytes, blob FROM entity WHERE boot_id ="
-            " (SELECT boot_id FROM entity ORDER BY last_t DESC LIMIT 1) ORDER BY key"
+            " (SELECT boot_id FROM entity ORDER BY rowid DESC LIMIT 1) ORDER BY key"
         ),
     )
 

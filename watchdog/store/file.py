@@ -134,7 +134,7 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 _THIN = (
     "DELETE FROM life WHERE key IN (SELECT key FROM life ORDER BY last_t DESC LIMIT 64 OFFSET 512)",
     "DELETE FROM entity WHERE rowid IN (SELECT rowid FROM entity WHERE boot_id <>"
-    " (SELECT boot_id FROM entity ORDER BY last_t DESC LIMIT 1) ORDER BY last_t LIMIT 64)",
+    " (SELECT boot_id FROM entity ORDER BY rowid DESC LIMIT 1) ORDER BY last_t LIMIT 64)",
     "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE seq <"
     " (SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET 99) ORDER BY seq LIMIT 64)",
     "DELETE FROM entity WHERE rowid IN"
