@@ -232,7 +232,7 @@ def test_the_store_keeps_the_newest_of_a_bucket_and_lets_the_old_go(tmp_path: Pa
     path = str(tmp_path / "history.db")
     store = Store(path)
     store.put_host([HostRecord(60, n, 60.0 * n, "b", bytes([n])) for n in range(5)])
-    store.put_host([HostRecord(60, 4, 241.0, "b", b"later", oldest=2)])
+    store.put_host([HostRecord(60, 4, 241.0, "b", b"later", most=3)])
     store.put_host([HostRecord(300, 0, 1.0, "b", b"other")])
     assert store.flush()
     store.close()
@@ -240,6 +240,35 @@ def test_the_store_keeps_the_newest_of_a_bucket_and_lets_the_old_go(tmp_path: Pa
     assert [(r.bucket, r.blob) for r in rows] == [(2, b"\2"), (3, b"\3"), (4, b"later")]
     assert [r.bucket for r in read_host(path, 60, 150.0, 200.0)] == [3]
     assert len(read_host(path, 300, 0.0, 1e9)) == 1
+
+
+def test_a_clock_that_is_wrong_for_a_while_deletes_nothing_of_the_past(tmp_path: Path) -> None:
+    path = str(tmp_path / "history.db")
+    store = Store(path)
+    now, year = 1_700_000_040.0, 366 * machine.DAY
+    seen = machine.Machine()
+    past = [now - 60 * n for n in range(1000, 0, -1)]
+    for t in [*past, now + year, now + year + 60, now, now + 60, now - year, now + 120, now + 180]:
+        seen.take(t, "b", INFO)
+        store.put_host(seen.take_closed())
+    assert store.flush()
+    store.close()
+    rows = [one.t for one in read_host(path, 60, now - machine.DAY, now + machine.DAY)]
+    assert rows == [*past, now, now + 60, now + 120]
+    for span in machine.SPANS[1:]:
+        assert len(read_host(path, span.bucket_s, 0.0, now)) >= 1000 * 60 // span.bucket_s
+
+
+def test_after_a_clock_that_ran_ahead_was_set_right_the_new_readings_stay(tmp_path: Path) -> None:
+    path = str(tmp_path / "history.db")
+    store = Store(path)
+    store.put_host([HostRecord(60, 1000 + n, 60.0 * n, "b", b"ahead", most=20) for n in range(20)])
+    store.put_host([HostRecord(60, n, 60.0 * n, "b", b"right", most=20) for n in range(15)])
+    store.put_host([HostRecord(60, 1019, 1e6, "b", b"again", most=20)])
+    assert store.flush()
+    store.close()
+    rows = read_host(path, 60, 0.0, 1e9)
+    assert [one.bucket for one in rows] == [*range(15), *range(1015, 1020)]
 
 
 def test_a_store_of_the_first_version_gets_its_table(tmp_path: Path) -> None:

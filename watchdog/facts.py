@@ -415,7 +415,7 @@ class EntityRecord(NamedTuple):
 class HostRecord(NamedTuple):
     """One bucket of the machine's own counters; ``blob`` is opaque to the store.
 
-    ``bucket`` is Unix time // ``bucket_s``; rows of this resolution below ``oldest`` may go.
+    ``bucket`` is Unix time // ``bucket_s``; of this resolution the last ``most`` are kept, or all.
     """
 
     bucket_s: int
@@ -423,7 +423,7 @@ class HostRecord(NamedTuple):
     t: float
     boot_id: str
     blob: bytes
-    oldest: int = 0
+    most: int = 0
 
 
 class Notice(NamedTuple):

@@ -66,8 +66,8 @@ def _record(
     span: Span, one: tuple[int, float, Mapping[str, int]], boot_id: str | None
 ) -> HostRecord:
     bucket, t, reading = one
-    oldest = bucket - span.kept_s // span.bucket_s
-    return HostRecord(span.bucket_s, bucket, t, boot_id or "", encode(reading), oldest)
+    most = span.kept_s // span.bucket_s
+    return HostRecord(span.bucket_s, bucket, t, boot_id or "", encode(reading), most)
 
 
 def encode(reading: Mapping[str, int]) -> bytes:

@@ -10,16 +10,28 @@ from watchdog.store.place import StoreError, reason
 
 
 def upsert(db: sqlite3.Connection, records: Iterable[HostRecord]) -> None:
-    """Write buckets, the newest of a number wins; what is too old for its resolution goes."""
+    """Write buckets, the newest of a number wins; what was written first goes, of more than fit.
+
+    By their dates a clock that is a year ahead for a minute would delete everything. REPLACE gives
+    a row that is written over the highest rowid, so that these tell what was written when.
+    """
+    most: dict[int, int] = {}
     for record in records:
         db.execute(
-            "INSERT INTO host (bucket_s, bucket, t, boot_id, blob) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (bucket_s, bucket) DO UPDATE SET t = excluded.t,"
-            " boot_id = excluded.boot_id, blob = excluded.blob",
+            "INSERT OR REPLACE INTO host (bucket_s, bucket, t, boot_id, blob)"
+            " VALUES (?, ?, ?, ?, ?)",
             record[:5],
         )
+        if record.most:
+            most[record.bucket_s] = record.most
+    for bucket_s, kept in most.items():
+        (count,) = db.execute(
+            "SELECT count(*) FROM host WHERE bucket_s = ?", (bucket_s,)
+        ).fetchone()
         db.execute(
-            "DELETE FROM host WHERE bucket_s = ? AND bucket < ?", (record.bucket_s, record.oldest)
+            "DELETE FROM host WHERE rowid IN"
+            " (SELECT rowid FROM host WHERE bucket_s = ? ORDER BY rowid LIMIT ?)",
+            (bucket_s, max(0, count - kept)),
         )
 
 
