@@ -341,6 +341,30 @@ def test_a_new_boot_keeps_budgets_and_forgets_the_rest() -> None:
     assert world.see(process()) == [("kill", None)]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_boot_before_the_clock_is_right_keeps_a_budget_no_longer_than_until_then(
+    restarts: bool,
+) -> None:
+    """Without a clock of its own a machine begins in the past, until the network tells the time."""
+    world = World(rules(policy(budget=(1, 900.0), cooldown_s=0.0)))
+    assert world.see(process(7)) == [("log", None), ("kill", None)]
+    world.boot, world.up, world.t = "b2", 5.0, 86400.0
+    assert world.see(process(8))[-1] == ("kill", "budget")
+    if restarts:
+        world.restart()
+    world.t = T0 + 800
+    assert world.see(process(9))[-1] == ("kill", "budget")
+    assert world.see(process(10), after=100)[-1] == ("kill", None)
+
+
+def test_a_clock_that_is_set_back_and_right_again_gives_no_budget_back() -> None:
+    purse = Purse().spend(2, 100.0, 10.0, T0)
+    assert purse.overtaken(T0 - 5000, 20.0, T0 + 10) == purse
+    assert purse.overtaken(T0 - 5000, 90.0, T0 + 10) == purse
+    assert purse.overtaken(T0 + 1, 20.0, T0 + 9e6) == purse
+    assert purse.overtaken(T0 - 1, 20.0, T0 + 80).spent == ((-60.0, T0),)
+
+
 def test_a_clock_that_goes_back_without_a_boot_id_is_a_new_boot() -> None:
     world = World(rules(policy()), boot=None)
     assert world.see(process()) == DONE

@@ -33,3 +33,16 @@ class Purse(NamedTuple):
     def moved(self, now: float, t: float) -> "Purse":
         """The same on a clock that has begun anew: ages by the wall clock, the future is now."""
         return Purse(tuple(sorted((now - max(0.0, t - at_t), at_t) for _, at_t in self.spent)))
+
+    def overtaken(self, before_t: float, now: float, t: float) -> "Purse":
+        """The wall clock told `before_t`, and now `t`: it may have been set right.
+
+        What lay ahead of it counted from when it was first seen. What this boot spent before the
+        clock was set back only seems to: its own age is the larger one, and stays.
+        """
+        if not any(before_t < at_t <= t for _, at_t in self.spent):
+            return self
+        return Purse(tuple(sorted(
+            (min(at, now - (t - at_t)) if before_t < at_t <= t else at, at_t)
+            for at, at_t in self.spent
+        )))  # fmt: skip

@@ -65,6 +65,7 @@ class Ledger:
         self.boot: str | None = None
         self.now: float | None = None
         self.up: float | None = None
+        self.t: float | None = None
         self.standing: dict[Pair, Standing] = {}
         self.cool: dict[Pair, float] = {}  # until when
         self.purses: dict[str, Purse] = {}
@@ -74,8 +75,8 @@ class Ledger:
     def advance(self, t: float, up: float | None, boot_id: str | None) -> float:
         """The moment of this step, on the clock in use."""
         now = t if up is None else up
-        last, last_up, boot = self.now, self.up, self.boot
-        self.now, self.up, self.boot = now, up, boot_id or boot
+        last, last_up, last_t, boot = self.now, self.up, self.t, self.boot
+        self.now, self.up, self.t, self.boot = now, up, t, boot_id or boot
         if last is not None:
             back = now < last
             other = boot_id is not None and boot is not None and boot_id != boot
@@ -87,6 +88,9 @@ class Ledger:
                 self.purses = {name: one.moved(now, t) for name, one in self.purses.items()}
             elif back or (up is None) is not (last_up is None):
                 self._shift(now - last, now, t)
+        if last_t is not None and up is not None:
+            purses = self.purses.items()
+            self.purses = {name: one.overtaken(last_t, now, t) for name, one in purses}
         if self._just_taken:
             self._just_taken = False
             for standing in self.standing.values():
@@ -117,7 +121,7 @@ class Ledger:
     def kept(self, rules: Rules) -> dict[str, Any]:
         """Everything that must outlive us, as JSON takes it."""
         return {
-            "boot_id": self.boot, "now": self.now, "up": self.up,
+            "boot_id": self.boot, "now": self.now, "up": self.up, "t": self.t,
             "modes": {policy.name: policy.mode for policy in rules.policies},
             "standing": [[*pair, one.plain()] for pair, one in self.standing.items()],
             "cool": [[*pair, until] for pair, until in self.cool.items()],
@@ -139,9 +143,10 @@ class Ledger:
             }
             boot, up = kept["boot_id"], kept["up"]
             now = None if kept["now"] is None else float(kept["now"])
+            t = None if kept.get("t") is None else float(kept["t"])
         except (KeyError, TypeError, ValueError, AttributeError):
             return
-        self.boot, self.up, self.now = boot, up, now
+        self.boot, self.up, self.now, self.t = boot, up, now, t
         actions = {one.name: one.do for one in rules.policies if modes.get(one.name) == one.mode}
         for pair, one in standing.items():
             if pair[0] in actions:
