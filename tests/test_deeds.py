@@ -12,7 +12,7 @@ import pytest
 from watchdog.act.unit import Unit
 from watchdog.child import Children
 from watchdog.clock import JumpClock
-from watchdog.deeds import PUT_BACK_S, SMAPS_AT_ONCE, Deeds
+from watchdog.deeds import PUT_BACK_S, REVIVE_S, SMAPS_AT_ONCE, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
 from watchdog.policy.rules import Match, Policy, Rules, Selector
@@ -517,17 +517,25 @@ def come_due(house: House) -> None:
 def test_wishes_of_the_guard_become_events(house: House) -> None:
     house.deeds.stop_unit(SHOP, str(house.cg), "host-1")
     assert house.units.asked == [("stop", SHOP, f"/system.slice/{SHOP}")]
-    house.deeds.revive(SHOP, 900_007, "host-1", may=True)
-    house.deeds.revive(SHOP, 900_007, "host-2", may=False)  # the budget is spent
+    over: list[str] = []
+    house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("1"))
+    house.deeds.revive(SHOP, 900_007, "host-2", False, lambda: over.append("2"))  # nothing is left
     house.deeds.turn()
     assert len(house.units.asked) == 1, "its victim may still be about to end"
+    assert over == []
+    house.engine.pressed = True
     come_due(house)
+    assert len(house.units.asked) == 1, "nobody is started while memory is short again"
+    assert house.deeds.deadline() == house.clock.boottime() + REVIVE_S
+    house.engine.pressed = False
+    come_due(house)
+    assert over == ["1", "2"]
     stop, revive, left = house.events
     assert (left.body["do"], left.body["outcome"]) == ("revive", "budget")
     assert (stop.body["do"], stop.body["outcome"]) == ("stop-unit", "done")
     assert (revive.body["do"], revive.body["restarts"]) == ("revive", False)
     assert house.spent == 1
     house.units.outcome = ("changed", "it is active")
-    house.deeds.revive(SHOP, 900_007, "host-3", may=True)
+    house.deeds.revive(SHOP, 900_007, "host-3", True, lambda: over.append("3"))
     come_due(house)
-    assert (len(house.events), house.spent) == (3, 1)
+    assert (len(house.events), house.spent, over[-1]) == (3, 1, "3")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from watchdog.clock import RealClock
 from watchdog.facts import Host
 from watchdog.guard.around import Options
-from watchdog.guard.incident import Incident
 from watchdog.guard.looks import Look
 from watchdog.guard.loop import Guard
 from watchdog.guard.scene import Spent
@@ -384,9 +383,8 @@ def test_revivals_of_one_incident_share_what_is_left_of_the_budget(world: World)
     budget, now = guard.pressure.rules.budget, guard.clock.boottime()
     guard.scene.spent.spend(budget, now, 1e9)
     guard.scene.spent.spend(budget, now, 1e9)
-    incident = Incident(guard.scene, now, Host(1e9, now), ())
-    incident.terminated = [("a.service", 5), ("b.service", 6), ("c.service", 7)]
-    guard._revive(incident, now)
+    guard.revivals.note("i", [("a.service", 5), ("b.service", 6), ("c.service", 7)])
+    guard._revive(Host(1e9, now), now)
     assert [(unit, may) for _, unit, _, _, may in sent] == [
         ("a.service", True), ("b.service", True), ("c.service", False),
     ]  # fmt: skip

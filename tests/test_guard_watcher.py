@@ -1,4 +1,4 @@
-"""The guard on a clock that jumps: when its watcher is hurried, and what a sleep counts for."""
+"""The guard on a clock that jumps: what its watcher is told, what outlives either of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from guard_world import Clock, World, row
 from watchdog.guard import loop
 from watchdog.guard.around import Options
 from watchdog.guard.loop import HURRY_S, READY_S, Guard
+from watchdog.guard.revivals import OWED_MAX, Revivals
 from watchdog.policy.guard_when import GuardRules, Mark
 
 
@@ -19,10 +20,28 @@ class House:
     def __init__(self, root: Path) -> None:
         self.world = World(root)
         self.clock = Clock()
-        self.guard = Guard(Options(rules=-1, root=str(root)), self.clock, {})
-        self.guard.pressure.rules = GuardRules("observe", Mark(0.10))
         self.sent: list[tuple[Any, ...]] = []
-        self.guard.keeper.send = lambda message: not self.sent.append(message)  # type: ignore
+        self.listens = True  # is there a watcher that takes what it is sent?
+        self.guards: list[Guard] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A guard is started, perhaps in the place of one that has ended."""
+        root = str(self.world.root)
+        opts = Options(rules=-1, root=root, enforce_lock=f"{root}/lock")
+        self.guard = Guard(opts, self.clock, {"RUNTIME_DIRECTORY": root})
+        self.guards.append(self.guard)
+        self.guard.pressure.rules = GuardRules("observe", Mark(0.10))
+        self.guard.keeper.send = self.send  # type: ignore[method-assign]
+
+    def send(self, message: tuple[Any, ...]) -> bool:
+        if self.listens:
+            self.sent.append(message)
+        return self.listens
+
+    def another_watcher(self) -> None:
+        self.guard.keeper.started = self.clock.up
+        self.sent.clear()
 
     def tick(self, available: int, seconds: float = 0.1) -> None:
         self.clock.up += seconds
@@ -31,14 +50,23 @@ class House:
         self.guard._tick()
 
     def hurries(self) -> list[float]:
-        return [message[1] for message in self.sent if message[0] == "hurry"]
+        return [message[1] for message in self.heard("hurry")]
+
+    def heard(self, kind: str) -> list[tuple[Any, ...]]:
+        return [message for message in self.sent if message[0] == kind]
+
+    def told(self, kind: str) -> list[tuple[str, ...]]:
+        """The sentences of what the guard reported."""
+        reports = [report for report, _ in self.guard.keeper.reports]
+        return [report[5] for report in reports if report[3] == kind]
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path)
     yield made
-    made.guard.eyes.close()
+    for guard in made.guards:
+        guard.eyes.close()
 
 
 def test_the_watcher_is_hurried_while_memory_is_near_the_mark(house: House) -> None:
@@ -107,3 +135,84 @@ def test_a_sleep_is_no_time_in_which_swap_took_nothing(house: House) -> None:
     pressure.slept(3600.0)
     assert pressure.step(host, 4601.0, 5) is None
     assert pressure.step(host, 4602.1, 5)
+
+
+# ---- who is down because of us -----------------------------------------------------------------
+
+SHOP = ("shop.service", 11)
+WISH = ("revive", *SHOP, "host-1000.100", True)
+
+
+def end_shop(house: House) -> None:
+    """By a SIGTERM; memory is still short."""
+    house.tick(80)
+    assert house.guard.incident
+    house.guard.incident.terminated = [SHOP]
+    house.tick(80)
+    assert house.heard("revive") == []
+
+
+def test_a_watcher_that_is_gone_when_memory_is_well_leaves_nobody_down(house: House) -> None:
+    end_shop(house)
+    house.listens = False
+    house.tick(900)
+    house.listens = True
+    house.tick(120)
+    assert house.heard("revive") == [], "it is not well any more"
+    house.tick(900)
+    house.tick(900)
+    assert house.heard("revive") == [WISH]
+    # It has 8 s to wait, and ends before.
+    house.another_watcher()
+    house.tick(900)
+    assert house.heard("revive") == [WISH]
+    house.guard._take([("revived", *SHOP)])
+    house.another_watcher()
+    house.tick(900)
+    assert house.heard("revive") == []
+
+
+@pytest.mark.parametrize("well", [False, True])
+def test_a_daemon_that_is_restarted_leaves_nobody_down(house: House, well: bool) -> None:
+    end_shop(house)
+    if well:
+        house.tick(900)
+    house.sent.clear()
+    house.begin()
+    house.tick(80)
+    assert house.heard("revive") == []
+    house.tick(900)
+    assert house.heard("revive") == [WISH]
+    house.guard._take([("revived", *SHOP)])
+    house.begin()
+    house.sent.clear()
+    house.tick(900)
+    assert house.heard("revive") == []
+
+
+def test_nobody_is_started_who_is_not_to_be_or_was_by_the_boot(house: House) -> None:
+    end_shop(house)
+    boot = house.world.root / "sys" / "kernel" / "random"
+    boot.mkdir(parents=True)
+    (boot / "boot_id").write_text("another\n")
+    house.begin()
+    assert house.guard.revivals.left == []
+    end_shop(house)
+    house.guard.pressure.rules = house.guard.pressure.rules._replace(revive=False)
+    house.tick(900)
+    assert (house.heard("revive"), house.guard.revivals.left) == ([], [])
+
+
+def test_what_stands_in_the_file_of_revivals_is_read_with_care(tmp_path: Path) -> None:
+    path = str(tmp_path / "revive")
+    one = Revivals(path, "boot")
+    one.note("host-1", [("b.service", 6), ("a\nb.service", 7), (r"x\x2dy@\u00e9.service", 8)])
+    assert Revivals(path, "boot").left == one.left == [
+        ("b.service", 6, "host-1"), (r"x\x2dy@\u00e9.service", 8, "host-1"),
+    ]  # fmt: skip
+    one.note("host-2", [(f"{n}.service", n) for n in range(20)])
+    assert len(Revivals(path, "boot").left) == OWED_MAX
+    for raw in (b"", b"\xff", b"boot\n1\n2 \nx y z\n\n3 i \n", b"boot\n" + b"9" * 9000):
+        (tmp_path / "revive").write_bytes(raw)
+        assert Revivals(path, "boot").left == []
+    assert Revivals(str(tmp_path / "no" / "revive"), "boot").left == []

@@ -64,9 +64,13 @@ class Deeds:
     def turn(self) -> None:
         """Go on with what has ended, and with what is due."""
         self.units.turn()
-        for due in [one for one in self.revivals if self.clock.boottime() >= one[0]]:
+        up = self.clock.boottime()
+        for due in [one for one in self.revivals if up >= one[0]]:
             self.revivals.remove(due)
-            due[1]()
+            if self.engine.pressed:  # again: whoever is started now may be the next to be ended
+                self.revivals.append((up + REVIVE_S, due[1]))
+            else:
+                due[1]()
         over = [one for one in self.smaps if one[1].done]
         self.smaps = [one for one in self.smaps if not one[1].done]
         for order, child, found in over:
@@ -231,15 +235,17 @@ class Deeds:
         base = self.cgroups.base or ""
         self.units.stop(Unit(entity, (), folder.removeprefix(base)), done)
 
-    def revive(self, unit: str, pid: int, incident: str, may: bool) -> None:
-        """Start a service again that stays down because of the guard's SIGTERM."""
+    def revive(
+        self, unit: str, pid: int, incident: str, may: bool, over: Callable[[], None]
+    ) -> None:
+        """Start a service again that stays down because of the guard's SIGTERM; then `over`."""
 
         def done(outcome: str, said: str) -> None:
-            if outcome == "changed":
-                return  # it is up, or was not its service: nothing is to be said
             if outcome == "done":
                 self.spend()
-            self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
+            if outcome != "changed":  # else it is up, or was not its service: nothing to be said
+                self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
+            over()
 
         due = self.clock.boottime() + REVIVE_S
         self.revivals.append((due, lambda: self.units.revive(Unit(unit), pid, done, may=may)))

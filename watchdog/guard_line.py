@@ -147,7 +147,12 @@ class GuardLine:
             self.feed(host)
             self.feed(Sweep(host.t, host.up, rows, census=False, inputs=True))
         elif kind == "revive" and self.deeds:
-            self.deeds.revive(*message[1:5])
+            unit, pid, incident, may = message[1:5]
+
+            def over() -> None:
+                self.send("revived", unit, pid)
+
+            self.deeds.revive(unit, pid, incident, may, over)
         elif kind == "stop_unit" and self.deeds:
             self.deeds.stop_unit(*message[1:4])
 

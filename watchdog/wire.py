@@ -6,9 +6,11 @@ The first item of a message is its kind:
                        history)
                       ("machine", dict) · ("spared", all of them, {reason: [(pid, start), …]})
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
-                      ("spend", t)
+                      ("spend", t) · ("revived", unit, pid)
     guard -> watcher  ("stop",) · ("reload",) · ("enforce", granted, reason or None)
                       ("report", t, up, kind, identity, because, body)
+                      ("hurry", interval or 0) · ("inputs", host, rows)
+                      ("revive", unit, pid, incident, may) · ("stop_unit", entity, folder, incident)
 
 marshal, because it is built in: json costs the guard 0.4 MiB. Both ends are the same program of
 the same interpreter; the frame before it is there so that a torn or foreign packet is refused

@@ -25,6 +25,7 @@ from watchdog.clock import Clock, RealClock
 from watchdog.guard.around import Options, boot_id, flock, options, say_alone, spent_path
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
+from watchdog.guard.revivals import Revivals
 from watchdog.guard.scene import GLANCE_S, Scene, Spent
 from watchdog.guard_facts import Host
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
@@ -54,9 +55,10 @@ class Guard:
         self.eyes = Eyes(opts.root)
         self.began = clock.boottime()
         self.pressure = Pressure(GuardRules())
-        spent = Spent(
-            opts.spent or spent_path(environ), boot_id(opts.root), self.began, clock.wall()
-        )
+        path, boot = opts.spent or spent_path(environ), boot_id(opts.root)
+        spent = Spent(path, boot, self.began, clock.wall())
+        beside = os.path.join(os.path.dirname(path), "revive") if path else None
+        self.revivals = Revivals(beside, boot)
         self.scene = Scene(self.eyes, self.pressure, self._tell, spent)
         self.scene.awaited = True
         self.scene.before_signal = self._last_word
@@ -139,10 +141,12 @@ class Guard:
         if self.incident is not None:
             if self.pressure.rules.mode != "off":
                 self.incident.step(host, up, self._mode())
+                self.revivals.note(self.incident.id, self.incident.terminated)
         elif near:
             self.scene.glance(up, host, GLANCE_S)
         elif near is False:
             self.scene.forget_looks()
+        self._revive(host, up)
         return host
 
     def _turned(self, change: Transition, host: Host, up: float) -> None:
@@ -156,17 +160,25 @@ class Guard:
             if self.incident:
                 body["lowest_bytes"] = self.incident.lowest
                 body["lasted_s"] = round(up - self.incident.begun_up, 3)
-                self._revive(self.incident, up)
             self.incident = None
             self.scene.forget_looks()
         self._tell(f"pressure.{change.kind}", identity, change.because, body)
 
-    def _revive(self, incident: Incident, up: float) -> None:
-        """Memory is well: who stays down because of our SIGTERM may come back."""
-        rules = self.pressure.rules
-        left = self.scene.spent.left(rules.budget, up)
-        for number, (unit, pid) in enumerate(incident.terminated if rules.revive else ()):
-            self.keeper.send(("revive", unit, pid, incident.id, number < left))
+    def _revive(self, host: Host, up: float) -> None:
+        """Once memory is well who stays down because of our SIGTERM may come back.
+
+        A watcher that ends before it has said that one is over leaves it to the next.
+        """
+        owed, rules = self.revivals, self.pressure.rules
+        short = self.incident is not None or (host.mem_available or 0) < self.pressure.end_bytes
+        if not owed.left or short:
+            return
+        if not rules.revive:
+            owed.forget()
+        left, to = self.scene.spent.left(rules.budget, up), self.keeper.started
+        for number, one in enumerate(owed.left):
+            if owed.sent.get(one) != to and self.keeper.send(("revive", *one, number < left)):
+                owed.sent[one] = to
 
     def _mode(self) -> str:
         enforce = self.pressure.rules.mode == "enforce" and self.enforce_fd is not None
@@ -273,6 +285,8 @@ class Guard:
             elif kind == "spend":  # what the watcher has just used up for us
                 budget = self.pressure.rules.budget
                 self.scene.spent.spend(budget, self.clock.boottime(), message[1])
+            elif kind == "revived":
+                self.revivals.over(message[1], message[2])
             elif kind == "rules":
                 self._take_rules(message[1])
                 self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))

@@ -1,0 +1,69 @@
+"""Units that a signal of the guard may have ended for good, until each has been seen to.
+
+    signalled -> memory is well -> handed to a watcher -> it says that it is over
+
+They are kept in a file in memory, beside what was spent: neither a watcher nor a guard that is
+started anew in between forgets who is down because of us. A new boot starts everybody anyway.
+"""
+
+import os
+from collections.abc import Sequence
+
+OWED_MAX = 8
+
+Owed = tuple[str, int, str]  # unit, PID of whom was signalled, incident
+
+
+class Revivals:
+    """`left` are those that are not over yet, the oldest first."""
+
+    def __init__(self, path: str | None, boot_id: str) -> None:
+        self.boot_id = boot_id
+        self.left: list[Owed] = []
+        self.sent: dict[Owed, float] = {}  # to the watcher that was started then
+        self._fd: int | None = None
+        if path is None:
+            return
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            raw = os.pread(self._fd, 8192, 0)
+        except OSError:
+            return  # they are kept in this process alone
+        boot, _, rest = raw.decode("utf-8", "replace").partition("\n")
+        if boot == boot_id:
+            self.left = [one for line in rest.split("\n") if (one := _owed(line))][:OWED_MAX]
+
+    def note(self, incident: str, ended: Sequence[tuple[str, int]]) -> None:
+        """Whom an incident has ended so far: (unit, PID)."""
+        found = [(unit, pid, incident) for unit, pid in ended if unit.isprintable()]
+        new = [one for one in found if one not in self.left]
+        if new:
+            self._take([*self.left, *new][-OWED_MAX:])
+
+    def over(self, unit: str, pid: int) -> None:
+        """A watcher has done what was to be done about it."""
+        self._take([one for one in self.left if one[:2] != (unit, pid)])
+
+    def forget(self) -> None:
+        """Nobody is to be started again."""
+        self._take([])
+
+    def _take(self, left: list[Owed]) -> None:
+        self.left = left
+        self.sent = {one: to for one, to in self.sent.items() if one in left}
+        if self._fd is None:
+            return
+        lines = [self.boot_id, *(f"{pid} {incident} {unit}" for unit, pid, incident in left)]
+        raw = "\n".join(lines).encode("utf-8", "replace") + b"\n"
+        try:
+            os.pwrite(self._fd, raw, 0)
+            os.ftruncate(self._fd, len(raw))
+        except OSError:
+            return  # a full /run: this process remembers them
+
+
+def _owed(line: str) -> Owed | None:
+    pid, _, rest = line.partition(" ")
+    incident, _, unit = rest.partition(" ")
+    known = unit and pid.isascii() and pid.isdigit() and len(pid) < 11
+    return (unit, int(pid), incident) if known else None
