@@ -165,7 +165,7 @@ def test_a_reload_is_handed_on(guard: Callable[..., Started]) -> None:
     one = guard()
     until(one.watchers)
     one.process.send_signal(signal.SIGHUP)
-    until(lambda: ["reload"] in one.heard())
+    until(lambda: ["reload", 1] in one.heard())
     assert one.process.poll() is None
 
 

@@ -1,5 +1,6 @@
 """The guard on a clock that jumps: what its watcher is told, what outlives either of them."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from guard_world import Clock, World, row
 
 from watchdog.guard import loop
 from watchdog.guard.around import Options
-from watchdog.guard.loop import HURRY_S, READY_S, Guard
+from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, Guard
 from watchdog.guard.revivals import OWED_MAX, Revivals
+from watchdog.handover import LOAD_S
 from watchdog.policy.guard_when import GuardRules, Mark
 
 
@@ -216,3 +218,86 @@ def test_what_stands_in_the_file_of_revivals_is_read_with_care(tmp_path: Path) -
         (tmp_path / "revive").write_bytes(raw)
         assert Revivals(path, "boot").left == []
     assert Revivals(str(tmp_path / "no" / "revive"), "boot").left == []
+
+
+# ---- a reload ----------------------------------------------------------------------------------
+
+
+class Manager:
+    """systemd, as far as it is told of a reload."""
+
+    watchdog_s = None
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self.heard.append(name)
+
+
+@pytest.fixture
+def manager(house: House) -> Manager:
+    made: Any = Manager()
+    house.guard.service = made
+    house.guard._take([("ready", "watching")])
+    assert made.heard == ["ready"]
+    made.heard.clear()
+    return made  # type: ignore[no-any-return]
+
+
+def hang_up(house: House) -> None:
+    house.guard._signals(bytes([signal.SIGHUP]))
+    house.tick(900)
+
+
+def test_a_reload_is_over_when_the_last_request_is_answered(house: House, manager: Manager) -> None:
+    hang_up(house)
+    hang_up(house)
+    house.tick(900)
+    assert house.heard("reload") == [("reload", 1), ("reload", 2)]
+    house.guard._take([("rules", {}), ("reloaded", 1)])
+    assert manager.heard == ["reloading", "reloading"]
+    house.guard._take([("rules", {}), ("reloaded", 2)])
+    assert manager.heard == ["reloading", "reloading", "ready"]
+
+
+def test_a_watcher_that_ends_leaves_its_reload_to_the_next(house: House, manager: Manager) -> None:
+    hang_up(house)
+    house.another_watcher()
+    # Its first rules are the former ones.
+    house.guard._take([("rules", {}), ("ready", "watching")])
+    house.tick(900)
+    assert house.heard("reload") == [("reload", 1)]
+    assert manager.heard == ["reloading", "status"]
+    house.guard._take([("reloaded", 1)])
+    assert manager.heard[2:] == ["ready"]
+    house.another_watcher()
+    house.tick(900)
+    assert house.heard("reload") == []
+
+
+def test_a_reload_that_a_busy_watcher_did_not_take_is_sent_again(
+    house: House, manager: Manager
+) -> None:
+    house.listens = False
+    hang_up(house)
+    house.listens = True
+    house.tick(900)
+    house.tick(900)
+    assert house.heard("reload") == [("reload", 1)]
+    assert manager.heard == ["reloading"]
+
+
+def test_a_reload_that_nobody_answers_is_given_up_in_words(house: House, manager: Manager) -> None:
+    hang_up(house)
+    house.tick(900, 3600.0)  # the machine slept
+    assert RELOAD_S > 2 * LOAD_S
+    for _ in range(int(RELOAD_S / 5)):
+        assert manager.heard == ["reloading"]
+        house.tick(900, 5.0)
+    assert manager.heard == ["reloading", "ready"]
+    (because,) = house.told("watchdog.degraded")
+    assert because[0].startswith("nobody has answered the reload for 1")
+    house.another_watcher()
+    house.tick(900)
+    assert house.heard("reload") == []

@@ -31,7 +31,7 @@ class GuardLine:
 
     def __init__(
         self, fd: int, clock: Clock, rules: Rules, senses: Senses, store: Store, health: Health,
-        spent: str | None, feed: Callable[[Fact], None], say: Say, reload: Callable[[], None],
+        spent: str | None, feed: Callable[[Fact], None], say: Say, reload: Callable[[int], None],
         grant: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self.fd = fd
@@ -112,7 +112,7 @@ class GuardLine:
             if message[0] == "stop":
                 self.stopping = True
             elif message[0] == "reload":
-                self.reload()
+                self.reload(message[1])
             elif message[0] == "enforce":
                 self.granted = bool(message[1])
                 if not self.granted and enforces(self.rules):

@@ -12,9 +12,11 @@ from watchdog import words
 from watchdog.child import Child, Children, ours
 from watchdog.policy.rules import Rules, from_plain
 
-DEADLINE_S = 10.0
+# At start and at reload alike. On a machine in trouble a good file may take 10 s.
+LOAD_S = 30.0
 OUTPUT_MAX = 4 << 20
 PROBLEMS_TOLD = 10
+REFUSED = (2, 78)  # what the loader ends with where the files are at fault
 
 
 class Options(NamedTuple):
@@ -50,38 +52,62 @@ class RejectedError(Exception):
         self.lines = lines
 
 
+class UnreadError(Exception):
+    """No loader came to an end: nothing is known of the configuration. The message says why."""
+
+
 class Handover:
-    """`rules` are those in force."""
+    """`rules` are those in force; requests have numbers, and `read` is the last that is over."""
 
     def __init__(self, fd: int, config: str | None, children: Children) -> None:
         self.fd = fd
         self.config = config
         self.children = children
         self.child: Child | None = None
+        self.failed = ""  # why none could be started
+        self.asked = self.loading = self.read = 0
         self.rules = _rules(os.pread(fd, os.fstat(fd).st_size, 0))
 
-    def reload(self) -> None:
-        """Ask a loader; while one is under way a second request is the same request."""
-        if self.child is None:
-            argv = ours("watchdog.policy.load")
-            argv += ["--config", self.config] if self.config else []
-            self.child = self.children.start(argv, b"", DEADLINE_S, max_output=OUTPUT_MAX)
+    def reload(self, number: int) -> None:
+        """Ask a loader. One that is under way has read what was there before: then one more."""
+        self.asked = number
+        if self.child is None and not self.failed:
+            self._load()
 
     def reloaded(self) -> Rules | None:
-        """The new rules, once the loader is done. Raises RejectedError: the old ones stay."""
-        child = self.child
-        if child is None or not child.done:
+        """The new rules, once a loader is done; a request that came meanwhile is under way then.
+
+        Raises RejectedError or UnreadError: the old ones stay.
+        """
+        child, failed = self.child, self.failed
+        if not failed and (child is None or not child.done):
             return None
-        self.child = None
-        if child.failure():
-            said = bytes(child.errors).decode("utf-8", "replace").strip().splitlines()
-            lines = [words.safe(line) for line in said[:PROBLEMS_TOLD]]
-            raise RejectedError(lines or [f"the loader {child.failure()}"])
+        self.child, self.failed, self.read = None, "", self.loading
+        if self.asked != self.loading:
+            self._load()
+        if child is None:
+            raise UnreadError(failed)
+        said = bytes(child.errors).decode("utf-8", "replace").strip().splitlines()
+        lines = [words.safe(line) for line in said[:PROBLEMS_TOLD]]
+        if child.status in REFUSED and lines:
+            raise RejectedError(lines)
+        if child.failure() or child.cut:
+            how = child.failure() or "said more than is taken"
+            raise UnreadError(f"the loader {how}{': ' if lines else ''}{''.join(lines[-1:])}")
         raw = bytes(child.output)
         self.rules = _rules(raw)
         os.pwrite(self.fd, raw, 0)
         os.ftruncate(self.fd, len(raw))
         return self.rules
+
+    def _load(self) -> None:
+        self.loading = self.asked
+        argv = ours("watchdog.policy.load")
+        argv += ["--config", self.config] if self.config else []
+        try:
+            self.child = self.children.start(argv, b"", LOAD_S, max_output=OUTPUT_MAX)
+        except OSError as error:
+            self.failed = f"the loader cannot be started: {error.strerror}"
 
 
 def _rules(raw: bytes) -> Rules:

@@ -25,7 +25,7 @@ from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
 from watchdog.facts import Earlier, EntityRecord, Event, Fact, KernelLine, Order, Said, Sweep, Tick
 from watchdog.guard_line import GuardLine
-from watchdog.handover import Handover, Options, RejectedError, options
+from watchdog.handover import Handover, Options, RejectedError, UnreadError, options
 from watchdog.health import Health
 from watchdog.history.machine import Machine
 from watchdog.kernel_pump import KernelPump
@@ -48,6 +48,7 @@ PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
 RETRY_STORE_S = 60.0
 ACTION = "policy.action"
+FORMER = "the former configuration stays"
 
 
 class Watcher:
@@ -312,13 +313,19 @@ class Watcher:
     def _reloaded(self) -> None:
         try:
             rules = self.handover.reloaded()
+            if rules is None:
+                return
+            self.health.recover("reload", "the configuration was read")
+            self._changed(rules)
+        except UnreadError as error:
+            self.health.bad.pop("reload", None)  # each is said
+            self.health.degrade("reload", f"the configuration was not read: {error}", FORMER)
         except RejectedError as error:
-            because = [*error.lines, "the former configuration stays"]
-            self._say("watchdog.config_rejected", because, {})
-            self.guard.send("refused")
-            return
-        if rules is None:
-            return
+            self.health.recover("reload", "the configuration was read")
+            self._say("watchdog.config_rejected", [*error.lines, FORMER], {})
+        self.guard.send("reloaded", self.handover.read)
+
+    def _changed(self, rules: Rules) -> None:
         self.health.bad.pop("enforce", None)  # asked anew below, and said anew
         if rules.kernel_log.source != self.rules.kernel_log.source:
             self.health.degrade("kernel_log_source", "kernel_log.source changes at the next start")

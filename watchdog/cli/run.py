@@ -15,10 +15,10 @@ from watchdog import words
 from watchdog.act.armour import small_pages
 from watchdog.child import ours, run_once
 from watchdog.cli import args as common
+from watchdog.handover import LOAD_S
 from watchdog.policy.rules import from_plain, guard_settings
 from watchdog.store import place
 
-LOAD_S = 30.0
 _RECORD = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 

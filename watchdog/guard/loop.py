@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from watchdog import words
 from watchdog.act import armour
 from watchdog.act.kill import rehearse
 from watchdog.clock import Clock, RealClock
@@ -40,7 +41,9 @@ SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
 HURRY_S = 2.0
 STOP_S = 3.0  # a watcher that has throttled units gives them back first; else it takes 0.1 s
 READY_S = 20.0  # the guard is on watch long before; who waits for us need not wait for the watcher
-RELOAD_S = 15.0
+# Longer than two loads in a row, or than a watcher that hangs and the next one take; shorter than
+# systemd waits (90 s).
+RELOAD_S = 75.0
 FEED_WITHOUT_BEAT_S = 180.0
 ASLEEP_S = 10.0
 
@@ -68,8 +71,10 @@ class Guard:
         self.policies_enforce = False
         self.enforce_fd: int | None = None
         self.refused_lock: str | None = None
-        self.ready = self.stopping = self.reload_wanted = False
-        self.reloading_since: float | None = None
+        self.ready = self.stopping = False
+        self.reload_asked = self.reload_done = 0  # the numbers of requests
+        self.reload_sent = (0, 0.0)  # to the watcher that was started then
+        self.reload_since = self.began
         self.last_up = self.began
         self.next_feed = self.began
         self.unanswered: list[tuple[float, tuple[Any, ...], str]] = []
@@ -116,6 +121,7 @@ class Guard:
         if gap_s > ASLEEP_S:
             self.keeper.forgive(up)
             self.pressure.slept(gap_s)
+            self.reload_since += gap_s
             if self.incident is not None:
                 self.incident.slept(gap_s)
         self.last_up = up
@@ -237,9 +243,8 @@ class Guard:
                 self.stopping = True  # also where the terminal that we ran on has gone
             else:
                 self.service.reloading()
-                self.reloading_since = self.clock.boottime()
-                # One that is just being started is told when it is ready.
-                self.reload_wanted = not self.keeper.send(("reload",))
+                self.reload_since = self.clock.boottime()
+                self.reload_asked += 1
 
     def _take_rules(self, plain: dict[str, Any]) -> None:
         rules = guard_from_plain(plain)
@@ -290,20 +295,32 @@ class Guard:
             elif kind == "rules":
                 self._take_rules(message[1])
                 self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))
-                self._reloaded()
-            elif kind == "refused":
-                self._reloaded()
+            elif kind == "reloaded":
+                self._reloaded(message[1])
             elif kind == "ready":
+                tell = self.service.status if self._reloads() and self.ready else self.service.ready
+                tell(str(message[1]))
                 self.ready, self.hurried = True, False
-                self.service.ready(str(message[1]))
-                if self.reload_wanted:
-                    self.reload_wanted = not self.keeper.send(("reload",))
             elif kind == "status":
                 self.service.status(str(message[1]))
 
-    def _reloaded(self) -> None:
-        if self.reloading_since is not None:
-            self.reloading_since = None
+    def _reloads(self) -> bool:
+        return self.reload_done < self.reload_asked
+
+    def _reload(self, up: float) -> None:
+        """Hand it to each watcher until one has answered the last request."""
+        to = (self.reload_asked, self.keeper.started)
+        if to != self.reload_sent and self.keeper.send(("reload", self.reload_asked)):
+            self.reload_sent = to
+        if up - self.reload_since >= RELOAD_S:  # it may be what ends one watcher after another
+            since = f"nobody has answered the reload for {words.duration(RELOAD_S)}"
+            because = (since, "the former configuration stays: reload again")
+            self._tell("watchdog.degraded", f"reload-{up:.3f}", because, {"what": "reload"})
+            self._reloaded(self.reload_asked)
+
+    def _reloaded(self, number: int) -> None:
+        if self._reloads() and number >= self.reload_asked:
+            self.reload_done = number
             self.service.ready()
 
     def _after(self, up: float) -> None:
@@ -313,8 +330,8 @@ class Guard:
         if not self.ready and up - self.began >= READY_S:
             self.ready = True
             self.service.ready("on guard; the watcher is not up yet")
-        if self.reloading_since is not None and up - self.reloading_since >= RELOAD_S:
-            self._reloaded()  # a watcher that has died meanwhile answers nothing
+        if self._reloads():
+            self._reload(up)
         fed = self.service.watchdog_s
         if fed is not None and up >= self.next_feed:
             self.next_feed = up + fed / 4
