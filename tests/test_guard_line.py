@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from guard_world import Clock
 
-from watchdog import guard_line, wire
-from watchdog.facts import Host
+from watchdog import guard_line, trace, wire
+from watchdog.engine import Engine
+from watchdog.facts import Fact, Host
 from watchdog.guard_line import GuardLine
 from watchdog.health import Health
 from watchdog.policy.rules import Match, Policy, Rules, When
@@ -136,7 +137,7 @@ def test_without_an_answer_policies_observe_until_there_is_one(line: Callable[[]
     one.line.agree()
     assert not one.may_enforce
     assert one.said == ["watchdog.degraded"]
-    wire.send(one.guard, ("enforce", True, None))
+    wire.send(one.guard, ("enforce", True, None, False))
     one.line.hear()
     assert one.may_enforce
     assert one.said == ["watchdog.degraded", "watchdog.recovered"]
@@ -146,7 +147,7 @@ def test_a_late_refusal_leaves_them_so(line: Callable[[], Line]) -> None:
     one = line()
     armed(one)
     one.line.agree()
-    wire.send(one.guard, ("enforce", False, "another oom-watchdog holds it"))
+    wire.send(one.guard, ("enforce", False, "another oom-watchdog holds it", False))
     one.line.hear()
     assert not one.may_enforce
 
@@ -154,9 +155,30 @@ def test_a_late_refusal_leaves_them_so(line: Callable[[], Line]) -> None:
 def test_what_is_held_back_is_asked_for_again_with_other_rules(line: Callable[[], Line]) -> None:
     one = line()
     armed(one)
-    wire.send(one.guard, ("enforce", True, None))
+    wire.send(one.guard, ("enforce", True, None, False))
     one.line.hear()
     assert one.may_enforce
     assert one.said == []
     one.line.agree()
     assert not one.may_enforce
+
+
+# ---- memory is short ----------------------------------------------------------------------------
+
+
+def test_who_is_started_in_an_incident_knows_it_before_it_decides(
+    line: Callable[[], Line],
+) -> None:
+    one, engine = line(), Engine(Rules(), "box")
+    fed: list[Fact] = []
+    one.line.feed = fed.append
+    one.line.clock.wait = lambda fds, _: dict.fromkeys(fds, 1)  # type: ignore[method-assign]
+    wire.send(one.guard, ("enforce", False, None, True))
+    one.line.agree()
+    (fact,) = fed
+    assert trace.fact(trace.line(fact)) == fact, "a replay knows it too"
+    assert engine.feed(fact) == [], "it was told when it began"
+    assert engine.pressed is True
+    wire.send(one.guard, ("enforce", False, None, False))
+    one.line.agree()
+    assert len(fed) == 1

@@ -13,7 +13,7 @@ from watchdog.guard.around import Options
 from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, Guard
 from watchdog.guard.revivals import OWED_MAX, Revivals
 from watchdog.handover import LOAD_S
-from watchdog.policy.guard_when import GuardRules, Mark
+from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
 
 
 class House:
@@ -301,3 +301,21 @@ def test_a_reload_that_nobody_answers_is_given_up_in_words(house: House, manager
     house.another_watcher()
     house.tick(900)
     assert house.heard("reload") == []
+
+
+# ---- what it answers to a watcher's rules --------------------------------------------------------
+
+
+def test_a_watcher_hears_whether_memory_is_short(house: House) -> None:
+    rules = ("rules", guard_plain(house.guard.pressure.rules))
+    house.tick(900)
+    house.guard._take([rules])
+    assert house.heard("enforce") == [("enforce", False, None, False)]
+    house.tick(80)
+    house.another_watcher()
+    house.listens = False  # it is sent what happened meanwhile, and no more fits
+    house.guard._take([rules])
+    house.listens = True
+    house.tick(80)
+    house.tick(80)
+    assert house.heard("enforce") == [("enforce", False, None, True)]

@@ -87,12 +87,15 @@ class GuardLine:
             self.health.degrade("protect", told, "it signals nobody but the largest that it knows")
 
     def agree(self) -> None:
-        """Hand over the rules; nothing is enforced before the guard says that it holds the lock."""
+        """Hand over the rules, and hear if memory is short before anything is decided by them.
+
+        Nothing is enforced before the guard says that it holds the lock.
+        """
         self.send("rules", guard_settings(self.rules))
         self.granted, self.held_back = None, False
         until = self.clock.boottime() + GRANT_S
         armed = enforces(self.rules)
-        while (armed or self._armed()) and self.granted is None and not self.stopping:
+        while self.granted is None and not self.stopping:
             left = until - self.clock.boottime()
             if left <= 0:
                 if armed:
@@ -115,6 +118,9 @@ class GuardLine:
                 self.reload(message[1])
             elif message[0] == "enforce":
                 self.granted = bool(message[1])
+                if message[3]:  # since before we were started, or told it
+                    t, up = self.clock.wall(), self.clock.boottime()
+                    self.feed(Said(t, up, "pressure.lasts", f"{up:.3f}", (), {}))
                 if not self.granted and enforces(self.rules):
                     self._hold_back(message[2] or "the lock for enforcing is not to be had")
                 elif self.granted:

@@ -7,7 +7,8 @@ The first item of a message is its kind:
                       ("machine", dict) · ("spared", all of them, {reason: [(pid, start), …]})
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
                       ("spend", t) · ("revived", unit, pid) · ("reloaded", number)
-    guard -> watcher  ("stop",) · ("reload", number) · ("enforce", granted, reason or None)
+    guard -> watcher  ("stop",) · ("reload", number) · ("enforce", granted, reason or None,
+                       is memory short)
                       ("report", t, up, kind, identity, because, body)
                       ("hurry", interval or 0) · ("inputs", host, rows)
                       ("revive", unit, pid, incident, may) · ("stop_unit", entity, folder, incident)

@@ -244,9 +244,11 @@ class Engine:
         return fresh + [one for one in resumed if one[1]]
 
     def _said(self, said: Said) -> list[Out]:
-        if said.kind in ("pressure.begun", "pressure.ended"):
-            self.pressed = said.kind == "pressure.begun"
+        if said.kind in ("pressure.begun", "pressure.lasts", "pressure.ended"):
+            self.pressed = said.kind != "pressure.ended"
             self.was_short = True  # whoever fell since the last sweep may have been made to
+        if said.kind == "pressure.lasts":
+            return []  # it was told when it began
         body = said.body
         if said.kind == "guard.action":
             done = body.get("outcome") == "done"

@@ -71,6 +71,7 @@ class Guard:
         self.policies_enforce = False
         self.enforce_fd: int | None = None
         self.refused_lock: str | None = None
+        self.owes_answer = False
         self.ready = self.stopping = False
         self.reload_asked = self.reload_done = 0  # the numbers of requests
         self.reload_sent = (0, 0.0)  # to the watcher that was started then
@@ -266,6 +267,12 @@ class Guard:
 
     # ---- the watcher -------------------------------------------------------------------------
 
+    def _answer(self) -> None:
+        """To the watcher's rules: may they be enforced, and is memory short already?"""
+        granted, short = self.enforce_fd is not None, self.pressure.active
+        answer = ("enforce", granted, self.refused_lock, short)
+        self.owes_answer = not self.keeper.send(answer)
+
     def _last_word(self) -> None:
         self._take(self.keeper.listen(self.clock.boottime()))
 
@@ -294,7 +301,7 @@ class Guard:
                 self.revivals.over(message[1], message[2])
             elif kind == "rules":
                 self._take_rules(message[1])
-                self.keeper.send(("enforce", self.enforce_fd is not None, self.refused_lock))
+                self._answer()
             elif kind == "reloaded":
                 self._reloaded(message[1])
             elif kind == "ready":
@@ -330,6 +337,8 @@ class Guard:
         if not self.ready and up - self.began >= READY_S:
             self.ready = True
             self.service.ready("on guard; the watcher is not up yet")
+        if self.owes_answer:
+            self._answer()
         if self._reloads():
             self._reload(up)
         fed = self.service.watchdog_s
