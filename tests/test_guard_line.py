@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from watchdog.engine import Engine
 from watchdog.facts import Fact, Host
 from watchdog.guard_line import GuardLine
 from watchdog.health import Health
-from watchdog.policy.rules import Match, Policy, Rules, When
+from watchdog.policy.rules import Match, Policy, Rules, Watch, When
 from watchdog.sense.senses import Senses
 
 WHY = "unit postgresql.service is protected (protect.unit postgresql*)"
@@ -182,3 +183,18 @@ def test_who_is_started_in_an_incident_knows_it_before_it_decides(
     wire.send(one.guard, ("enforce", False, None, False))
     one.line.agree()
     assert len(fed) == 1
+
+
+def test_it_looks_as_often_as_the_rules_or_the_guard_say(line: Callable[[], Line]) -> None:
+    one = line().line
+    one.senses = SimpleNamespace(interval_s=10.0, next_up=2000.0)  # type: ignore[assignment]
+    one._wish(("hurry", 2.0))
+    assert (one.senses.interval_s, one.senses.next_up) == (2.0, one.clock.boottime())
+    one.rules = Rules(watch=Watch(30.0))
+    assert one.interval_s == 2.0, "other rules do not slow it down"
+    one.rules = Rules(watch=Watch(0.5))
+    one._wish(("hurry", 2.0))
+    assert one.senses.interval_s == 0.5, "a hurry neither"
+    one.rules = Rules(watch=Watch(30.0))
+    one._wish(("hurry", 0.0))
+    assert one.senses.interval_s == 30.0

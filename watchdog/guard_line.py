@@ -49,12 +49,19 @@ class GuardLine:
         self.granted: bool | None = None
         self.held_back = False  # rules that enforce, until the lock is granted
         self.spared: dict[Ident, str] | None = None  # as the guard was told
+        self.hurry_s = 0.0  # how often the guard wants us to look; 0: as often as the rules say
         self.stopping = False
 
     @property
     def mode(self) -> str:
         """What the guard does, which only observes where it was not granted the machine's lock."""
         return "observe" if self._armed() and not self.granted else self.rules.guard.mode
+
+    @property
+    def interval_s(self) -> float:
+        """How often to look now."""
+        ruled_s = self.rules.watch.interval_s
+        return min(ruled_s, self.hurry_s or ruled_s)
 
     def send(self, *message: Any) -> bool:
         """Hand the guard one message, its kind first; whether it was taken."""
@@ -143,8 +150,9 @@ class GuardLine:
         """What the guard asks for beside its reports."""
         kind = message[0]
         if kind == "hurry":
-            self.senses.interval_s = message[1] or self.rules.watch.interval_s
-            if message[1]:
+            self.hurry_s = message[1]
+            self.senses.interval_s = self.interval_s
+            if self.hurry_s:
                 self.senses.next_up = self.clock.boottime()
         elif kind == "inputs":
             # For that decision: how many the kernel has killed is for our senses to tell.

@@ -331,7 +331,7 @@ class Watcher:
             self.health.degrade("kernel_log_source", "kernel_log.source changes at the next start")
         self.store.max_bytes = rules.store.max_bytes
         self._take_rules(rules)
-        self.senses.interval_s = rules.watch.interval_s
+        self.senses.interval_s = self.guard.interval_s
         self.senses.next_up = self.clock.boottime()
         self.guard.agree()
         policies = words.count(len(rules.policies), "policy")
