@@ -1,5 +1,6 @@
 """The guard on a clock that jumps: what its watcher is told, what outlives either of them."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from guard_world import Clock, World, row
 
 from watchdog.guard import loop
-from watchdog.guard.around import Options
+from watchdog.guard.around import Options, flock
 from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, Guard
 from watchdog.guard.revivals import OWED_MAX, Revivals
 from watchdog.handover import LOAD_S
@@ -319,3 +320,28 @@ def test_a_watcher_hears_whether_memory_is_short(house: House) -> None:
     house.tick(80)
     house.tick(80)
     assert house.heard("enforce") == [("enforce", False, None, True)]
+
+
+def test_it_enforces_once_the_other_daemon_has_ended(house: House) -> None:
+    other, _ = flock(house.guard.opts.enforce_lock)
+    assert other is not None
+    rules = guard_plain(house.guard.pressure.rules._replace(mode="enforce"))
+    house.tick(900)
+    house.guard._take([("rules", rules)])
+    for _ in range(30):
+        house.tick(900, 5.0)
+    assert [answer[1] for answer in house.heard("enforce")] == [False]
+    assert len(house.told("watchdog.degraded")) == 1
+    os.close(other)
+    for _ in range(30):
+        house.tick(900, 5.0)
+    assert [answer[1:] for answer in house.heard("enforce")[1:]] == [(True, None, False)]
+    assert house.guard._mode() == "enforce"
+    assert house.told("watchdog.recovered") == [
+        ("nobody else holds the lock any more: enforcing",)
+    ]  # fmt: skip
+    house.guard._take([("rules", rules | {"mode": "observe"})])
+    other, refused = flock(house.guard.opts.enforce_lock)
+    assert refused is None, "who only observes leaves it to others"
+    assert other is not None
+    os.close(other)

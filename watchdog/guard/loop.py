@@ -46,6 +46,7 @@ READY_S = 20.0  # the guard is on watch long before; who waits for us need not w
 RELOAD_S = 75.0
 FEED_WITHOUT_BEAT_S = 180.0
 ASLEEP_S = 10.0
+LOCK_AGAIN_S = 60.0  # who holds the lock for enforcing may end
 
 
 class Guard:
@@ -71,8 +72,8 @@ class Guard:
         self.policies_enforce = False
         self.enforce_fd: int | None = None
         self.refused_lock: str | None = None
-        self.owes_answer = False
-        self.ready = self.stopping = False
+        self.lock_at = self.began  # when it is asked for again
+        self.ready = self.stopping = self.owes_answer = False
         self.reload_asked = self.reload_done = 0  # the numbers of requests
         self.reload_sent = (0, 0.0)  # to the watcher that was started then
         self.reload_since = self.began
@@ -251,26 +252,33 @@ class Guard:
         rules = guard_from_plain(plain)
         self.pressure.rules = rules
         self.policies_enforce = bool(plain.get("enforces", self.policies_enforce))
-        wanted = rules.mode == "enforce" or self.policies_enforce
-        if not wanted:
-            if self.enforce_fd is not None:
-                os.close(self.enforce_fd)
-            self.enforce_fd = self.refused_lock = None
-        elif self.enforce_fd is None:
-            self.enforce_fd, refused = flock(self.opts.enforce_lock)
-            if refused and refused != self.refused_lock:
-                self._tell(
-                    "watchdog.degraded", f"enforce-lock-{self.clock.boottime():.3f}",
-                    (refused, "only observing: nothing will be killed"), {"what": "enforce"},
-                )  # fmt: skip
-            self.refused_lock = refused
+        if rules.mode == "enforce" or self.policies_enforce:
+            self._lock()
+            return
+        if self.enforce_fd is not None:
+            os.close(self.enforce_fd)
+        self.enforce_fd = self.refused_lock = None
+
+    def _lock(self) -> None:
+        """One daemon of a machine enforces."""
+        if self.enforce_fd is not None:
+            return
+        up, before = self.clock.boottime(), self.refused_lock
+        self.enforce_fd, self.refused_lock = flock(self.opts.enforce_lock)
+        self.lock_at = up + LOCK_AGAIN_S
+        if self.refused_lock == before:
+            return
+        kind, because = "watchdog.recovered", ["nobody else holds the lock any more: enforcing"]
+        if self.refused_lock is not None:
+            kind = "watchdog.degraded"
+            because = [self.refused_lock, "only observing: nothing will be killed"]
+        self._tell(kind, f"enforce-lock-{up:.3f}", tuple(because), {"what": "enforce"})
 
     # ---- the watcher -------------------------------------------------------------------------
 
     def _answer(self) -> None:
         """To the watcher's rules: may they be enforced, and is memory short already?"""
-        granted, short = self.enforce_fd is not None, self.pressure.active
-        answer = ("enforce", granted, self.refused_lock, short)
+        answer = ("enforce", self.enforce_fd is not None, self.refused_lock, self.pressure.active)
         self.owes_answer = not self.keeper.send(answer)
 
     def _last_word(self) -> None:
@@ -305,8 +313,10 @@ class Guard:
             elif kind == "reloaded":
                 self._reloaded(message[1])
             elif kind == "ready":
-                tell = self.service.status if self._reloads() and self.ready else self.service.ready
-                tell(str(message[1]))
+                if self._reloads() and self.ready:
+                    self.service.status(str(message[1]))
+                else:
+                    self.service.ready(str(message[1]))
                 self.ready, self.hurried = True, False
             elif kind == "status":
                 self.service.status(str(message[1]))
@@ -337,6 +347,9 @@ class Guard:
         if not self.ready and up - self.began >= READY_S:
             self.ready = True
             self.service.ready("on guard; the watcher is not up yet")
+        if self.refused_lock is not None and up >= self.lock_at:
+            self._lock()
+            self.owes_answer |= self.enforce_fd is not None
         if self.owes_answer:
             self._answer()
         if self._reloads():
