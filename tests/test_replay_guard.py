@@ -76,6 +76,22 @@ def test_a_recording_of_a_live_leak_names_whom_the_guard_killed() -> None:
         assert first.body["mode"] == mode
 
 
+def test_what_a_live_guard_read_for_its_decision_is_no_kill_by_the_kernel() -> None:
+    """A recording of a daemon holds that too, without the count of kills."""
+    facts: list[Any] = []
+    for fact in machine():
+        if isinstance(fact, Sweep) and fact.t > T0 + LEAK_FROM:
+            host = facts[-1]
+            t, up = host.t + 0.3, host.up + 0.3
+            facts.append(host._replace(t=t, up=up, boot_id=None, oom_kill=None))
+            facts.append(Sweep(t, up, fact.rows, census=False, inputs=True))
+            fact = fact._replace(t=fact.t + 0.5, up=host.up + 0.5)
+        facts.append(fact)
+    (plain,), (first,) = actions(judged(machine())), actions(judged(facts))
+    assert first.body["victim"] == plain.body["victim"]
+    assert first.t <= plain.t + 0.5, "nobody was killed for whom memory would be waited for"
+
+
 def test_observe_and_enforce_decide_the_same_but_for_the_mode() -> None:
     said = [
         [(e.t, e.kind, e.id, e.because, {k: v for k, v in e.body.items() if k != "mode"})

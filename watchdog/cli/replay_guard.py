@@ -92,6 +92,8 @@ class ReplayGuard:
     def _host(self, host: Host, now: float) -> None:
         if host.arc and host.mem_available is not None:
             host = host._replace(mem_available=host.mem_available + host.arc)
+        if host.oom_kill is None:  # what the guard itself read for a decision says nothing of it
+            host = host._replace(oom_kill=self.eyes.latest.oom_kill)
         self.eyes.latest = host
         change = self.pressure.step(host, now)
         if change is None:
