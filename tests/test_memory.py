@@ -271,6 +271,18 @@ def test_after_a_clock_that_ran_ahead_was_set_right_the_new_readings_stay(tmp_pa
     assert [one.bucket for one in rows] == [*range(15), *range(1015, 1020)]
 
 
+def test_what_goes_first_from_a_full_file_is_what_was_written_first(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "history.db"), 256 * 1024)
+    for n in range(200):
+        t = 1e9 if n == 0 else 60.0 * n
+        store.put_host([HostRecord(60, n, t, "b", bytes(2000))])
+    assert store.flush()
+    store.close()
+    buckets = [one.bucket for one in read_host(str(tmp_path / "history.db"), 60, 0.0, 1e10)]
+    assert buckets[-1] == 199
+    assert 0 not in buckets, "although its date lies ahead"
+
+
 def test_a_store_of_the_first_version_gets_its_table(tmp_path: Path) -> None:
     import sqlite3
 

@@ -139,7 +139,7 @@ _THIN = (
     " (SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET 99) ORDER BY seq LIMIT 64)",
     "DELETE FROM entity WHERE rowid IN"
     " (SELECT rowid FROM entity ORDER BY size_bytes, last_t LIMIT 64)",
-    "DELETE FROM host WHERE rowid IN (SELECT rowid FROM host ORDER BY t LIMIT 64)",
+    "DELETE FROM host WHERE rowid IN (SELECT rowid FROM host ORDER BY rowid LIMIT 64)",
     "DELETE FROM event WHERE seq IN (SELECT seq FROM event ORDER BY seq LIMIT 8)",
 )
 
