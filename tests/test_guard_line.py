@@ -120,6 +120,15 @@ def test_what_a_decision_saw_counts_no_kills(line: Callable[[], Line], inside: s
     assert (fed[1].up, fed[1].inputs, len(fed[1].rows)) == (3.0, True, 1)
 
 
+def test_what_was_spent_is_joined_with_what_earlier_runs_spent(line: Callable[[], Line]) -> None:
+    one, kept = line(), list[dict[str, str]]()
+    one.line.store = SimpleNamespace(put_kept=kept.append)  # type: ignore[assignment]
+    one.line._spent(9.0)
+    one.line.join("[5.0, 9.0]")
+    assert kept[-1] == {guard_line.KEPT: "[5.0, 9.0]"}
+    assert one.heard() == [("spent", [5.0, 9.0])]
+
+
 # ---- the lock -----------------------------------------------------------------------------------
 
 

@@ -406,6 +406,18 @@ def test_a_machine_that_slept_blames_nobody(
     assert one.process is not None
 
 
+def test_one_that_asked_for_it_is_replaced_at_once_and_that_is_no_trouble(
+    kept: Callable[..., tuple[keeper.Keeper, list[str]]],
+) -> None:
+    one, troubles = kept({})
+    one.start(100.0)
+    first = one.process
+    turn_until(one, 100.5, lambda: one.last_beat == 100.5)
+    one.renew(101.0)
+    turn_until(one, 101.0, lambda: one.process is not first)
+    assert (one.process is not None, one.started, troubles) == (True, 101.0, [])
+
+
 def test_one_that_grows_too_large_is_asked_to_stop_and_replaced(
     kept: Callable[..., tuple[keeper.Keeper, list[str]]],
 ) -> None:

@@ -11,6 +11,7 @@ from guard_world import Clock, World, row
 
 from watchdog.guard import loop
 from watchdog.guard.around import Options, flock
+from watchdog.guard.keeper import ANEW_EVERY_S
 from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, Guard
 from watchdog.guard.revivals import OWED_MAX, Revivals
 from watchdog.handover import LOAD_S
@@ -219,6 +220,20 @@ def test_what_stands_in_the_file_of_revivals_is_read_with_care(tmp_path: Path) -
         (tmp_path / "revive").write_bytes(raw)
         assert Revivals(path, "boot").left == []
     assert Revivals(str(tmp_path / "no" / "revive"), "boot").left == []
+
+
+def test_a_watcher_begins_anew_when_it_asks_for_it_but_not_in_an_incident(house: House) -> None:
+    house.tick(80)
+    house.guard._take([("again",)])
+    assert house.heard("stop") == []
+    house.tick(900)
+    for _ in range(3):
+        house.guard._take([("again",)])
+        assert house.heard("stop") == [("stop",)]
+        house.guard.keeper.end_at = None  # another one has been started, and has to ask as well
+    house.tick(900, ANEW_EVERY_S)
+    house.guard._take([("again",)])
+    assert house.heard("stop") == [("stop",)] * 2
 
 
 # ---- a reload ----------------------------------------------------------------------------------

@@ -180,6 +180,18 @@ def test_it_lasts_as_long_as_was_asked_whatever_the_wall_clock_does(steps):
     assert one.mutes.fact().rows == ()
 
 
+def test_what_was_kept_can_be_learned_later():
+    earlier, one = Kept().ask().ask(id="silence-2", match="other"), Kept()
+    one.ask(id="silence-3", match="py").ask(id="silence-2", match="another")
+    one.mutes.changed = False
+    one.mutes.join(earlier.mutes.kept()["mutes"])
+    assert [mute.match for mute in one.mutes.fact().rows] == ["shop-*", "py", "another"]
+    assert one.mutes.changed, "the engine has to hear of it"
+    one.clock.jump(3601)
+    one.mutes.turn()
+    assert one.mutes.fact().rows == ()
+
+
 def test_after_a_reboot_the_wall_clock_counts():
     one = Kept().ask()
     one.clock.up = 5.0

@@ -365,6 +365,32 @@ def test_a_clock_that_is_set_back_and_right_again_gives_no_budget_back() -> None
     assert purse.overtaken(T0 - 1, 20.0, T0 + 80).spent == ((-60.0, T0),)
 
 
+def test_what_was_kept_can_be_learned_later() -> None:
+    """The store had no answer for the start, and has one now."""
+    held = rules(policy(budget=(3, 9000.0)))
+    earlier = World(held)
+    assert earlier.see(process(7)) == DONE
+    kept = earlier.decider.kept()
+    late = World(held)
+    late.up, late.t = earlier.up + 100, earlier.t + 100
+    late.decider.ledger.join(kept, held)
+    assert late.see(process(7)) == [], "it is decided, and cools down"
+    late = World(held)
+    late.up, late.t = earlier.up + 100, earlier.t + 100
+    assert late.see(process(8)) == DONE, "nothing was known yet"
+    late.decider.ledger.join(kept, held)
+    late.restart()
+    assert late.see(process(7)) == late.see(process(8)) == []
+    spent = late.decider.ledger.purses["p"].spent
+    assert [t for _, t in spent] == [earlier.t, earlier.t + 110]
+    late = World(held)
+    late.boot, late.up, late.t = "b2", 50.0, earlier.t + 100
+    late.see(process(8))
+    late.decider.ledger.join(kept, held)
+    assert [at for at, _ in late.decider.ledger.purses["p"].spent] == [-50.0, 60.0]
+    assert late.see(process(7)) == DONE, "a new boot has no cooldowns"
+
+
 def test_a_clock_that_goes_back_without_a_boot_id_is_a_new_boot() -> None:
     world = World(rules(policy()), boot=None)
     assert world.see(process()) == DONE

@@ -291,18 +291,29 @@ def test_a_disk_that_hangs_at_the_start_is_no_empty_store(
 ) -> None:
     hung.set()
     store = Store(path)
-    store.put_kept({"cursor": "7"})
+    store.put_kept({"cursor": "7", "decider": "[5]"})
     store.put_entities([record(1)])
     assert store.close()
     hung.clear()
-    begun = time.monotonic()
-    store = Store(path)
-    assert ask_all(store) == []
-    assert time.monotonic() - begun < 4, "all that a start asks has one deadline, of a second here"
+    waited: list[float] = []
+    true = threading.Event.wait
+
+    def wait(event: threading.Event, timeout: float | None = None) -> bool:
+        if event is not hung and timeout is not None:
+            waited.append(timeout)
+        return true(event, timeout)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Event, "wait", wait)
+        store = Store(path)
+        assert ask_all(store) == []
+    assert waited[0] == 1.0
+    assert len(waited) == 6
+    assert max(waited[1:]) < 0.1, "all that a start asks has one deadline, of a second here"
     store.started()
     assert store.failed == f"the store {path} did not answer within 1 s"
     store.put_events([event(1)], {"cursor": "98", "mutes": "[1]"})
-    store.put_kept({"cursor": "99"})
+    store.put_kept({"cursor": "99", "decider": "[6]"})
     store.put_entities([record(1, size=9)])
     assert not store.flush(0.1)
     hung.set()
@@ -313,15 +324,32 @@ def test_a_disk_that_hangs_at_the_start_is_no_empty_store(
     assert store.flush()
     assert store.failed, "who starts anew now would have to wait as long"
     monkeypatch.setattr(db, "SLOW_S", 60.0)
+    load, ticks = entities.load, [0.0]
+
+    def slow(*asked: Any) -> list[EntityRecord]:
+        ticks[0] += 61.0
+        return load(*asked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(db.time, "monotonic", lambda: ticks[0])
+        patched.setattr(entities, "load", slow)
+        store.retry()
+        assert store.flush()
+    assert store.failed, "nor would it if only what it asks took so long"
     store.retry()
     assert store.flush()
     assert (store.failed, store.again) == (None, True)
-    store.put_events([event(2)], {"cursor": "100"})
+    assert store.late(("decider", "spent")) == {"decider": "[5]"}
+    assert store.late(("decider",)) == {}, "it is joined once"
+    store.put_events([event(2)], {"cursor": "100", "decider": "[5, 6]"})
+    store.put_kept({"spent": "[8]"})
     store.put_entities([record(1, size=9)])
     assert answers(store) == [[event(2).id]]
     assert store.close()
     store = Store(path)
-    assert store.load_kept() == {"cursor": "7", "mutes": "[1]"}
+    assert store.load_kept() == {
+        "cursor": "7", "mutes": "[1]", "decider": "[5, 6]", "spent": "[8]",
+    }  # fmt: skip
     assert store.load_entities(BOOT, NOW) == [record(1)]
     assert [one["id"] for one in store.untold()] == [event(1).id, event(2).id]
     assert (store.failed, store.again) == (None, False)
@@ -340,6 +368,30 @@ def test_a_disk_that_hangs_before_the_first_run_has_nothing_to_begin_anew_with(
     store.put_kept({"cursor": "2"})
     assert (store.load_kept(), store.failed, store.again) == ({"cursor": "2"}, None, False)
     store.close()
+
+
+def test_a_watcher_goes_on_from_what_it_can_read_late(tmp_path: Path) -> None:
+    """What was decided, asked for and spent meanwhile is kept together with what was before."""
+    from types import SimpleNamespace
+
+    from watchdog.engine import Engine
+    from watchdog.policy.rules import default_rules
+    from watchdog.watcher import Watcher
+
+    kept = {"decider": "{}", "mutes": "[1]", "guard_spent": "[5]", "throttled": '{"former": {}}'}
+    found: list[Any] = []
+    rules = default_rules()
+    watcher: Any = SimpleNamespace(
+        store=SimpleNamespace(late=lambda keys: {key: kept.pop(key) for key in keys if key in kept},
+                              put_kept=lambda values: found.append(list(values))),
+        engine=Engine(rules, "box"), rules=rules,
+        people=SimpleNamespace(join=found.append),
+        guard=SimpleNamespace(join=found.append, send=found.append),
+        deeds=SimpleNamespace(throttles=SimpleNamespace(recall=found.append)),
+    )  # fmt: skip
+    Watcher._late(watcher)
+    Watcher._late(watcher)
+    assert found == [["decider"], "[1]", "[5]", {"former": {}}, "again", "again"]
 
 
 def test_the_backlog_is_bounded_and_what_falls_out_is_counted(

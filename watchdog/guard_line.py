@@ -170,6 +170,12 @@ class GuardLine:
         elif kind == "stop_unit" and self.deeds:
             self.deeds.stop_unit(*message[1:4])
 
+    def join(self, spent: str | None) -> None:
+        """Learn only now of what earlier runs kept of the guard's budget."""
+        self.spent = sorted({*_times(spent), *self.spent})[-SPENT_MAX:]
+        self.store.put_kept({KEPT: json.dumps(self.spent)})
+        self.send("spent", self.spent)
+
     def _spent(self, t: float) -> None:
         """The guard's budget, for the next boot."""
         self.spent = [*self.spent, t][-SPENT_MAX:]

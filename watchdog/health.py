@@ -43,7 +43,8 @@ def check(
     if store.failed:
         health.degrade("store", store.failed, "going on from memory")
     else:
-        health.recover("store", "the store works again")
+        anew = ", and the watcher is started again with what it holds" if store.again else ""
+        health.recover("store", f"the store works again{anew}")
     lost = f"{words.count(store.dropped, 'record')} could not be stored so far"
     health.lost("store", store.dropped, lost)
     if processes.refused:

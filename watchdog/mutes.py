@@ -35,6 +35,13 @@ class Mutes:
         for mute, ends_up, boot in _kept(kept):
             self.rows.append((mute, ends_up if boot == boot_id else None))
 
+    def join(self, kept: str) -> None:
+        """Learn only now of what was kept: what was asked in between counts as well."""
+        known = {mute.id for mute, _ in self.rows}
+        earlier = Mutes(self.clock, self.boot_id, kept, self.say).rows
+        self.rows = [*(row for row in earlier if row[0].id not in known), *self.rows][-MUTES_MAX:]
+        self.changed = True
+
     def fact(self) -> Muted:
         """For the engine."""
         mutes = tuple(mute for mute, _ in self.rows)

@@ -61,6 +61,13 @@ class People:
         self._make_mutes(self.kept.get("mutes"))
         self._make_post()
 
+    def join(self, kept: str | None) -> None:
+        """Learn only now of the mutes that the run before this one kept."""
+        if kept:
+            self._make_mutes("[]")
+            if self.mutes is not None:
+                self.mutes.join(kept)
+
     def set_rules(self, rules: Rules) -> None:
         """Other notifiers, perhaps the first, from now on."""
         self.rules = rules

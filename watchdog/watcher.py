@@ -46,7 +46,6 @@ from watchdog.throttle import KEPT as THROTTLED
 BEAT_S = 5.0
 PERSIST_S = 300.0
 PERSIST_SUSPECTS_S = 30.0
-RETRY_STORE_S = 60.0
 ACTION = "policy.action"
 FORMER = "the former configuration stays"
 
@@ -105,7 +104,6 @@ class Watcher:
         self.next_persist = started + PERSIST_S
         self.next_suspects = started + PERSIST_SUSPECTS_S
         self.pieces: Iterator[list[EntityRecord]] = iter(())
-        self.next_retry = started + RETRY_STORE_S
         self.status = ""
 
     # ---- start and stop ----------------------------------------------------------------------
@@ -134,8 +132,7 @@ class Watcher:
         self.guard.send("ready", self._status())
         self.people.look_soon()
         armour.shed()  # what only the start needed is a twentieth of us
-        # A store that had no answer for the start has one now: end, to be started again with it.
-        while not self.guard.stopping and (not self.store.again or self.engine.pressed):
+        while not self.guard.stopping:
             self._turn()
         self._stop()
         return 0
@@ -164,14 +161,10 @@ class Watcher:
 
     def _stop(self) -> None:
         ran = words.duration(max(0.001, self.clock.boottime() - self.started))
-        why = f"asked to stop after {ran}"
-        if not self.guard.stopping:
-            self._checked()
-            why = "what earlier runs have stored can be read now: to be started again with it"
         self._take(self.engine.settle(), {})
         self.kernel.settled()
         self.deeds.stop()
-        self._say("watchdog.stopped", [why], {})
+        self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
         self.machine.end(self.senses.host.boot_id)
         self._persist(urgent=False)
         for piece in self.pieces:
@@ -221,6 +214,8 @@ class Watcher:
         if up >= self.next_beat:
             self.next_beat = up + BEAT_S
             self.guard.send("beat", up)
+            if self.store.again:
+                self._late()
             if self.people.asked():
                 self._write_now()
         if up >= self.next_persist:
@@ -228,12 +223,10 @@ class Watcher:
             self._persist(urgent=False)
         elif up >= self.next_suspects:
             self.next_suspects = up + PERSIST_SUSPECTS_S
+            self.store.retry()
             self._persist(urgent=True)
         else:
             self.store.put_entities(next(self.pieces, ()))
-        if up >= self.next_retry:
-            self.next_retry = up + RETRY_STORE_S
-            self.store.retry()
 
     def _sense(self) -> None:
         swept = False
@@ -356,6 +349,18 @@ class Watcher:
         self.store.put_kept(self.log.cursors() | self._kept_count() | proven)
         if not urgent:
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
+
+    def _late(self) -> None:
+        """A store that had no answer for the start has one now: go on from what can be joined to
+        what was decided and asked since, and ask to be started again for the rest."""
+        kept = self.store.late(("decider", "mutes", guard_line.KEPT, THROTTLED))
+        if kept:
+            self.engine.decider.ledger.join(as_object(kept.get("decider")) or {}, self.rules)
+            self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
+            self.people.join(kept.get("mutes"))
+            self.guard.join(kept.get(guard_line.KEPT))
+            self.deeds.throttles.recall(as_object(kept.get(THROTTLED)) or {})
+        self.guard.send("again")
 
     def _checked(self) -> None:
         recorder = self.recorder.problem if self.recorder else None

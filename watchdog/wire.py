@@ -7,6 +7,7 @@ The first item of a message is its kind:
                       ("machine", dict) · ("spared", all of them, {reason: [(pid, start), …]})
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
                       ("spend", t) · ("revived", unit, pid) · ("reloaded", number)
+                      ("again",): start another one with what the store holds
     guard -> watcher  ("stop",) · ("reload", number) · ("enforce", granted, reason or None,
                        is memory short)
                       ("report", t, up, kind, identity, because, body)

@@ -17,6 +17,8 @@ RESIDENT_EVERY_S = 10.0
 # A watcher that is asked to stop has this long before it is ended.
 STOP_S = 3.0
 STUCK_S = 10.0  # one that is ended and still there waits in the kernel, for a disk that hangs
+ANEW = "the watcher was asked to begin anew"
+ANEW_EVERY_S = 3600.0  # at most
 BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 SOUND_AFTER_S = 60.0
 REPORTS_MAX = 64
@@ -53,6 +55,7 @@ class Keeper:
         self.ended_for = ""  # why it had to end, where we know
         self.stuck = False  # it was ended and does not end, which was told
         self.failures = 0
+        self.renewed: float | None = None  # when last
         self.checked = 0.0
         self.reports: list[list[Any]] = []  # [report, beats when it was sent or None]
         self.dropped = 0
@@ -106,6 +109,9 @@ class Keeper:
         if status is not None:
             self.process = None
             self._hang_up()
+            if status == 0 and self.ended_for == ANEW:
+                self.start(now)
+                return found
             how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
             why = f"{self.ended_for} (it {how})" if self.ended_for else f"the watcher {how}"
             self._again(now, why)
@@ -138,6 +144,13 @@ class Keeper:
         self.last_beat = now
         if self.end_at is not None:
             self.end_at = max(self.end_at, now)
+
+    def renew(self, now: float) -> None:
+        """Put another one into its place, as it asks for itself; not too often."""
+        soon = self.renewed is not None and now - self.renewed < ANEW_EVERY_S
+        if not soon and self.end_at is None and self.send(("stop",)):
+            self.renewed = now
+            self._end(now, ANEW)
 
     def stop(self, now: float) -> None:
         """Ask it to stop; `kill` ends the waiting."""

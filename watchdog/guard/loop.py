@@ -312,6 +312,8 @@ class Guard:
                 self._answer()
             elif kind == "reloaded":
                 self._reloaded(message[1])
+            elif kind == "again" and not self.pressure.active:
+                self.keeper.renew(self.last_up)
             elif kind == "ready":
                 if self._reloads() and self.ready:
                     self.service.status(str(message[1]))

@@ -159,3 +159,18 @@ class Ledger:
             if name.removesuffix(ONLY_SAID) in actions or name.partition(" run:")[2] in rules.run
         }  # fmt: skip
         self._just_taken = True
+
+    def join(self, kept: Mapping[str, Any], rules: Rules) -> None:
+        """Learn only now of `kept`: what was decided in between counts as well."""
+        if self.now is None or self.t is None:
+            self.take(kept, rules)
+            return
+        other = Ledger()
+        other.take(kept, rules)
+        other.advance(self.t, self.up, self.boot)
+        self.standing = other.standing | self.standing
+        for pair, until in other.cool.items():
+            self.cool[pair] = max(until, self.cool.get(pair, until))
+        for name, purse in other.purses.items():
+            spent = {*purse.spent, *self.purses.get(name, Purse()).spent}
+            self.purses[name] = Purse(tuple(sorted(spent)))

@@ -1,11 +1,12 @@
-"""What is to be written, and what waits in memory while the store does not work."""
+"""What is to be written, how, and what waits in memory while the store does not work."""
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from watchdog.facts import EntityRecord, Event, HostRecord, Notice
+from watchdog.store import entities, events, file, host, kept, outbox
 
 BACKLOG_EVENTS = 1000
 SEEN_MAX = 4096
@@ -24,6 +25,42 @@ class Job(NamedTuple):
     notices: Sequence[Notice] = ()  # written only if one of the events is new
     arrived: Sequence[str] = ()
     ask: Callable[[sqlite3.Connection | None], None] | None = None
+
+
+def write(
+    db: sqlite3.Connection, group: Sequence[Job], over: Container[str] | None
+) -> dict[int, list[str] | None]:
+    """One transaction; for each `seq` the ids that are new.
+
+    With `over` what earlier runs left was not read: of small values only these are written over,
+    and of trends none, for theirs go farther back.
+    """
+    told = frozenset(one for job in group for one in job.told)
+    fresh: dict[int, list[str] | None] = {}
+    # In WAL, FULL syncs the log at each commit and NORMAL only when it is folded in.
+    db.execute(f"PRAGMA synchronous = {'FULL' if any(j.events for j in group) else 'NORMAL'}")
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for job in group:
+            ids = events.insert(db, map(events.encode, job.events), told)
+            if job.seq is not None:
+                fresh[job.seq] = ids
+            if job.kept:
+                kept.put(db, job.kept, over)
+            if job.notices and (ids or not job.events):
+                outbox.put(db, job.notices)
+            if job.arrived:
+                outbox.drop(db, job.arrived)
+            if over is None:
+                entities.upsert(db, job.entities)
+            host.upsert(db, job.host)
+        if told:
+            events.mark_told(db, told)
+        db.execute("COMMIT")
+    except (sqlite3.Error, ValueError, TypeError, OverflowError):
+        file.rollback(db)
+        raise
+    return fresh
 
 
 class Backlog:

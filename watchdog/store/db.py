@@ -11,7 +11,7 @@ Laws of this file
   store works again.
 - The questions of a start wait for `ASK_S` in all. Where one of them had no answer, what the file
   holds of earlier runs is never written over: by `again` the caller hears that it can be read now,
-  and begins anew.
+  takes what it can go on from at once (`late`), and begins anew for the rest.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from watchdog import words
 from watchdog.facts import EntityRecord, Event, HostRecord, Notice, PastKill
-from watchdog.store import entities, events, file, host, kept, outbox
-from watchdog.store.backlog import SEEN_MAX, Backlog, Job
+from watchdog.store import entities, events, file, kept, outbox
+from watchdog.store.backlog import SEEN_MAX, Backlog, Job, write
 from watchdog.store.place import LockHeldError, StoreError
 
 __all__ = ["DEFAULT_MAX_BYTES", "LockHeldError", "Store", "StoreError"]
@@ -35,7 +35,7 @@ __all__ = ["DEFAULT_MAX_BYTES", "LockHeldError", "Store", "StoreError"]
 DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 QUEUE_MAX = 6000  # events and entities on the queue; about 12 MiB of entities at the worst
 ASK_S = 10.0
-SLOW_S = 2.0  # to open and read a store that had no answer for the start: then it is well again
+SLOW_S = 2.0  # to open a store and to ask it all that a start asks: then it is well again
 CHUNK = 200  # entities a transaction: about 400 KiB of log
 
 T = TypeVar("T")
@@ -73,8 +73,11 @@ class Store:
         self._closing = False
         self._db: sqlite3.Connection | None = None
         self._backlog = Backlog()
-        self._earlier: bool | None = None  # whether earlier runs kept anything; None: not known
-        self._unread = False  # they may have, and a question of the start had no answer
+        self._earlier: dict[str, str] | None = None  # what earlier runs kept; None: not known
+        self._unread = False  # something perhaps, and a question of the start had no answer
+        self._over: frozenset[str] = frozenset()  # keys that are written over all the same
+        self._asked: list[Callable[[sqlite3.Connection], object]] = []  # what the start asked
+        self._trying = False
         self._patience_s: float | None = ASK_S  # of the start; None: it is over
         opened = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(opened,), name="store", daemon=True)
@@ -162,9 +165,22 @@ class Store:
         return self._put(Job(1, kept=changed), len(changed))
 
     def retry(self) -> None:
-        """Try a failed store again; once a minute is enough. `failed` tells how it went."""
-        if self.failed is not None:
-            self._put(Job(0, ask=self._try), 0)
+        """Try a failed store again; twice a minute is enough. `failed` tells how it went."""
+        if self.failed is not None and not self._trying:
+            self._trying = True
+            if not self._put(Job(0, ask=self._try), 0):
+                self._trying = False
+
+    def late(self, keys: Iterable[str]) -> dict[str, str]:
+        """After `again`: what earlier runs kept under these keys, once.
+
+        The caller goes on from it, and what it puts there from now on is written over that.
+        """
+        new = [key for key in keys if key not in self._over]
+        self._over |= frozenset(new)
+        for key in new:
+            self._kept.pop(key, None)
+        return {key: value for key, value in (self._earlier or {}).items() if key in new}
 
     @property
     def backlog(self) -> int:
@@ -176,6 +192,8 @@ class Store:
     def started(self) -> None:
         """The start has asked all that it had to know."""
         self._patience_s = None
+        if not self._unread:
+            self._asked, self._earlier = [], {}
 
     def untold(self) -> list[dict[str, Any]]:
         """Events that were stored and not told before the daemon died, as JSON objects."""
@@ -226,6 +244,8 @@ class Store:
     def _ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
         box: list[T] = []
         answered = threading.Event()
+        if self._patience_s is not None:
+            self._asked.append(question)
 
         def ask(db: sqlite3.Connection | None) -> None:
             try:
@@ -252,7 +272,7 @@ class Store:
         """The start goes on without knowing what earlier runs have kept."""
         why = f"the store {words.safe(self.path)} did not answer within {ASK_S:.0f} s"
         with self._lock:
-            self._unread = self._earlier is not False
+            self._unread = self._earlier != {}
             self.failed = self.failed or why
 
     def _wake(self) -> None:
@@ -303,7 +323,7 @@ class Store:
         fresh: dict[int, list[str] | None] | None = None
         if self._db is not None:
             try:
-                fresh = self._transaction(self._db, group)
+                fresh = write(self._db, group, self._over if self._unread else None)
             except sqlite3.Error as error:
                 self._fail(error)
             except (ValueError, TypeError, OverflowError):
@@ -327,34 +347,6 @@ class Store:
             except sqlite3.Error as error:
                 self._fail(error)
 
-    def _transaction(self, db: sqlite3.Connection, group: list[Job]) -> dict[int, list[str] | None]:
-        told = frozenset(one for job in group for one in job.told)
-        fresh: dict[int, list[str] | None] = {}
-        # In WAL, FULL syncs the log at each commit and NORMAL only when it is folded in.
-        db.execute(f"PRAGMA synchronous = {'FULL' if any(j.events for j in group) else 'NORMAL'}")
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            for job in group:
-                ids = events.insert(db, map(events.encode, job.events), told)
-                if job.seq is not None:
-                    fresh[job.seq] = ids
-                if job.kept:
-                    kept.put(db, job.kept, over=not self._unread)
-                if job.notices and (ids or not job.events):
-                    outbox.put(db, job.notices)
-                if job.arrived:
-                    outbox.drop(db, job.arrived)
-                if not self._unread:  # theirs go farther back
-                    entities.upsert(db, job.entities)
-                host.upsert(db, job.host)
-            if told:
-                events.mark_told(db, told)
-            db.execute("COMMIT")
-        except (sqlite3.Error, ValueError, TypeError, OverflowError):
-            file.rollback(db)
-            raise
-        return fresh
-
     def _fail(self, error: sqlite3.Error) -> None:
         self.failed = f"the store {words.safe(self.path)} failed: {file.explain(error)}"
         if self._db is not None:
@@ -364,8 +356,11 @@ class Store:
         self._wake()
 
     def _try(self, db: sqlite3.Connection | None) -> None:
-        if db is None or self._unread:
-            self._reopen()
+        try:
+            if db is None or self._unread:
+                self._reopen()
+        finally:
+            self._trying = False
 
     def _reopen(self) -> None:
         """Open the file, and write the backlog; `failed` says how it went."""
@@ -380,17 +375,20 @@ class Store:
             return
         try:
             if self._earlier is None:
-                self._earlier = bool(kept.load(db))
+                self._earlier = kept.load(db)
+            if unread:
+                for question in self._asked:
+                    question(db)
             slow = time.monotonic() - began > SLOW_S
             for job in self._backlog.jobs():
-                self._transaction(db, [job])
+                write(db, [job], self._over if self._unread else None)
             file.thin(db, self.max_bytes)
         except sqlite3.Error as error:
             self._fail(error)
             return
         self._backlog.clear()
         with self._lock:
-            self._unread = self._unread and self._earlier
+            self._unread = self._unread and self._earlier != {}
             if self._unread and (slow or not unread):
                 return  # the start has given up meanwhile, or another one would
             self.again = self._unread

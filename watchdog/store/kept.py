@@ -2,14 +2,19 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 
-def put(db: sqlite3.Connection, values: Mapping[str, str], over: bool = True) -> None:
-    """Write each value, `over` what was there or only where nothing was."""
-    sql = "INSERT OR REPLACE INTO kept VALUES (?, ?)"
-    db.executemany(sql if over else sql.replace("REPLACE", "IGNORE"), values.items())
+def put(
+    db: sqlite3.Connection, values: Mapping[str, str], over: Container[str] | None = None
+) -> None:
+    """Write each value; with `over` any other than these only where there was none."""
+    for key, value in values.items():
+        sql = "INSERT OR REPLACE INTO kept VALUES (?, ?)"
+        if over is not None and key not in over:
+            sql = sql.replace("REPLACE", "IGNORE")
+        db.execute(sql, (key, value))
 
 
 def load(db: sqlite3.Connection) -> dict[str, str]:
