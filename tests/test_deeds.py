@@ -12,7 +12,7 @@ import pytest
 from watchdog.act.unit import Unit
 from watchdog.child import Children
 from watchdog.clock import JumpClock
-from watchdog.deeds import PUT_BACK_S, REVIVE_S, SMAPS_AT_ONCE, Deeds
+from watchdog.deeds import PUT_BACK_S, REVIVE_MOST_S, SMAPS_AT_ONCE, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
 from watchdog.policy.rules import Match, Policy, Rules, Selector
@@ -61,7 +61,10 @@ class FakeUnits:
 
     def revive(self, unit: Unit, pid: int, done: Callable[[str, str], None], *, may: bool) -> None:
         self.asked.append(("revive", unit.name, pid))
-        done(*self.outcome if may else ("budget", "it stays down"))
+        if may:
+            self._answer(done)
+        else:
+            done("budget", "it stays down")
 
     def limit(
         self, unit: Unit, chosen: Callable[[str], int | str], done: Callable[[str, str], None]
@@ -508,27 +511,17 @@ def test_evidence_of_many_starts_few_programs(house: House) -> None:
     assert found["smaps_rollup"] == "not read: others are being read"
 
 
-def come_due(house: House) -> None:
-    assert house.deeds.deadline() is not None
-    house.deeds.revivals = [(0.0, start) for _, start in house.deeds.revivals]
-    house.deeds.turn()
-
-
 def test_wishes_of_the_guard_become_events(house: House) -> None:
     house.deeds.stop_unit(SHOP, str(house.cg), "host-1")
     assert house.units.asked == [("stop", SHOP, f"/system.slice/{SHOP}")]
     over: list[str] = []
+    house.engine.pressed = True
+    house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("1"))
+    assert len(house.units.asked) == 1, "nobody is started while memory is short again"
+    assert over == []
+    house.engine.pressed = False
     house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("1"))
     house.deeds.revive(SHOP, 900_007, "host-2", False, lambda: over.append("2"))  # nothing is left
-    house.deeds.turn()
-    assert len(house.units.asked) == 1, "its victim may still be about to end"
-    assert over == []
-    house.engine.pressed = True
-    come_due(house)
-    assert len(house.units.asked) == 1, "nobody is started while memory is short again"
-    assert house.deeds.deadline() == house.clock.boottime() + REVIVE_S
-    house.engine.pressed = False
-    come_due(house)
     assert over == ["1", "2"]
     stop, revive, left = house.events
     assert (left.body["do"], left.body["outcome"]) == ("revive", "budget")
@@ -537,5 +530,30 @@ def test_wishes_of_the_guard_become_events(house: House) -> None:
     assert house.spent == 1
     house.units.outcome = ("changed", "it is active")
     house.deeds.revive(SHOP, 900_007, "host-3", True, lambda: over.append("3"))
-    come_due(house)
     assert (len(house.events), house.spent, over[-1]) == (3, 1, "3")
+
+
+def test_who_takes_long_to_end_is_started_again_when_he_has(house: House) -> None:
+    over: list[str] = []
+
+    def asked() -> None:
+        house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("over"))
+
+    house.units.outcome, house.units.late = ("ending", "it is deactivating"), True
+    asked()
+    asked()
+    assert len(house.units.asked) == 1, "PID 1 is being asked"
+    house.units.answer()
+    assert over == []
+    house.clock.jump(60.0)
+    house.units.outcome = ("done", "it is started again")
+    asked()
+    house.units.answer()
+    assert (over, house.spent, len(house.events)) == (["over"], 1, 1)
+    house.units.outcome = ("ending", "it is active")
+    asked()
+    house.units.answer()
+    house.clock.jump(REVIVE_MOST_S)
+    asked()
+    house.units.answer()
+    assert (over, house.spent, len(house.events)) == (["over"] * 2, 1, 1), "it lives on"

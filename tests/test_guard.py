@@ -15,7 +15,7 @@ from watchdog.clock import RealClock
 from watchdog.facts import Host
 from watchdog.guard.around import Options
 from watchdog.guard.looks import Look
-from watchdog.guard.loop import Guard
+from watchdog.guard.loop import REVIVE_S, Guard
 from watchdog.guard.scene import Spent
 from watchdog.policy.guard_when import GuardRules
 from watchdog.sense.fast import Eyes
@@ -384,7 +384,7 @@ def test_revivals_of_one_incident_share_what_is_left_of_the_budget(world: World)
     guard.scene.spent.spend(budget, now, 1e9)
     guard.scene.spent.spend(budget, now, 1e9)
     guard.revivals.note("i", [("a.service", 5), ("b.service", 6), ("c.service", 7)])
-    guard._revive(Host(1e9, now), now)
+    guard._revive(Host(1e9, now), now + REVIVE_S)
     assert [(unit, may) for _, unit, _, _, may in sent] == [
         ("a.service", True), ("b.service", True), ("c.service", False),
     ]  # fmt: skip

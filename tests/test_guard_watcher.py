@@ -12,8 +12,8 @@ from guard_world import Clock, World, row
 from watchdog.guard import loop
 from watchdog.guard.around import Options, flock
 from watchdog.guard.keeper import ANEW_EVERY_S
-from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, Guard
-from watchdog.guard.revivals import OWED_MAX, Revivals
+from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, REVIVE_S, Guard
+from watchdog.guard.revivals import AGAIN_S, OWED_MAX, Revivals
 from watchdog.handover import LOAD_S
 from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
 
@@ -160,16 +160,21 @@ def test_a_watcher_that_is_gone_when_memory_is_well_leaves_nobody_down(house: Ho
     end_shop(house)
     house.listens = False
     house.tick(900)
+    house.tick(900, REVIVE_S)
     house.listens = True
     house.tick(120)
-    assert house.heard("revive") == [], "it is not well any more"
-    house.tick(900)
+    house.tick(900, REVIVE_S - 1.0)
+    assert house.heard("revive") == [], "it is well only for a few seconds"
+    house.tick(900, 1.0)
     house.tick(900)
     assert house.heard("revive") == [WISH]
-    # It has 8 s to wait, and ends before.
     house.another_watcher()
     house.tick(900)
     assert house.heard("revive") == [WISH]
+    house.guard.scene.spent.spend((1, 3600.0), house.clock.up, 1e9)
+    house.guard.pressure.rules = house.guard.pressure.rules._replace(budget=(1, 3600.0))
+    house.tick(900, AGAIN_S)
+    assert house.heard("revive") == [WISH, (*WISH[:-1], False)], "its answer may be lost"
     house.guard._take([("revived", *SHOP)])
     house.another_watcher()
     house.tick(900)
@@ -184,13 +189,14 @@ def test_a_daemon_that_is_restarted_leaves_nobody_down(house: House, well: bool)
     house.sent.clear()
     house.begin()
     house.tick(80)
-    assert house.heard("revive") == []
     house.tick(900)
+    assert house.heard("revive") == []
+    house.tick(900, REVIVE_S)
     assert house.heard("revive") == [WISH]
     house.guard._take([("revived", *SHOP)])
     house.begin()
     house.sent.clear()
-    house.tick(900)
+    house.tick(900, REVIVE_S)
     assert house.heard("revive") == []
 
 
@@ -204,6 +210,7 @@ def test_nobody_is_started_who_is_not_to_be_or_was_by_the_boot(house: House) -> 
     end_shop(house)
     house.guard.pressure.rules = house.guard.pressure.rules._replace(revive=False)
     house.tick(900)
+    house.tick(900, REVIVE_S)
     assert (house.heard("revive"), house.guard.revivals.left) == ([], [])
 
 

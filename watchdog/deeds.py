@@ -26,8 +26,8 @@ from watchdog.throttle import CHECK_S, Answer, Throttles
 SMAPS_S = 0.5
 SMAPS_MAX = 64 << 10
 MEMBERS_SHOWN = 5
-# Whoever got SIGTERM may still be about to end when memory is well again, and PID 1 to notice it.
-REVIVE_S = 8.0
+# Whoever got SIGTERM may still be ending when memory is well; PID 1 gives a service 90 s for that.
+REVIVE_MOST_S = 180.0
 # A daemon that stops waits so long for what it puts back; the guard ends it a second later.
 PUT_BACK_S = 2.0
 TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
@@ -56,7 +56,8 @@ class Deeds:
         self.throttles = Throttles(
             clock, self.units, engine, store, self._folder, answer, self._say
         )
-        self.revivals: list[tuple[float, Callable[[], None]]] = []
+        self.revivals: dict[tuple[str, int], float] = {}  # (unit, PID), since when
+        self.asking: set[tuple[str, int]] = set()  # PID 1, about these
         self.smaps: list[tuple[Order, Child, dict[str, Any]]] = []
 
     # ---- life --------------------------------------------------------------------------------
@@ -64,13 +65,6 @@ class Deeds:
     def turn(self) -> None:
         """Go on with what has ended, and with what is due."""
         self.units.turn()
-        up = self.clock.boottime()
-        for due in [one for one in self.revivals if up >= one[0]]:
-            self.revivals.remove(due)
-            if self.engine.pressed:  # again: whoever is started now may be the next to be ended
-                self.revivals.append((up + REVIVE_S, due[1]))
-            else:
-                due[1]()
         over = [one for one in self.smaps if one[1].done]
         self.smaps = [one for one in self.smaps if not one[1].done]
         for order, child, found in over:
@@ -82,9 +76,7 @@ class Deeds:
 
     def deadline(self) -> float | None:
         """When `turn` has to be called at the latest (boottime)."""
-        due = self.throttles.deadline()
-        dues = [] if due is None else [due]
-        return min([*dues, *(due for due, _ in self.revivals)], default=None)
+        return self.throttles.deadline()
 
     def stop(self) -> None:
         """What was throttled gets back what it had; what takes too long is for the next start."""
@@ -238,17 +230,29 @@ class Deeds:
     def revive(
         self, unit: str, pid: int, incident: str, may: bool, over: Callable[[], None]
     ) -> None:
-        """Start a service again that stays down because of the guard's SIGTERM; then `over`."""
+        """Start a service again that stays down because of the guard's SIGTERM; then `over`.
+
+        Nothing is done while memory is short again, nor for some minutes while it is still ending:
+        the guard asks until it is over.
+        """
+        one, up = (unit, pid), self.clock.boottime()
+        if self.engine.pressed or one in self.asking:
+            return
+        since = self.revivals.setdefault(one, up)
 
         def done(outcome: str, said: str) -> None:
+            self.asking.discard(one)
+            if outcome == "ending" and self.clock.boottime() - since < REVIVE_MOST_S:
+                return
+            self.revivals.pop(one, None)
             if outcome == "done":
                 self.spend()
-            if outcome != "changed":  # else it is up, or was not its service: nothing to be said
+            if outcome not in ("changed", "ending"):  # else it is up, or was not its service
                 self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
             over()
 
-        due = self.clock.boottime() + REVIVE_S
-        self.revivals.append((due, lambda: self.units.revive(Unit(unit), pid, done, may=may)))
+        self.asking.add(one)
+        self.units.revive(Unit(unit), pid, done, may=may)
 
     def _guard_said(
         self, unit: str, do: str, incident: str, outcome: str, because: tuple[str, ...],

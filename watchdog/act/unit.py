@@ -90,7 +90,8 @@ class Units:
     def revive(self, unit: Unit, pid: int, done: Done, *, may: bool = True) -> None:
         """Start it again if it is down since the end of its main process `pid`, and that may be.
 
-        A login has no main process of that kind, and nobody asked for one: nothing is done.
+        "ending" while that process, or the unit after it, has not ended yet. A login has no main
+        process of that kind, and nobody asked for one: nothing is done.
         """
         if never(unit.name) is not None:
             done("changed", "its processes are not the unit's to start")
@@ -99,8 +100,10 @@ class Units:
         def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
             if shown.get("ExecMainPID") != str(pid):
                 return "changed", "the victim was not its main process, or it has another one now"
-            if shown.get("ActiveState") not in ("inactive", "failed"):
-                return "changed", f"it is {words.safe(shown.get('ActiveState', '?'))}"
+            state = shown.get("ActiveState", "?")
+            if state not in ("inactive", "failed"):
+                ending = state in ("active", "deactivating")
+                return "ending" if ending else "changed", f"it is {words.safe(state)}"
             if not may:
                 return "budget", "it stays down: the guard's budget is used up"
             return ([self.systemctl, "start", "--no-block", "--", unit.name],)

@@ -46,6 +46,7 @@ READY_S = 20.0  # the guard is on watch long before; who waits for us need not w
 RELOAD_S = 75.0
 FEED_WITHOUT_BEAT_S = 180.0
 ASLEEP_S = 10.0
+REVIVE_S = 8.0  # so long memory has to be well before who takes it all may be started again
 LOCK_AGAIN_S = 60.0  # who holds the lock for enforcing may end
 
 
@@ -77,7 +78,7 @@ class Guard:
         self.reload_asked = self.reload_done = 0  # the numbers of requests
         self.reload_sent = (0, 0.0)  # to the watcher that was started then
         self.reload_since = self.began
-        self.last_up = self.began
+        self.last_up = self.short_up = self.began
         self.next_feed = self.began
         self.unanswered: list[tuple[float, tuple[Any, ...], str]] = []
         self.adj = armour.oom_score_adj()
@@ -173,20 +174,21 @@ class Guard:
         self._tell(f"pressure.{change.kind}", identity, change.because, body)
 
     def _revive(self, host: Host, up: float) -> None:
-        """Once memory is well who stays down because of our SIGTERM may come back.
+        """Once memory is well for a while who stays down because of our SIGTERM may come back.
 
-        A watcher that ends before it has said that one is over leaves it to the next.
+        Each is handed to the watcher, with what the budget allows then, until that says it is over.
         """
         owed, rules = self.revivals, self.pressure.rules
-        short = self.incident is not None or (host.mem_available or 0) < self.pressure.end_bytes
-        if not owed.left or short:
+        if self.incident is not None or (host.mem_available or 0) < self.pressure.end_bytes:
+            self.short_up = up
+        if not owed.left or up - self.short_up < REVIVE_S:
             return
         if not rules.revive:
             owed.forget()
         left, to = self.scene.spent.left(rules.budget, up), self.keeper.started
         for number, one in enumerate(owed.left):
-            if owed.sent.get(one) != to and self.keeper.send(("revive", *one, number < left)):
-                owed.sent[one] = to
+            if owed.due(one, up, to) and self.keeper.send(("revive", *one, number < left)):
+                owed.sent[one] = up
 
     def _mode(self) -> str:
         enforce = self.pressure.rules.mode == "enforce" and self.enforce_fd is not None

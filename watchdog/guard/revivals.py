@@ -1,6 +1,6 @@
 """Units that a signal of the guard may have ended for good, until each has been seen to.
 
-    signalled -> memory is well -> handed to a watcher -> it says that it is over
+    signalled -> memory is well -> handed to a watcher, again and again -> it says that it is over
 
 They are kept in a file in memory, beside what was spent: neither a watcher nor a guard that is
 started anew in between forgets who is down because of us. A new boot starts everybody anyway.
@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 OWED_MAX = 8
+AGAIN_S = 30.0  # who is still ending is asked after so often, and an answer may be lost
 
 Owed = tuple[str, int, str]  # unit, PID of whom was signalled, incident
 
@@ -20,7 +21,7 @@ class Revivals:
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.boot_id = boot_id
         self.left: list[Owed] = []
-        self.sent: dict[Owed, float] = {}  # to the watcher that was started then
+        self.sent: dict[Owed, float] = {}  # when last
         self._fd: int | None = None
         if path is None:
             return
@@ -39,6 +40,11 @@ class Revivals:
         new = [one for one in found if one not in self.left]
         if new:
             self._take([*self.left, *new][-OWED_MAX:])
+
+    def due(self, one: Owed, up: float, started: float) -> bool:
+        """Is it to be handed over now, to a watcher that was started then?"""
+        sent = self.sent.get(one)
+        return sent is None or sent < started or up - sent >= AGAIN_S
 
     def over(self, unit: str, pid: int) -> None:
         """A watcher has done what was to be done about it."""
