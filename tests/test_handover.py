@@ -117,6 +117,22 @@ def test_one_that_cannot_be_started_is_said_and_the_next_request_is_read_for(hou
     assert house.handover.reloaded()
 
 
+def test_an_answer_that_the_guard_did_not_take_is_sent_again() -> None:
+    sent: list[Any] = []
+    nobody: Any = SimpleNamespace(
+        on_time=lambda: None, asked=lambda: False, put_entities=lambda _: None, again=False
+    )
+    watcher: Any = SimpleNamespace(
+        clock=SimpleNamespace(boottime=lambda: 50.0), kernel=nobody, people=nobody, store=nobody,
+        next_beat=0.0, next_persist=99.0, next_suspects=99.0, pieces=iter(()),
+        handover=SimpleNamespace(read=0), guard=SimpleNamespace(send=lambda *one: sent.append(one)),
+    )  # fmt: skip
+    Watcher._on_time(watcher)
+    watcher.handover.read, watcher.next_beat = 7, 0.0
+    Watcher._on_time(watcher)
+    assert sent == [("beat", 50.0), ("beat", 50.0), ("reloaded", 7)]
+
+
 def test_what_became_of_it_is_told_and_answered() -> None:
     said: list[tuple[str, list[str]]] = []
     sent: list[tuple[str, int]] = []

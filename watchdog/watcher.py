@@ -214,6 +214,8 @@ class Watcher:
         if up >= self.next_beat:
             self.next_beat = up + BEAT_S
             self.guard.send("beat", up)
+            if self.handover.read:
+                self.guard.send("reloaded", self.handover.read)  # again, if it was not taken
             if self.store.again:
                 self._late()
             if self.people.asked():
