@@ -359,9 +359,7 @@ def test_it_enforces_once_the_other_daemon_has_ended(house: House) -> None:
         house.tick(900, 5.0)
     assert [answer[1:] for answer in house.heard("enforce")[1:]] == [(True, None, False)]
     assert house.guard._mode() == "enforce"
-    assert house.told("watchdog.recovered") == [
-        ("nobody else holds the lock any more: enforcing",)
-    ]  # fmt: skip
+    assert house.told("watchdog.recovered") == [("the lock is ours now: enforcing",)]
     house.guard._take([("rules", rules | {"mode": "observe"})])
     other, refused = flock(house.guard.opts.enforce_lock)
     assert refused is None, "who only observes leaves it to others"

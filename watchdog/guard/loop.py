@@ -270,7 +270,7 @@ class Guard:
         self.lock_at = up + LOCK_AGAIN_S
         if self.refused_lock == before:
             return
-        kind, because = "watchdog.recovered", ["nobody else holds the lock any more: enforcing"]
+        kind, because = "watchdog.recovered", ["the lock is ours now: enforcing"]
         if self.refused_lock is not None:
             kind = "watchdog.degraded"
             because = [self.refused_lock, "only observing: nothing will be killed"]
