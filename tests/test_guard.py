@@ -16,7 +16,7 @@ from watchdog.facts import Host
 from watchdog.guard.around import Options
 from watchdog.guard.looks import Look
 from watchdog.guard.loop import REVIVE_S, Guard
-from watchdog.guard.scene import Spent
+from watchdog.guard.spent import Spent
 from watchdog.policy.guard_when import GuardRules
 from watchdog.sense.fast import Eyes
 

@@ -21,7 +21,7 @@ from watchdog.store.db import Store
 GRANT_S = 2.0
 KEPT = "guard_spent"
 SPENT_MAX = 64
-# So many who are protected are told by name, 0.2 MiB a thousand in the guard; past that it signals
+# So many who are protected are told by name, 0.3 MiB a thousand in the guard; past that it signals
 # nobody whom it does not know.
 SPARED_MAX = 4096
 

@@ -27,7 +27,8 @@ from watchdog.guard.around import Options, boot_id, flock, options, say_alone, s
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
 from watchdog.guard.revivals import Revivals
-from watchdog.guard.scene import GLANCE_S, Scene, Spent
+from watchdog.guard.scene import GLANCE_S, Scene
+from watchdog.guard.spent import Spent
 from watchdog.guard_facts import Host
 from watchdog.policy.guard_when import GuardRules, Pressure, Transition, guard_from_plain
 from watchdog.sense.fast import Eyes

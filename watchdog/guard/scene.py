@@ -1,10 +1,5 @@
-"""What outlives a time of shortage: the watcher's word, earlier looks, what was spent and struck.
+"""What outlives a time of shortage: the watcher's word, earlier looks, who was struck."""
 
-What was spent is written to a file in memory before the action that it was spent for, so that a
-guard that is killed and started again goes on with the same budget.
-"""
-
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +7,10 @@ from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.guard.entities import whole
 from watchdog.guard.looks import Look, Shared, grown
+from watchdog.guard.namesakes import Namesakes
+from watchdog.guard.spent import Spent
 from watchdog.guard_facts import DossierRow, Host
 from watchdog.judge.candidates import LOSS_LEAST, Account, Candidate, Loss, least_told
-from watchdog.policy.budget import Purse
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
 from watchdog.sense.fast import TICKS, Eyes, Reading
@@ -22,7 +18,6 @@ from watchdog.sense.fast import TICKS, Eyes, Reading
 LOOKS_MAX = 64  # this many of the largest are read closely, and as many from the dossier
 STALE_S = 60.0
 GLANCE_S = 5.0  # between two looks at everybody while memory is near the mark
-SPENT_MAX = 64
 ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells better
 # Who lived so long before the watcher's word was known to it: it looks for newcomers every 5 s.
 KNOWN_S = 30.0
@@ -35,70 +30,6 @@ DOUBLE = 1.5  # the cache that MemAvailable counts makes them differ by a quarte
 Told = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
 # Of a unit: its cgroup's folder, the folder's inode, and why it is never ended as a whole.
 Place = tuple[str, int, str | None]
-
-
-class Spent:
-    """The budget: what was spent, kept in a file that a restart of the guard outlives.
-
-    The file should lie in memory (/run): then writing it waits for nobody. A new boot keeps what
-    was spent, by the wall clock.
-    """
-
-    def __init__(self, path: str | None, boot_id: str, up: float, t: float) -> None:
-        self.boot_id = boot_id
-        self.purse = Purse()
-        self._fd: int | None = None
-        if path is None:
-            return
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            raw = os.pread(self._fd, 8192, 0)
-        except OSError:
-            return  # it is kept in this process alone
-        boot, _, rest = raw.partition(b"\n")
-        moments = []
-        for line in rest.split(b"\n"):
-            fields = line.split()
-            try:
-                moments.append((float(fields[0]), float(fields[1])))
-            except (ValueError, IndexError):
-                continue
-        purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
-        self.purse = purse if boot.decode("ascii", "replace") == boot_id else purse.moved(up, t)
-
-    def left(self, rule: tuple[int, float], up: float) -> int:
-        """How many more there may be."""
-        return self.purse.left(*rule, up)
-
-    def spend(self, rule: tuple[int, float], up: float, t: float) -> None:
-        """One is going to be taken."""
-        self.purse = self.purse.spend(*rule, up, t)
-        self._write()
-
-    def restore(self, before: Purse, up: float, t: float) -> None:
-        """The deed was not done: as `before` it, with what others have spent since."""
-        known = {*before.spent, (up, t)}
-        since = [moment for moment in self.purse.spent if moment not in known]
-        self.purse = Purse(tuple(sorted([*before.spent, *since])))
-        self._write()
-
-    def recall(self, times: Sequence[float], up: float, t: float) -> None:
-        """What the store remembers of earlier boots and lives (Unix seconds)."""
-        known = [at_t for _, at_t in self.purse.spent]
-        new = [one for one in times if all(abs(one - at_t) > 1.0 for at_t in known)]
-        moments = [*self.purse.spent, *((up - max(0.0, t - one), one) for one in new)]
-        self.purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
-
-    def _write(self) -> None:
-        if self._fd is None:
-            return
-        lines = [self.boot_id, *(f"{at:.3f} {at_t:.3f}" for at, at_t in self.purse.spent)]
-        raw = "\n".join(lines).encode() + b"\n"
-        try:
-            os.pwrite(self._fd, raw, 0)
-            os.ftruncate(self._fd, len(raw))
-        except OSError:
-            return  # a full /run: this process remembers it
 
 
 class Scene:
@@ -121,10 +52,12 @@ class Scene:
         self.by_pid: dict[int, DossierRow] = {}
         self.spared: Mapping[tuple[int, int], str] = {}  # who is protected, small ones too
         self.spared_whole = True
+        self.namesakes = Namesakes(eyes)
         self.awaited = False  # the first word of a watcher that is being started
         self.shared = Shared()
         self.tmpfs: list[tuple[float, int]] = []  # (up, bytes that stay), where it moved
         self.dossier_up: float | None = None
+        self.up = 0.0  # of the latest look or dossier
         self.history: bool | None = None
         self.ours: Collection[int] = ()
         self.units: Mapping[str, Place] = {}
@@ -154,18 +87,21 @@ class Scene:
         self.dossier = {(row[0], row[1]): row for row in rows}
         self.by_pid = {row[0]: row for row in rows}
         self.units = units or {}
-        self.dossier_up = up
+        self.dossier_up = self.up = up
 
     def take_spared(self, whole: bool, found: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Who is protected, by the reason; `whole`: all of them."""
+        before = self.spared
         self.spared = {ident: why for why, idents in found.items() for ident in idents}
+        self.namesakes.take(before, self.spared, self.up)
         self.spared_whole, self.awaited = whole, False
 
     def spares(self, pid: int, start: int, seen: Reading | None = None) -> str | None:
         """Why this process is protected, by the watcher's last word, or None.
 
         Who has no line in the dossier may be a fork of somebody who is protected, too young to be
-        known. What runs another program is no fork: a container is a child of its runtime.
+        known. What runs another program is no fork: a container is a child of its runtime. Or it is
+        a service that was started again, whose former process was protected.
         """
         row = self.dossier.get((pid, start))
         why = self.spared.get((pid, start)) or (row[7] if row else None)
@@ -175,14 +111,22 @@ class Scene:
             return "the watcher is being started and has not said yet who is protected"
         if not self.spared_whole:
             return "more are protected than could be told, and nothing is known of it"
-        if start / TICKS < (self.dossier_up or 0.0) - KNOWN_S:
+        seen = (seen or self.eyes.look(pid)) if self._new(start) else None
+        if seen is None:
             return None
-        seen = seen or self.eyes.look(pid)
-        parent = self.eyes.look(seen.ppid) if seen is not None and seen.ppid > 2 else None
-        if seen is None or parent is None or parent.comm != seen.comm:
-            return None
-        why = self.spared.get((parent.pid, parent.start))
-        return f"it is a child of PID {parent.pid}: {why}" if why else None
+        parent = self.eyes.look(seen.ppid) if seen.ppid > 2 else None
+        if parent is not None:
+            ident = parent.pid, parent.start
+            why = self.spared.get(ident)
+            if why and parent.comm == seen.comm:
+                return f"it is a child of PID {parent.pid}: {why}"
+            if not why and (ident in self.dossier or not self._new(parent.start)):
+                return None  # the watcher knows who started it, and does not protect that one
+        return self.namesakes.why(seen, self.spared, self.up)
+
+    def _new(self, start: int) -> bool:
+        """May it be too young for the watcher's last word?"""
+        return start / TICKS >= (self.dossier_up or 0.0) - KNOWN_S
 
     def take_machine(self, up: float, machine: Mapping[str, Any]) -> None:
         """Where memory lies that no process owns."""
@@ -195,6 +139,7 @@ class Scene:
 
     def look(self, up: float, host: Host) -> Look:
         """At everybody, now."""
+        self.up = up
         sizes = self.eyes.sizes()
         shared = {}
         for (pid, start), size in self.shared.now(host.shmem or 0).items():
