@@ -93,6 +93,75 @@ def test_a_victim_of_a_stall_that_is_over_is_not_killed_after_its_term(world: Wo
     assert world.outcomes()[1:] == [(LEAK, "kill", "changed")]
 
 
+@pytest.fixture
+def deaf(world: World) -> World:
+    """The leak was sent SIGTERM, lives on, and memory came back right before its SIGKILL."""
+    world.scene.units = {"shop.service": ("/cg/shop.service", 7, None)}
+    world.scene.kill_unit = lambda *place, **_: world.ended.append(place) or ("done", "sent")
+    world.tick(105)
+    world.process(LEAK, 140)
+    world.tick(80, 1.0)
+    world.answers = [("ask", "")] * 1000
+    for _ in range(35):
+        world.tick(130)
+    assert world.outcomes() == [(LEAK, "terminate", "done"), (LEAK, "kill", "changed")]
+    return world
+
+
+def test_a_sigkill_that_was_withheld_comes_before_the_whole_unit(deaf: World) -> None:
+    for _ in range(12):
+        deaf.tick(80)
+    assert deaf.signals == [(LEAK, signal.SIGTERM), (LEAK, signal.SIGKILL)]
+    assert deaf.ended == []
+    assert deaf.told[-1][2][-1] == "sent"
+    assert "it has not ended of SIGTERM" in deaf.told[-1][2]
+    assert deaf.told[-1][3]["decided_t"] == deaf.told[0][3]["decided_t"]
+    assert deaf.scene.spent.left(deaf.pressure.rules.budget, deaf.up) == 5, "it is one deed"
+    # It has come back: all of it goes.
+    deaf.gone(LEAK)
+    deaf.process(21, 140, start=99_990)
+    known = [row(DB, "db.service", 480), row(21, "shop.service", 20, 0.8, start=99_990)]
+    deaf.scene.take_dossier(deaf.up, known, deaf.scene.units)
+    for _ in range(45):
+        deaf.tick(80)
+    assert deaf.ended == [("/cg/shop.service", 7)]
+
+
+def test_so_it_does_in_the_next_incident_and_its_service_may_come_back(deaf: World) -> None:
+    deaf.tick(600, 2.0)
+    assert deaf.incident is None
+    deaf.tick(105, 2.0)
+    deaf.tick(80, 1.0)
+    assert deaf.signals == [(LEAK, signal.SIGTERM), (LEAK, signal.SIGKILL)]
+    assert deaf.incident is not None
+    assert deaf.incident.terminated == [("shop.service", LEAK)]
+    assert deaf.ended == []
+
+
+def test_a_sigterm_of_long_ago_is_no_reason_not_to_ask_again(deaf: World) -> None:
+    deaf.tick(600, 2.0)
+    deaf.tick(105, 70.0)
+    deaf.tick(80, 1.0)
+    assert deaf.signals == [(LEAK, signal.SIGTERM)] * 2
+
+
+def test_at_the_edge_its_sigkill_is_withheld_and_said_once(deaf: World) -> None:
+    def recover() -> None:
+        deaf.available = 140
+        deaf.files()
+
+    deaf.scene.before_signal = recover
+    for _ in range(100):
+        deaf.tick(100)
+    assert deaf.signals == [(LEAK, signal.SIGTERM)]
+    assert len(deaf.told) == 2
+    deaf.answers = [("failed", "not permitted")]
+    for _ in range(12):
+        deaf.tick(100)
+    assert deaf.outcomes()[2] == (LEAK, "kill", "failed")
+    assert [pid for pid, _, _ in deaf.outcomes()[3:]].count(LEAK) == 0
+
+
 def test_a_stall_is_seen_though_something_else_began_it(world: World) -> None:
     take_the_leak(world)
     world.process(THIRD, 150)

@@ -41,7 +41,7 @@ class Machine:
         self.scene.enforcing = lambda: self.mode == "enforce"
         self.incident: Incident | None = None
         self.stalls: list[tuple[float, int]] = []  # psi_full_us at each tick
-        self.last = 0  # the PID that was signalled last
+        self.asked: set[tuple[int, int]] = set()  # they were sent SIGTERM
 
     # what guard/scene.py reads
 
@@ -79,9 +79,10 @@ class Machine:
         if not asks["still_needed"]():
             return "changed", "memory has recovered"
         self.signals.append((self.up, pid, sig, self.short()))
-        if sig == signal.SIGTERM or not self.struck or pid != self.last:
+        if sig == signal.SIGTERM or (pid, start) not in self.asked:
             self.struck.append(self.up)
-        self.last = pid
+        if sig == signal.SIGTERM:
+            self.asked.add((pid, start))
         if sig == signal.SIGKILL or pid not in self.deaf:
             self.sizes_of.pop(pid)
         return "done", "sent"

@@ -24,6 +24,26 @@ def test_the_whole_unit_at_once_where_it_is_asked_for_and_may_be() -> None:
     assert ladder.rung("a", 0.0, whole=True, possible=False) == "process"
 
 
+def test_who_lives_on_after_sigterm_gets_sigkill_before_the_unit_does() -> None:
+    ladder, who = Ladder(), (11, 500)
+    ladder.strike("a", "process", 1000.0)
+    ladder.ask(who, 1000.0, 1e9)
+
+    def rung(up: float, whole: bool = False, possible: bool = True) -> str:
+        asked = ladder.asked_of(who, up) is not None
+        return ladder.rung("a", up, whole=whole, possible=possible, asked=asked)
+
+    assert ladder.asked_of(who, 1005.0) == (1000.0, 1e9)
+    assert rung(1005.0) == "process"
+    assert rung(1005.0, whole=True) == "unit", "it has come to light that it is all of it"
+    assert rung(1005.0, whole=True, possible=False) == "process"
+    assert ladder.asked_of(who, 1061.0) is None
+    ladder.ask((12, 500), 1061.0, 1e9)
+    assert list(ladder.asked) == [(12, 500)]
+    ladder.strike("a", "unit", 1062.0)
+    assert ladder.rung("a", 1063.0, whole=False, possible=True, asked=True) == "stop"
+
+
 @given(st.lists(st.tuples(st.floats(0.1, 400.0), st.booleans(), st.booleans()), max_size=40))
 def test_no_sequence_ends_a_unit_that_may_not_be(steps: list[tuple[float, bool, bool]]) -> None:
     ladder, up = Ladder(), 0.0

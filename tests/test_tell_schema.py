@@ -131,6 +131,7 @@ def test_it_is_a_schema_and_every_kind_has_a_form() -> None:
         event("policy.action", outcome="perhaps"),
         event("policy.action", target={"pid": 1}),
         event("guard.action", candidates=[{"entity": {}}]),
+        event("guard.action", decided_t=None),
         {key: value for key, value in event("watchdog.started").items() if key != "cause"},
         {key: value for key, value in event("leak.cleared").items() if key != "since"},
     ],

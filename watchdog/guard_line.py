@@ -135,7 +135,7 @@ class GuardLine:
             elif message[0] == "report":
                 _, t, up, kind, identity, because, body = message
                 if kind == "guard.action" and body.get("outcome") == "done":
-                    self._spent(t)
+                    self._spent(body.get("decided_t", t))
                 self.feed(Said(t, up, kind, identity, tuple(because), body))
             else:
                 self._wish(message)
@@ -177,7 +177,13 @@ class GuardLine:
         self.send("spent", self.spent)
 
     def _spent(self, t: float) -> None:
-        """The guard's budget, for the next boot."""
+        """The guard's budget, for the next boot.
+
+        A decision is counted once: its SIGKILL has the time of its SIGTERM, and what no watcher is
+        known to have heard is told again to the next one.
+        """
+        if t in self.spent:
+            return
         self.spent = [*self.spent, t][-SPENT_MAX:]
         self.store.put_kept({KEPT: json.dumps(self.spent)})
 

@@ -43,6 +43,7 @@ class Victim(NamedTuple):
     sig: int
     at: float
     available: int
+    t: float  # of the reading by which it was decided, in Unix seconds
 
 
 class Incident:
@@ -66,6 +67,7 @@ class Incident:
         self.inputs: tuple[Any, ...] | None = None  # what the last decision saw
         self.seen: Look | None = None
         self.terminated: list[tuple[str, int]] = []  # (unit, pid)
+        self.decided_t = host.t  # what is told now was decided by the reading of then
 
     def step(self, host: Host, up: float, mode: str) -> None:
         """Go on; `mode` is "observe" or "enforce"."""
@@ -101,7 +103,7 @@ class Incident:
     # ---- the decision ------------------------------------------------------------------------
 
     def _decide(self, host: Host, up: float, mode: str) -> None:
-        scene = self.scene
+        scene, self.decided_t = self.scene, host.t
         before = scene.reference(up, host)
         deep = self._deep(host)
         if not deep and (before is None or up - before.up < WINDOW_LEAST_S):
@@ -129,8 +131,10 @@ class Incident:
             outcome = "would" if mode == "observe" else "failed"
             self._tell(blame, None, "hold", mode, outcome, "", up, host)
             return
-        sig = signal.SIGKILL if deep else signal.SIGTERM
-        rung = self._rung(blame.chosen, up)
+        one = blame.chosen.candidate
+        asked = scene.ladder.asked_of((one.pid, one.start), up)
+        sig = signal.SIGKILL if deep or asked else signal.SIGTERM
+        rung = self._rung(blame.chosen, up, asked is not None)
         do = DO[sig] if rung == "process" else f"{'kill' if rung == 'unit' else rung}-unit"
         if rung == "none":
             self.latched = True
@@ -138,6 +142,12 @@ class Incident:
         elif mode == "observe":
             self.latched = True
             self._tell(blame, blame.chosen, do, mode, "would", "", up, host)
+        elif asked is not None and rung == "process":
+            # Memory came back before its SIGKILL, and is short again: the same deed goes on.
+            self._sent(one)
+            available = host.mem_available or 0
+            self.victim = Victim(blame.chosen, signal.SIGTERM, asked.up, available, asked.t)
+            self._follow(self.victim, host, up)
         elif not scene.spent.left(scene.pressure.rules.budget, up):
             self.latched = True
             self._tell(blame, blame.chosen, do, mode, "budget", "", up, host)
@@ -150,14 +160,14 @@ class Incident:
         else:
             self._act(blame, blame.chosen, sig, rung, do, up, host)
 
-    def _rung(self, chosen: Ranked, up: float) -> str:
+    def _rung(self, chosen: Ranked, up: float, asked: bool) -> str:
         entity = chosen.candidate.entity
         if entity is None:
             return "process"
         place = self.scene.units.get(entity)
         whole = self.scene.pressure.rules.kill == "unit" or chosen.spread
         possible = place is not None and place[2] is None and entity not in self.whole_refused
-        return self.scene.ladder.rung(entity, up, whole=whole, possible=possible)
+        return self.scene.ladder.rung(entity, up, whole=whole, possible=possible, asked=asked)
 
     def _act(
         self, blame: Blame, chosen: Ranked, sig: int, rung: str, do: str, up: float, host: Host
@@ -172,31 +182,39 @@ class Incident:
             outcome, detail, folder = self._end_unit(one)
             sig = signal.SIGKILL
         if outcome == "done":
-            self.victim = Victim(chosen, sig, up, host.mem_available or 0)
+            self.victim = Victim(chosen, sig, up, host.mem_available or 0, host.t)
             if one.entity is not None:
                 scene.ladder.strike(one.entity, rung, up)
+            if sig == signal.SIGTERM:
+                scene.ladder.ask((one.pid, one.start), up, host.t)
             if rung == "stop" and not scene.ask(("stop_unit", one.entity, folder, self.id)):
                 detail += "; nobody is there to stop the unit"
-            if rung == "process" and one.unit is not None:
-                self.terminated = [*self.terminated, (one.unit, one.pid)][-ENDED_MAX:]
+            if rung == "process":
+                self._sent(one)
         else:
             scene.spent.restore(before, up, host.t)
             if outcome in ("protected", "failed"):
                 self._refuse(one, rung)
-            self._pause(outcome, up)
-            if outcome == "changed":
-                again = f"changed {one.pid}:{one.start}"
-                if again in self.said:
-                    return
-                self.said.add(again)
+            if not self._pause(outcome, do, one, up):
+                return
         self._tell(blame, chosen, do, "enforce", outcome, detail, up, host)
 
-    def _pause(self, outcome: str, up: float) -> None:
-        """After a signal that was not sent."""
+    def _sent(self, one: Candidate) -> None:
+        """A process was signalled: its service may stay down for it."""
+        if one.unit is not None and (one.unit, one.pid) not in self.terminated:
+            self.terminated = [*self.terminated, (one.unit, one.pid)][-ENDED_MAX:]
+
+    def _pause(self, outcome: str, do: str, one: Candidate, up: float) -> bool:
+        """After a signal that was not sent; whether that is still to be said."""
         if outcome == "gone":
             self._settle(up)
         elif outcome == "changed":
             self.rest_until = up + AGAIN_S
+            again = f"{do} {one.pid}:{one.start} changed"
+            if again in self.said:
+                return False
+            self.said.add(again)
+        return True
 
     def _refuse(self, one: Candidate, rung: str) -> None:
         """Not this one again; of a unit that may not be ended as a whole, one process may."""
@@ -265,14 +283,17 @@ class Incident:
             if passed >= TERM_S or falling:
                 why = "memory keeps falling" if falling else "it has not ended of SIGTERM"
                 outcome, detail = self._signal(one, signal.SIGKILL)
+                self.decided_t = victim.t
                 blame = Blame(victim.ranked, (victim.ranked,), "blame", (why,))
-                self._tell(blame, victim.ranked, "kill", "enforce", outcome, detail, up, host)
+                if self._pause(outcome, "kill", one, up):
+                    self._tell(blame, victim.ranked, "kill", "enforce", outcome, detail, up, host)
                 # Refused at the second look: leave it to its SIGTERM, and decide anew.
-                self.victim = (
-                    Victim(victim.ranked, signal.SIGKILL, up, host.mem_available or 0)
-                    if outcome == "done" else None
-                )  # fmt: skip
-                self._pause(outcome, up)
+                self.victim = None
+                if outcome == "done":
+                    self.scene.ladder.asked.pop((one.pid, one.start), None)
+                    self.victim = victim._replace(sig=signal.SIGKILL, at=up)
+                elif outcome == "failed":
+                    self._refuse(one, "process")
         elif passed >= KILL_S:
             self.refused.add((one.pid, one.start))
             self.victim = None
@@ -300,6 +321,7 @@ class Incident:
             "mode": mode,
             "target": victim,
             "incident": self.id,
+            "decided_t": self.decided_t,
             "outcome": outcome,
             "how": blame.how,
             "victim": victim,

@@ -60,7 +60,7 @@ class Spent:
     def recall(self, times: Sequence[float], up: float, t: float) -> None:
         """What the store remembers of earlier boots and lives (Unix seconds)."""
         known = [at_t for _, at_t in self.purse.spent]
-        new = [one for one in times if all(abs(one - at_t) > 1.0 for at_t in known)]
+        new = [one for one in set(times) if all(abs(one - at_t) > 1.0 for at_t in known)]
         moments = [*self.purse.spent, *((up - max(0.0, t - one), one) for one in new)]
         self.purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
 

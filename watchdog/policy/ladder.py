@@ -7,6 +7,7 @@
 
 The table is read from the top; the first line that fits gives the rung. A first blow takes the
 process, or the unit where the configuration says `kill = "unit"` or the excess is spread over it.
+Who was sent SIGTERM, lives on and is chosen again is still on the first rung: SIGKILL is to come.
 """
 
 from typing import NamedTuple
@@ -26,8 +27,16 @@ TABLE = (
     Step("process", 60.0, "unit"),
 )
 LONGEST_S = max(step.within_s for step in TABLE)
+ASKED_S = 60.0  # who was asked to go longer ago is asked again
 # Below this part of the entity's excess the largest member is not worth a blow of its own.
 SPREAD_BELOW = 0.5
+
+
+class Asked(NamedTuple):
+    """When somebody was sent SIGTERM (boottime), and the reading by which it was decided (Unix)."""
+
+    up: float
+    t: float
 
 
 class Ladder:
@@ -35,10 +44,18 @@ class Ladder:
 
     def __init__(self) -> None:
         self.struck: dict[str, tuple[str, float]] = {}
+        self.asked: dict[tuple[int, int], Asked] = {}  # by PID and start, until SIGKILL
 
-    def rung(self, entity: str, up: float, *, whole: bool, possible: bool) -> str:
-        """The next rung. `whole`: the unit at once. `possible`: it may be ended as a whole."""
+    def rung(
+        self, entity: str, up: float, *, whole: bool, possible: bool, asked: bool = False
+    ) -> str:
+        """The next rung. `whole`: the unit at once. `possible`: it may be ended as a whole.
+
+        `asked`: the member that is chosen was sent SIGTERM, and no more than that.
+        """
         rung, at = self.struck.get(entity, ("", 0.0))
+        if asked and rung == "process" and not whole:
+            return rung
         for step in TABLE:
             if rung == step.rung and up - at <= step.within_s:
                 if possible or step.next == "none":
@@ -52,3 +69,13 @@ class Ladder:
             key: value for key, value in self.struck.items() if up - value[1] <= LONGEST_S
         }
         self.struck[entity] = (rung, up)
+
+    def ask(self, ident: tuple[int, int], up: float, t: float) -> None:
+        """It was sent SIGTERM, decided at `t`."""
+        self.asked = {key: one for key, one in self.asked.items() if up - one.up <= ASKED_S}
+        self.asked[ident] = Asked(up, t)
+
+    def asked_of(self, ident: tuple[int, int], up: float) -> Asked | None:
+        """Its SIGTERM, if it was sent one a moment ago and no SIGKILL since."""
+        one = self.asked.get(ident)
+        return one if one is not None and up - one.up <= ASKED_S else None
