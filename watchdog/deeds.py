@@ -136,7 +136,7 @@ class Deeds:
     def _barred(self, order: Order, unit: Unit) -> str | None:
         """Why the whole unit is not touched by who does not name it; asked again at the last."""
         world, rules = self.engine.world, self.engine.rules
-        policy = next((one for one in rules.policies if one.name == order.policy), None)
+        policy = rules.policy(order.policy)
         if policy is not None and names_unit(policy, unit.name):
             return None
         return targets.refusal(world, rules, unit.name, unit.members)
@@ -172,7 +172,7 @@ class Deeds:
         if not self.cgroups.v2:
             self.answer(order, "failed", "a cgroup of version 1 has no MemoryHigh")
             return
-        policy = next((p for p in self.engine.rules.policies if p.name == order.policy), None)
+        policy = self.engine.rules.policy(order.policy)
         self.throttles.throttle(order, unit, policy.cooldown_s if policy else CHECK_S)
 
     def _evidence(self, order: Order) -> None:

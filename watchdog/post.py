@@ -81,6 +81,5 @@ class Post:
         return self.engine.pressed is True and (available is None or available < ROOM_BYTES)
 
     def _by_pressure(self, policy: str) -> bool:
-        return any(
-            one.name == policy and one.when.pressure is True for one in self.engine.rules.policies
-        )
+        found = self.engine.rules.policy(policy)
+        return found is not None and found.when.pressure is True

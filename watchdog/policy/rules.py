@@ -159,6 +159,10 @@ class Rules(NamedTuple):
     store: Store = Store()
     mutes: tuple[MuteRule, ...] = ()
 
+    def policy(self, name: str) -> Policy | None:
+        """The policy of that name."""
+        return next((one for one in self.policies if one.name == name), None)
+
 
 # The built-in configuration as a file would write it; `default_rules` is the same as values.
 DEFAULTS: dict[str, Any] = {
