@@ -27,6 +27,7 @@ class Machine:
     def __init__(self, mode: str) -> None:
         self.up, self.mode = 1000.0, mode
         self.available, self.full_us, self.oom_kill, self.shmem = 900, 0, 0, 0
+        self.swap, self.slab = (0, 0), 30  # of the first: in all, and free
         self.sizes_of = dict.fromkeys(PIDS[1:], 20)  # PID 2 may be born
         self.starts = dict.fromkeys(PIDS, 500)
         self.protected: dict[int, str] = {}
@@ -47,8 +48,9 @@ class Machine:
 
     def host(self, t: float, up: float) -> tuple[Host, int | None]:
         return Host(
-            t, up, mem_total=TOTAL * MIB, mem_available=self.available * MIB, swap_total=0,
-            swap_free=0, psi_full_us=self.full_us, oom_kill=self.oom_kill, shmem=self.shmem * MIB,
+            t, up, mem_total=TOTAL * MIB, mem_available=self.available * MIB,
+            swap_total=self.swap[0] * MIB, swap_free=self.swap[1] * MIB, psi_full_us=self.full_us,
+            oom_kill=self.oom_kill, shmem=self.shmem * MIB, slab=self.slab * MIB,
         ), 0  # fmt: skip
 
     def sizes(self) -> dict[int, int]:
@@ -153,6 +155,8 @@ STEPS = st.lists(st.one_of(
     st.tuples(st.just("stall"), st.integers(0, 100), st.just(0)),
     st.tuples(st.just("mode"), st.sampled_from(["observe", "enforce"]), st.just(0)),
     st.tuples(st.just("shmem"), st.integers(0, 400), st.just(0)),
+    st.tuples(st.just("swap"), st.integers(0, 400), st.just(0)),
+    st.tuples(st.just("slab"), st.integers(0, 400), st.just(0)),
 ), max_size=40)  # fmt: skip
 
 
@@ -189,6 +193,10 @@ def live(steps: list[tuple[str, Any, Any]], mode: str, *, calm: bool = False) ->
             made.mode = one
         elif what == "shmem":
             made.shmem = one
+        elif what == "swap":
+            made.swap = (400, one)
+        elif what == "slab":
+            made.slab = one
     return made
 
 
@@ -244,3 +252,77 @@ def test_the_first_decision_of_an_incident_is_the_same_in_both_modes(
         assert body.pop("mode")
         assert body.pop("outcome")
     assert one == other
+
+
+class Kernel(Machine):
+    """From near the mark on the kernel alone takes memory; the healthy swap, and rise as others
+    fall, and the kernel kills at limits of their own.
+    """
+
+    def __init__(self, named: bool) -> None:
+        super().__init__("enforce")
+        self.named = named  # in its slab, or nowhere
+        self.sizes_of = dict.fromkeys(PIDS[1:], 60)
+        self.swapped = dict.fromkeys(PIDS[1:], 10)
+        self.took, self.deep = 0, False  # less than half of the mark was left
+        self.word(0.0, 0)
+        self.tick(0.1)
+
+    def look(self, pid: int) -> Reading | None:
+        seen = super().look(pid)
+        return seen and seen._replace(private=seen.private + self.swapped[pid] * MIB)
+
+    def tick(self, seconds: float) -> None:
+        self.swap = (400, 400 - sum(self.swapped.values()))
+        self.available = 195 + 6 * 60 - sum(self.sizes_of.values()) - self.took
+        self.slab = 30 + self.took if self.named else 30
+        self.deep = self.deep or self.available * 2 < MARK
+        super().tick(seconds)
+
+    def push(self, pid: int, size: int) -> None:
+        """Out to swap, but memory stays near the mark; less than nothing: back in."""
+        size = min(self.sizes_of[pid] - 2, int(NEAR) - 1 - self.available, size)
+        size = max(-self.swapped[pid], size)
+        self.sizes_of[pid] -= size
+        self.swapped[pid] += size
+        self.tick(0.1)
+
+
+HEALTHY = st.lists(st.one_of(
+    st.tuples(st.just("push"), st.sampled_from(PIDS[1:]), st.integers(-60, 60)),
+    st.tuples(st.just("wave"), st.sampled_from(PIDS[1:]), st.integers(0, 60)),
+    st.tuples(st.just("kill"), st.just(0), st.just(0)),
+    st.tuples(st.just("take"), st.integers(0, 4), st.integers(1, 60)),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 0.3, 1.0, 9.0]), st.integers(3, 60)),
+), min_size=8, max_size=40)  # fmt: skip
+
+
+@given(HEALTHY, st.integers(140, 160), st.integers(1, 60), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_what_the_kernel_takes_costs_nobody_his_life_above_half_of_the_mark(
+    steps: list[tuple[str, Any, int]], size: int, tenths: int, named: bool
+) -> None:
+    made = Kernel(named)
+    for what, one, two in [("take", size, tenths), *steps]:
+        if what == "push":
+            made.push(one, two)
+        elif what == "wave" and named:
+            other = 3 + (one - 2) % 6
+            wave = min(two, made.sizes_of[other] - 2)
+            made.sizes_of[one] += wave
+            made.sizes_of[other] -= wave
+        elif what == "kill":
+            made.oom_kill += 1
+        elif what == "take":
+            before = made.took
+            for tenth in range(two):
+                made.took = before + one * (tenth + 1) // two
+                made.tick(0.1)
+        elif what == "wait":
+            for _ in range(two):
+                made.tick(one)
+        made.tick(0.1)
+        if made.deep:
+            return
+        assert made.signals == []
+        assert all(body["do"] == "hold" for _, body in made.told)

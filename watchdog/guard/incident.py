@@ -117,7 +117,7 @@ class Incident:
         ]  # fmt: skip
         need = max(0, scene.pressure.end_bytes - now.available)
         blame = rank(
-            found, need, loss=scene.loss(now, before, found), account=scene.account(now, host),
+            found, need, loss=scene.loss(now, before, found), account=scene.account(now, found),
             deep=deep, files=scene.files(now, before), by=scene.pressure.rules.victim,
             history=scene.history,
         )  # fmt: skip

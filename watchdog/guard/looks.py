@@ -1,7 +1,9 @@
 """Looks at everybody, what each holds then, and whose shared memory is between two words of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from watchdog.judge.candidates import Loss
 
 # A rise of shared memory by less tells nothing of who it is that takes it.
 SHARED_RISE = 4 << 20
@@ -100,3 +102,34 @@ def grown(private: int, pid: int, born_up: float, now: Look, then: Look) -> int:
             return now.sizes.get(pid, 0) - had
         had = then.private[pid] + then.shared.get(pid, 0)
     return private + now.shared.get(pid, 0) - had
+
+
+def loss(now: Look, before: Look, own: Mapping[int, int], there: Callable[[int], bool]) -> Loss:
+    """What the machine lost from look to look, and what everybody took of it.
+
+    `own` is what those hold who were read closely, without what a fork shares with its parent;
+    `there` tells of a number that holds nothing any more whether somebody still has it.
+    """
+    then = before.knowing(now)
+    rose = fell = new = 0
+    for pid in now.sizes.keys() | then.sizes.keys():
+        had, size = then.sizes.get(pid), now.sizes.get(pid, 0)
+        if had is None:
+            new += max(0, min(size, own.get(pid, size)))  # the rest a fork shares
+        elif size or there(pid):
+            rose += max(0, size - had)
+            fell += max(0, had - size)
+        else:
+            new -= had  # it has ended, and a newcomer may be in its place
+    swapped = before.swap_free - now.swap_free
+    lost = before.available - now.available + swapped
+    filed = now.files - then.files
+    if swapped > 0:
+        # It was a file's, or is missing in who fell, or hides that somebody rose. More than that
+        # may have fallen without a gain: what MADV_FREE gave back was available.
+        swapped = max(0, swapped - max(0, min(swapped, -filed)) - fell)
+    # What came back from swap was theirs before, and is in who rose.
+    owned = max(0, rose + max(0, new) + swapped)
+    # Where one rises as another falls they took nothing: no more is theirs than others left.
+    others = max(0, filed) + (max(0, now.slab - before.slab) if before.slab else 0)
+    return Loss(lost, now.up - before.up, min(owned, max(0, lost - others)))

@@ -6,11 +6,11 @@ from typing import Any
 from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.guard.entities import whole
-from watchdog.guard.looks import Look, Shared, grown
+from watchdog.guard.looks import Look, Shared, grown, loss
 from watchdog.guard.namesakes import Namesakes
 from watchdog.guard.spent import Spent
 from watchdog.guard_facts import DossierRow, Host
-from watchdog.judge.candidates import LOSS_LEAST, Account, Candidate, Loss, least_told
+from watchdog.judge.candidates import LOSS_LEAST, Candidate, Loss, least_told
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
 from watchdog.sense.fast import TICKS, Eyes, Reading
@@ -18,7 +18,6 @@ from watchdog.sense.fast import TICKS, Eyes, Reading
 LOOKS_MAX = 64  # this many of the largest are read closely, and as many from the dossier
 STALE_S = 60.0
 GLANCE_S = 5.0  # between two looks at everybody while memory is near the mark
-ACCOUNT_LEAST_S = 5.0  # what was lost in less than this the look before tells better
 # Who lived so long before the watcher's word was known to it: it looks for newcomers every 5 s.
 KNOWN_S = 30.0
 FILES_S = 60.0  # what tmpfs mounts have taken is compared with what they held so long before
@@ -66,7 +65,6 @@ class Scene:
         self.earlier: Look | None = None
         self.recent: Look | None = None
         self.first: Look | None = None  # since memory is near the mark
-        self.first_swap = 0
         self.looks_from = 0.0  # up; see `ended`
         self.oom_kill: int | None = None
         self.shield: Callable[[int], str | None] = lambda pid: shielded(pid, eyes.root, self.ours)
@@ -231,7 +229,7 @@ class Scene:
                 private = {one.pid: one.private for one in seen if one is not None}
                 self.recent = self.recent._replace(private=private)
             if self.first is None:
-                self.first, self.first_swap = self.recent, host.swap_free or 0
+                self.first = self.recent
 
     def ended(self, up: float) -> None:
         """Somebody has: what comes back hides what others take, so no look from before counts."""
@@ -241,20 +239,6 @@ class Scene:
     def forget_looks(self) -> None:
         """Memory is plentiful: what was seen is of no use any more."""
         self.earlier = self.recent = self.first = None
-
-    def account(self, now: Look, host: Host) -> Account | None:
-        """Who took what the machine lost since it came near the mark; None: just now.
-
-        None too where it has swapped since: what a process has in swap is not in its resident size.
-        """
-        first = self.first
-        if first is None or now.up - first.up < ACCOUNT_LEAST_S:
-            return None
-        if (host.swap_free or 0) < self.first_swap:
-            return None
-        had = first.knowing(now).sizes
-        owned = sum(max(0, size - had.get(pid, 0)) for pid, size in now.sizes.items())
-        return Account(first.available - now.available, now.up - first.up, owned)
 
     def reference(self, up: float, host: Host) -> Look | None:
         """The look to measure growth against.
@@ -307,24 +291,12 @@ class Scene:
         """What the machine lost since the look before, and what everybody took of it."""
         if before is None:
             return Loss()
-        then = before.knowing(now)
-        grew = {one.pid: one.grew for one in found}
-        rose = fell = new = 0
-        for pid in now.sizes.keys() | then.sizes.keys():
-            had, size = then.sizes.get(pid), now.sizes.get(pid, 0)
-            if had is None:
-                new += max(0, min(size, grew.get(pid, size)))  # the rest a fork shares
-            elif size or self.eyes.start_of(pid) is not None:
-                rose += max(0, size - had)
-                fell += max(0, had - size)
-            else:
-                new -= had  # it has ended, and a newcomer may be in its place
-        swapped = before.swap_free - now.swap_free
-        lost = before.available - now.available + swapped
-        # What went to swap was a file's, or is missing in who fell, or hides that somebody rose.
-        # More than that may have fallen without a gain: what MADV_FREE gave back was available.
-        swapped -= max(0, min(swapped, then.files - now.files))
-        return Loss(lost, now.up - before.up, rose + max(0, new) + max(0, swapped - fell))
+        own = {one.pid: one.use for one in found}
+        return loss(now, before, own, lambda pid: self.eyes.start_of(pid) is not None)
+
+    def account(self, now: Look, found: list[Candidate]) -> Loss:
+        """The same since memory came near the mark: so it is held on when nothing is lost more."""
+        return self.loss(now, self.first, found)
 
     def _kin(self, seen: Reading) -> DossierRow | None:
         """The row of a newcomer's parent, where both run the same program: a fork of it."""

@@ -25,7 +25,6 @@ from watchdog import words
 from watchdog.judge.candidates import (
     LOSS_LEAST,
     MIB,
-    Account,
     Candidate,
     Group,
     Loss,
@@ -98,7 +97,7 @@ def rank(
     need: int,
     *,
     loss: Loss = Loss(),  # noqa: B008  immutable
-    account: Account | None = None,
+    account: Loss = Loss(),  # noqa: B008
     deep: bool = False,
     files: str = "",
     by: str = "blame",
@@ -106,6 +105,7 @@ def rank(
 ) -> Blame:
     """Whom to take so that `need` bytes come back. `deep`: less than half of the mark is left.
 
+    `account` is the loss since memory came near the mark, which tells of a loss that has stopped.
     `history`: what has been proven comes of a longer time than minutes (None: if anything has).
     `files` is a sentence where what was lost lies in files in memory: then nobody is taken
     but a confirmed leak.
@@ -128,11 +128,10 @@ def rank(
             return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
     if history is None:
         history = any(group.proven for group in entities)
-    owned = loss.owned
-    if owned is None:
-        owned = sum(max(0, one.grew) for one in everybody)
-    just = Account(loss.bytes, loss.seconds, owned)
-    unowned = _unowned(just) or (_unowned(account) if account else "")
+    just = loss
+    if just.owned is None:
+        just = loss._replace(owned=sum(max(0, one.grew) for one in everybody))
+    unowned = _unowned(just) or _unowned(account)
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
     because: tuple[str, ...] = ()
@@ -158,13 +157,14 @@ def _answer(ranked: list[Ranked], how: str, because: tuple[str, ...]) -> Blame:
     return Blame(ranked[0], tuple(ranked[:TOLD]), how, because)
 
 
-def _unowned(account: Account) -> str:
+def _unowned(loss: Loss) -> str:
     """A sentence where more than half of the loss belongs to no process, else ""."""
-    if account.bytes < LOSS_LEAST or account.owned * 2 >= account.bytes:
+    owned = loss.owned or 0
+    if loss.bytes < LOSS_LEAST or owned * 2 >= loss.bytes:
         return ""
     return (
-        f"of {words.size(account.bytes)} lost in {words.duration(account.seconds)} the processes "
-        f"took only {words.size(account.owned)}: the rest is the kernel's, or lies in files in "
+        f"of {words.size(loss.bytes)} lost in {words.duration(loss.seconds)} the processes "
+        f"took only {words.size(owned)}: the rest is the kernel's, or lies in files in "
         "memory (tmpfs)"
     )
 

@@ -76,23 +76,15 @@ class Candidate(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What the machine lost since the earlier look, in bytes and seconds; 0, 0.0: not known.
+    """What the machine lost since an earlier look, in bytes and seconds; 0, 0.0: not known.
 
-    What swap took is lost as well. ``owned`` is what all processes together took meanwhile, in
-    memory and in swap (None: what the candidates did).
+    What swap took is lost as well. ``owned`` is what all processes together took of it, in memory
+    and in swap (None: what the candidates did).
     """
 
     bytes: int = 0
     seconds: float = 0.0
     owned: int | None = None
-
-
-class Account(NamedTuple):
-    """What the machine lost since memory was last plentiful, and what all processes took of it."""
-
-    bytes: int
-    seconds: float
-    owned: int
 
 
 class Group(NamedTuple):
