@@ -167,3 +167,34 @@ def test_who_came_back_near_the_mark_is_not_blamed_for_it(tmp_path: Path) -> Non
         if world.signals:
             break
     assert world.signals == [(LEAK, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("left", [70, 45])
+@pytest.mark.parametrize("every", [1, 5, 20])
+def test_kills_at_a_limit_of_their_own_are_waited_for_once_between_two_decisions(
+    world: World, every: int, left: int
+) -> None:
+    """A container is killed every 0.1 to 2 s, and gives back nothing."""
+    world.process(FIRST, 90, swap=400)
+    world.tick(90, 1.0)
+    assert world.signals == [(FIRST, signal.SIGTERM)]
+    world.gone(FIRST)
+    world.swap, ended = (600, 450), world.up
+    for tenth in range(100):
+        world.oom_kills += tenth % every == 0
+        world.process(SECOND, 100 + 2 * tenth)
+        world.tick(max(left, 110 - 2 * tenth))
+        if len(world.signals) > 1:
+            break
+    assert [pid for pid, _ in world.signals] == [FIRST, SECOND]
+    assert 3.0 <= world.up - ended <= 4.5
+    # The next one is waited for again: it may have been for want of memory.
+    world.gone(SECOND)
+    world.tick()
+    world.oom_kills += 1
+    ended = world.up
+    for _ in range(100):
+        world.tick(left)
+        if len(world.signals) > 2:
+            break
+    assert world.up - ended >= 3.0

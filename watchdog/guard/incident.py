@@ -59,6 +59,7 @@ class Incident:
         self.victim: Victim | None = None
         self.wait_until = 0.0
         self.rest_until = 0.0  # the same, but not below half of the mark
+        self.waited = False  # for a kill by the kernel, since the last decision
         self.latched = False
         self.actions = 0
         self.refused: set[tuple[int, int]] = set()
@@ -74,7 +75,7 @@ class Incident:
         self.lowest = min(self.lowest, host.mem_available or 0)
         if host.oom_kill != self.oom_kill:
             self.oom_kill = host.oom_kill
-            self._settle(up)
+            self._killed(host, up)
         if self.victim is not None:
             self._follow(self.victim, host, up)
         elif self.latched:
@@ -83,6 +84,17 @@ class Incident:
             self.scene.glance(up, host, GLANCE_S)  # if it falls again it is known who grew
         elif up >= self.wait_until and (up >= self.rest_until or self._deep(host)):
             self._decide(host, up, mode)
+
+    def _killed(self, host: Host, up: float) -> None:
+        """Somebody was, by the kernel: at limits of their own that may go on without end.
+
+        So it is waited for one of them between two decisions.
+        """
+        if self.waited:
+            self.scene.killed(up, host)
+        else:
+            self.waited = True
+            self._settle(up)
 
     def _settle(self, up: float) -> None:
         """Somebody has ended."""
@@ -109,6 +121,7 @@ class Incident:
         if not deep and (before is None or up - before.up < WINDOW_LEAST_S):
             scene.glance(up, host, WINDOW_LEAST_S)
             return  # nothing to compare with yet; the next look is 100 ms away
+        self.waited = False
         now = scene.look(up, host)
         found = [
             one._replace(protected="it could not be signalled")

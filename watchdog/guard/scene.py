@@ -216,9 +216,8 @@ class Scene:
     def glance(self, up: float, host: Host, every_s: float) -> None:
         """Near the mark: remember how large everybody is, for the growth since."""
         killed, self.oom_kill = host.oom_kill != self.oom_kill, host.oom_kill
-        # What came back hides growth only where it is more than what was taken.
-        if killed and self.recent is not None and _there(host) > self.recent.there:
-            self.ended(up)
+        if killed:
+            self.killed(up, host)
         if up < self.looks_from:
             return
         if self.recent is None or up - self.recent.up >= every_s:
@@ -230,6 +229,11 @@ class Scene:
                 self.recent = self.recent._replace(private=private)
             if self.first is None:
                 self.first = self.recent
+
+    def killed(self, up: float, host: Host) -> None:
+        """Somebody was, by the kernel: no look counts if more came back than was taken since."""
+        if self.recent is not None and _there(host) > self.recent.there:
+            self.ended(up)
 
     def ended(self, up: float) -> None:
         """Somebody has: what comes back hides what others take, so no look from before counts."""
