@@ -1,11 +1,13 @@
 """The guard where memory goes to nobody: it holds on, whatever swap and healthy processes do."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
-from guard_world import World, row
+from guard_world import MIB, World, row
 
-JVM, OTHER, IDLE = 10, 11, 12
+JVM, OTHER, IDLE, HEADLESS = 10, 11, 12, 30
 
 
 @pytest.fixture
@@ -85,3 +87,34 @@ def test_neither_does_one_that_comes_back_from_swap(world: World) -> None:
         world.tick(260 - back - int(0.8 * tenth))
     assert world.signals == []
     assert world.outcomes() == [(None, "hold", "failed")]
+
+
+@pytest.mark.parametrize("free", [600, 500])
+def test_who_grows_though_its_main_thread_has_exited_is_taken(world: World, free: int) -> None:
+    """Its own statm reads zeros, with nothing in swap and with something."""
+    world.swap = (600, free)
+    world.process(HEADLESS, 0, state="Z", threads=2)
+    thread = world.root / str(HEADLESS) / "task" / "31"
+    thread.mkdir(parents=True)
+    for tenth in range(100):
+        pages = (50 + tenth) * MIB // os.sysconf("SC_PAGE_SIZE")
+        (thread / "statm").write_text(f"{pages} {pages} 0 1 0 1 0\n")
+        (thread / "status").write_text("VmSwap:\t0 kB\n")
+        if tenth % 20 == 0:
+            rows = [*world.scene.dossier.values()][:3]
+            mine = row(HEADLESS, "headless.service", use=50 + tenth, own=50 + tenth)
+            world.scene.take_dossier(world.up, [*rows, mine])
+        world.tick(160 - tenth)
+        if world.signals:
+            break
+    assert world.signals == [(HEADLESS, signal.SIGTERM)]
+    assert world.told[0][3]["candidates"][0]["rank"]["rate"] >= 90
+
+
+@pytest.mark.parametrize("pid", [JVM, 99])
+def test_whose_number_was_given_away_is_not_taken_for_it(world: World, pid: int) -> None:
+    """Neither who holds next to nothing under it, nor who has ended."""
+    world.scene.take_dossier(world.up, [row(pid, "old.service", use=90, own=90, start=400)])
+    world.process(JVM, 0, swap=200)
+    host, _ = world.eyes.host(1e9, world.up)
+    assert set(world.scene.look(world.up, host).sizes) == {OTHER, IDLE}

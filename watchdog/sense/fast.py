@@ -21,7 +21,7 @@ _TRIGGERS = (b"some 150000 1000000\0", b"some 200000 2000000\0")
 
 
 class Reading(NamedTuple):
-    """One process, read afresh; sizes in bytes. ``private`` is anonymous memory and swap."""
+    """One process, read afresh; sizes in bytes. ``private`` is anonymous memory and ``swap``."""
 
     pid: int
     start: int
@@ -30,6 +30,7 @@ class Reading(NamedTuple):
     private: int
     frees: int
     ppid: int = 0
+    swap: int = 0
 
 
 class Eyes:
@@ -92,7 +93,7 @@ class Eyes:
         private = max(0, pages[0] - pages[1]) * PAGE + swap
         frees = status.get("RssAnon", max(0, private - swap)) + swap
         return Reading(pid, stat.start_ticks, words.name(stat.comm), _uid(raw), private, frees,
-                       stat.ppid)  # fmt: skip
+                       stat.ppid, swap)  # fmt: skip
 
     def start_of(self, pid: int) -> int | None:
         """Start ticks of whoever has this number and has not ended; None where nobody has."""
