@@ -147,6 +147,25 @@ def test_a_recording_knows_when_files_in_memory_grew(first: int) -> None:
     assert any("files in memory (tmpfs) took" in sentence for sentence in held.because)
 
 
+def test_what_is_pushed_out_to_swap_is_nobodys_growth_in_a_recording_too() -> None:
+    """The kernel takes 3 MiB/s, of which 2 MiB/s come of the database, which sleeps."""
+    facts = []
+    for fact in machine(end=600):
+        second = int(fact.t - T0) if isinstance(fact, Host | Sweep) else 0
+        out = 2 * max(0, min(150, second - 300))
+        if isinstance(fact, Host):
+            left = 424 - max(0, min(200, second - 100)) * 11 // 10 - max(0, min(160, second - 300))
+            fact = fact._replace(mem_available=left * MIB, swap_total=1000 * MIB,
+                                 swap_free=(1000 - out) * MIB)  # fmt: skip
+        elif isinstance(fact, Sweep):
+            db, other = fact.rows
+            row: Row = (*db[:3], db[3] - out * MIB, db[4], out * MIB, *db[6:])
+            fact = fact._replace(rows=(row, other))
+        facts.append(fact)
+    (held,) = actions(judged(facts))
+    assert (held.body["do"], held.body["victim"]) == ("hold", None)
+
+
 def test_thirty_growers_are_a_fallback_and_it_is_said() -> None:
     facts: list[Any] = [trace.Header("box", acted=False)]
     for second in range(0, 900, 2):

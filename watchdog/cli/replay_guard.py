@@ -10,7 +10,7 @@ from typing import Any
 from watchdog import targets
 from watchdog.act.kill import SPARED_ADJ
 from watchdog.engine import Engine
-from watchdog.facts import COMM, START, Host, Memfds, Said, Sweep
+from watchdog.facts import COMM, RSS, SHARED, START, SWAP, Host, Memfds, Said, Sweep
 from watchdog.guard.incident import Incident
 from watchdog.guard.scene import Place, Scene
 from watchdog.history.world import private_bytes
@@ -35,7 +35,8 @@ class _Eyes:
         return self.latest, None
 
     def sizes(self) -> dict[int, int]:
-        return {pid: private_bytes(one.row) for pid, one in self.world.present.by_pid.items()}
+        rows = {pid: one.row for pid, one in self.world.present.by_pid.items()}
+        return {pid: max(0, row[RSS] - row[SHARED]) for pid, row in rows.items()}
 
     def look(self, pid: int) -> Reading | None:
         one = self.world.present.by_pid.get(pid)
@@ -44,7 +45,7 @@ class _Eyes:
         who, row = one.who, one.row
         size = private_bytes(row)
         return Reading(pid, row[START], row[COMM], who.uid if who else None, size, size,
-                       (who.ppid if who else None) or 0)  # fmt: skip
+                       (who.ppid if who else None) or 0, row[SWAP] or 0)  # fmt: skip
 
     def start_of(self, pid: int) -> int | None:
         one = self.world.present.by_pid.get(pid)
