@@ -56,6 +56,9 @@ class Host(NamedTuple):
     arc: int | None = None
 
 
+# Many users' programs share these units, so they are no entity: each program counts alone.
+SHARED_UNITS = ("user@", "session-", "init.scope")
+
 # One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
 # (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight,
 #  entity, entity_proven_bytes, entity_leak_confidence, real, shared_bytes, entity_use_bytes,

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from watchdog import procfs
 from watchdog.act.unit import Unit
 from watchdog.facts import UNIT, DossierRow, Ident, Subject
+from watchdog.guard_facts import SHARED_UNITS
 from watchdog.history.world import World
-from watchdog.judge.proven import SHARED_UNITS, key_of
+from watchdog.judge.proven import key_of
 from watchdog.policy import view
 from watchdog.policy.match import protected
 from watchdog.policy.rules import Rules

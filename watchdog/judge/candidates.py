@@ -2,14 +2,12 @@
 
 from typing import NamedTuple
 
-from watchdog.guard_facts import DossierRow
+from watchdog.guard_facts import SHARED_UNITS, DossierRow
 
 MIB = 1 << 20
 # A loss smaller than this says nothing about who caused it.
 LOSS_LEAST = 32 * MIB
 ALLOWANCE = 1.05
-# Many users' programs share these units, so there each process that is not known counts alone.
-_SHARED_UNITS = ("user@", "session-", "init.scope")
 
 
 def least_told(need: int) -> int:
@@ -106,7 +104,7 @@ def groups_of(candidates: list[Candidate]) -> list[Group]:
     by_key: dict[tuple[str, int, int], list[Candidate]] = {}
     for one in candidates:
         name = one.entity
-        if name is None and one.unit is not None and not one.unit.startswith(_SHARED_UNITS):
+        if name is None and one.unit is not None and not one.unit.startswith(SHARED_UNITS):
             name = one.unit
         key = ("", one.pid, one.start) if name is None else (name, 0, 0)
         by_key.setdefault(key, []).append(one)

@@ -23,6 +23,7 @@ from itertools import chain
 from typing import Any
 
 from watchdog.facts import UNIT, Ident, Sweep
+from watchdog.guard_facts import SHARED_UNITS
 from watchdog.history.entities import Trend
 from watchdog.history.present import Process
 from watchdog.history.ring import LEVELS, MISSING, Closes
@@ -44,8 +45,6 @@ READ_TOGETHER_S = 1.0
 KEPT_MAX = 512
 KEPT_LEAST_KIB = 4096
 KEPT_S = 31 * 86400.0
-# Many users' programs share these units; they are no entity.
-SHARED_UNITS = ("user@", "session-", "init.scope")
 _MINUTES = next(i for i, level in enumerate(LEVELS) if level.name == "1 min")
 _HELD_BUCKETS = 10
 
