@@ -166,6 +166,30 @@ def test_files_in_memory_cost_nobody_his_life_but_a_confirmed_leak() -> None:
     assert found.chosen is not None
 
 
+@pytest.mark.parametrize(("need", "stalled"), [(0, False), (0, True), (1, True), (10, True)])
+def test_a_stall_is_not_ended_by_a_small_leak_that_holds_all_that_is_needed(
+    need: int, stalled: bool
+) -> None:
+    """Above the mark little or nothing is needed: everybody holds that."""
+    leak = process(1, 300, 266, leak=0.9)
+    thrasher = process(2, 7000, 800)
+    found = rank([leak, thrasher], need * MIB, stalled=stalled)
+    assert [(one.candidate.pid, one.rank[0]) for one in found.ranked] == [(2, 1), (1, 0)]
+    held = rank([leak, thrasher], need * MIB, stalled=stalled, files="a tmpfs fills")
+    assert (held.chosen, held.how) == (None, "held")
+    large = process(1, 3000, 266, leak=0.9)
+    for files in ("", "a tmpfs fills"):
+        assert chosen(large, thrasher, need=need, stalled=stalled, files=files) == 1
+    assert not any("needed" in text for one in rank([leak], 0).ranked for text in one.because)
+
+
+def test_in_a_stall_in_the_first_minutes_a_little_that_was_lost_decides_nothing() -> None:
+    database, service = process(10, 250), process(12, 172, grew=3 * MIB)
+    for need, stalled in ((0, False), (4, True)):
+        assert chosen(database, service, need=need, stalled=stalled, history=False,
+                      loss=Loss(4 * MIB, 6.0)) == 10  # fmt: skip
+
+
 def test_nobody_stands_out_is_said_and_the_least_proven_that_suffices_is_taken() -> None:
     growers = [process(pid, 60, 50 + pid % 3) for pid in range(1, 30)]
     least = process(40, 70, 50)
@@ -267,6 +291,17 @@ CANDIDATES = st.builds(
     weight=st.integers(-1, 1), known=st.booleans(),
 )  # fmt: skip
 WORLDS = st.lists(CANDIDATES, max_size=7, unique_by=lambda one: (one.pid, one.start))
+
+
+@given(WORLDS, st.integers(0, 400), st.booleans(), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_only_a_need_below_the_mark_makes_a_small_leak_the_first(
+    world: list[Candidate], need: int, stalled: bool, files: bool
+) -> None:
+    found = rank(world, need * MIB, stalled=stalled, files="a tmpfs fills" if files else "")
+    for one in found.ranked:
+        if isinstance(one.rank, Rank) and (stalled or not need) and (files or one.rank.blame == 3):
+            assert one.rank.share >= 2, "in tenths, rounded down"
 
 
 @given(WORLDS, st.integers(0, 400), st.integers(-50, 400), st.booleans(),

@@ -82,6 +82,17 @@ def test_a_stall_that_is_over_takes_nobody_more(world: World) -> None:
     assert world.signals == [(LEAK, signal.SIGTERM)]
 
 
+def test_a_stall_above_the_mark_takes_who_thrashes_and_not_a_small_leak(world: World) -> None:
+    """23 MiB are missing to the end mark, and the leak has them; the third has ten times that."""
+    rows = [row(DB, "db.service", 480), row(LEAK, "shop.service", 90, 0.8), row(THIRD, "x.service")]
+    world.scene.take_dossier(1000.0, rows)
+    world.process(THIRD, 270)
+    world.tick(135)
+    stalled(world, 130, 25)
+    assert world.pressure.by == "stall"
+    assert world.signals == [(THIRD, signal.SIGTERM)]
+
+
 def test_a_victim_of_a_stall_that_is_over_is_not_killed_after_its_term(world: World) -> None:
     world.tick(135)
     world.process(LEAK, 150)

@@ -131,7 +131,8 @@ class Incident:
         need = max(0, scene.pressure.end_bytes - now.available)
         blame = rank(
             found, need, loss=scene.loss(now, before, found), account=scene.account(now, found),
-            deep=deep, files=scene.files(now, before), by=scene.pressure.rules.victim,
+            deep=deep, stalled=now.available >= scene.pressure.begin_bytes,
+            files=scene.files(now, before), by=scene.pressure.rules.victim,
             history=scene.history,
         )  # fmt: skip
         doubled = scene.doubled(now, before)

@@ -6,8 +6,9 @@ above it is his excess, and blame goes by the excess. An entity's processes are 
 its own is chosen.
 
     gate    not protected, and its end frees 16 MiB and a quarter of what is needed
-    class   3  a confirmed leak that has a quarter of all excess, or all that is needed; unless it
-               is outdone: it took less than a tenth of what the machine lost in the last seconds
+    class   3  a confirmed leak that has a quarter of all excess, or all that is needed (what ends a
+               stall above the mark is not known, so there a quarter alone counts); unless it is
+               outdone: it took less than a tenth of what the machine lost in the last seconds
                (32 MiB or more), and somebody with more excess took half of that or more
             2  a quarter of all excess, and a tenth of what the machine lost in the last seconds
             1  15 % of all excess
@@ -99,6 +100,7 @@ def rank(
     loss: Loss = Loss(),  # noqa: B008  immutable
     account: Loss = Loss(),  # noqa: B008
     deep: bool = False,
+    stalled: bool = False,
     files: str = "",
     by: str = "blame",
     history: bool | None = None,
@@ -106,6 +108,7 @@ def rank(
     """Whom to take so that `need` bytes come back. `deep`: less than half of the mark is left.
 
     `account` is the loss since memory came near the mark, which tells of a loss that has stopped.
+    `stalled`: more than the mark is left. Then, and where the need is 0, it proves nothing.
     `history`: what has been proven comes of a longer time than minutes (None: if anything has).
     `files` is a sentence where what was lost lies in files in memory: then nobody is taken
     but a confirmed leak.
@@ -121,9 +124,11 @@ def rank(
     if by == "size":
         ranked = [_by_size(group) for group in groups]
         return _answer(ranked, "size", ("the largest is taken, as configured",))
+    missing = 0 if stalled else need
+    enough = missing if missing > 0 else max(1, int(LARGE_SHARE * total))
     if files:
         # A confirmed leak that holds all that is needed is worth its end whoever else takes memory.
-        groups = [group for group in groups if group.leak > 0 and group.excess >= need]
+        groups = [group for group in groups if group.leak > 0 and group.excess >= enough]
         if not groups:
             return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
     if history is None:
@@ -142,8 +147,10 @@ def rank(
     # The excess of whoever took most of the loss just now, if that says anything.
     told = loss.bytes >= LOSS_LEAST
     quick = max((g.excess for g in groups if told and _rate(g, loss) >= LARGE_LOSS), default=0)
+    tells = loss.bytes >= least_told(missing)
     ranked = [
-        _by_blame(group, total, need, loss, history, bool(unowned), quick) for group in groups
+        _by_blame(group, total, need, enough, loss, tells, history, bool(unowned), quick)
+        for group in groups
     ]
     outstanding = any(total and group.excess / total >= STANDS_OUT for group in groups)
     if not outstanding and not any(one.rank[0] for one in ranked):
@@ -170,19 +177,19 @@ def _unowned(loss: Loss) -> str:
 
 
 def _by_blame(
-    group: Group, total: int, need: int, loss: Loss, history: bool, unowned: bool, quick: int
-) -> Ranked:
+    group: Group, total: int, need: int, enough: int, loss: Loss, tells: bool, history: bool,
+    unowned: bool, quick: int,
+) -> Ranked:  # fmt: skip
     share = group.excess / total if total else 0.0
     rate = _rate(group, loss)
     outdone = rate < LARGE_RATE and quick > group.excess
     # In the first minutes somebody who has proven nothing yet may just not have had the time.
     history = history or group.proven > 0
     blame = 0
-    if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= need):
+    if group.leak > 0 and not outdone and (share >= LARGE_SHARE or group.excess >= enough):
         blame = 3  # also where it is not what took the memory just now
     elif not unowned:
-        tells = share >= LARGE_SHARE if history else loss.bytes >= least_told(need)
-        if rate >= LARGE_RATE and tells:
+        if rate >= LARGE_RATE and (share >= LARGE_SHARE if history else tells):
             blame = 2
         elif share >= STANDS_OUT and history:
             blame = 1
@@ -228,7 +235,7 @@ def _reasons(group: Group, share: float, rate: float, need: int, loss: Loss) -> 
             f"{victim.comm} is the first of its {group.many} processes to go "
             f"({words.size(victim.use)})"
         )
-    said.append(f"its end frees about {words.size(victim.frees)}; {words.size(need)} are needed")
+    said.append(_frees(victim, need))
     if group.preference:
         said.append("it is preferred" if group.preference > 0 else "it is to be avoided")
     return said
@@ -242,9 +249,14 @@ def _fallback(group: Group, need: int) -> Ranked:
     )
     because = (
         f"it holds {words.size(group.use)}, {unproven} % of it not proven",
-        f"its end frees about {words.size(victim.frees)}; {words.size(need)} are needed",
+        _frees(victim, need),
     )
     return Ranked(victim, tuple_, because)
+
+
+def _frees(victim: Candidate, need: int) -> str:
+    needed = f"; {words.size(need)} are needed" if need > 0 else ""
+    return f"its end frees about {words.size(victim.frees)}{needed}"
 
 
 def _by_size(group: Group) -> Ranked:

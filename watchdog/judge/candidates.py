@@ -12,7 +12,7 @@ ALLOWANCE = 1.05
 
 def least_told(need: int) -> int:
     """In the first minutes a loss of so many bytes tells who grows, where `need` are needed."""
-    return min(LOSS_LEAST, need // 4)
+    return min(LOSS_LEAST, need // 4) if need > 0 else LOSS_LEAST
 
 
 class Candidate(NamedTuple):
