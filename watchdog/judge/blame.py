@@ -16,6 +16,9 @@ its own is chosen.
                loss of 32 MiB or more is class 2, whatever the share, and nothing is class 1)
             0  nothing to say against it
 
+Of an entity with protected processes the others answer for their own part alone: excess, leak and
+growth of who is protected count against nobody, and in the sum of all.
+
 The rank is one tuple whose fields have names; larger goes first; the tuple is the explanation.
 """
 
@@ -116,11 +119,11 @@ def rank(
     """
     everybody = list(candidates)
     entities = groups_of(everybody)
-    total = sum(group.excess for group in entities)
+    total = sum(group.whole for group in entities)
     least = max(FREES_LEAST, need // 4)
     groups = [group for group in entities if group.members and group.frees >= least]
     if not groups:
-        return Blame(None, (), "nobody", (_nobody(everybody),))
+        return Blame(None, (), "nobody", (_nobody(everybody), *_shielded(entities, total)))
     if by == "size":
         ranked = [_by_size(group) for group in groups]
         return _answer(ranked, "size", ("the largest is taken, as configured",))
@@ -155,7 +158,7 @@ def rank(
     outstanding = any(total and group.excess / total >= STANDS_OUT for group in groups)
     if not outstanding and not any(one.rank[0] for one in ranked):
         ranked = [_fallback(group, need) for group in groups]
-        return _answer(ranked, "fallback", (*because, _thirty(groups, total)))
+        return _answer(ranked, "fallback", (*because, *_none(groups, entities, total)))
     return _answer(ranked, "blame", because)
 
 
@@ -199,7 +202,7 @@ def _by_blame(
         blame, int(share * 10), quarters, group.preference, int(rate * 100), group.use,
         victim.start, victim.pid,
     )  # fmt: skip
-    spread = group.many > 1 and victim.excess * 2 < group.excess
+    spread = len(group.members) > 1 and victim.excess * 2 < group.excess
     return Ranked(victim, tuple_, tuple(_reasons(group, share, rate, need, loss)), spread)
 
 
@@ -209,7 +212,11 @@ def _rate(group: Group, loss: Loss) -> float:
 
 def _reasons(group: Group, share: float, rate: float, need: int, loss: Loss) -> list[str]:
     victim = group.members[0]
-    whose = f"{victim.unit} holds" if victim.unit and group.many > 1 else "it holds"
+    many = len(group.members)
+    whose = "it holds"
+    if victim.unit and many > 1:
+        left_out = ", without what is protected in it," if group.spared else ""
+        whose = f"{victim.unit}{left_out} holds"
     held = f"{whose} {words.size(group.use)}"
     if group.proven:
         above = f"{words.size(group.excess)} more than" if group.excess else "no more than"
@@ -230,10 +237,9 @@ def _reasons(group: Group, share: float, rate: float, need: int, loss: Loss) -> 
             f"it took {words.share(rate)} of what the machine lost in the last "
             f"{words.duration(loss.seconds)}"
         )
-    if group.many > 1:
+    if many > 1:
         said.append(
-            f"{victim.comm} is the first of its {group.many} processes to go "
-            f"({words.size(victim.use)})"
+            f"{victim.comm} is the first of its {many} processes to go ({words.size(victim.use)})"
         )
     said.append(_frees(victim, need))
     if group.preference:
@@ -265,13 +271,37 @@ def _by_size(group: Group) -> Ranked:
     return Ranked(victim, BySize(victim.use, victim.start, victim.pid), because)
 
 
-def _thirty(groups: list[Group], total: int) -> str:
+def _none(groups: list[Group], entities: list[Group], total: int) -> tuple[str, ...]:
+    """Why nobody of `groups` stands out."""
+    shielded = _shielded(entities, total)
+    if shielded:
+        return (*shielded, "nobody else stands out: this choice is a fallback")
     grown = [group for group in groups if group.excess]
     most = max((group.excess / total for group in groups), default=0.0) if total else 0.0
     return (
         f"nobody stands out: {len(grown)} hold more than they have proven, none of them more than "
         f"{words.share(most)} of it all; the machine is too small for its work, and this choice "
-        "is a fallback"
+        "is a fallback",
+    )
+
+
+def _shielded(entities: list[Group], total: int) -> tuple[str, ...]:
+    """A sentence for each of the first who stand out, and are protected."""
+    least = max(1.0, STANDS_OUT * total)
+    found = [group for group in entities if group.spared and group.whole - group.excess >= least]
+    found.sort(key=lambda one: (one.whole - one.excess, one.spared[0].pid), reverse=True)
+    return tuple(_shield(group, total) for group in found[:TOLD])
+
+
+def _shield(group: Group, total: int) -> str:
+    first, excess = group.spared[0], group.whole - group.excess
+    more = len(group.spared) - 1
+    who = f"{first.comm} (PID {first.pid})"
+    who += f" and {more} more" if more else ""
+    who += f" of {first.unit}" if first.unit else ""
+    return (
+        f"{who} {'have' if more else 'has'} {words.size(excess)} above what is proven, "
+        f"{words.share(excess / total)} of all that is, and may not be taken: {first.protected}"
     )
 
 

@@ -1,5 +1,6 @@
 """Pure: who may be taken, and the entities whose processes are judged together."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from watchdog.guard_facts import SHARED_UNITS, DossierRow
@@ -86,10 +87,15 @@ class Loss(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One entity. ``members`` are those that may be taken; the first is the one that would go."""
+    """One entity. ``members`` are those that may be taken; the first is the one that would go.
+
+    ``spared`` are its protected processes. Where there are any, what the rest tells is what the
+    members alone answer for; ``whole`` is the excess of all.
+    """
 
     members: tuple[Candidate, ...]
-    many: int  # of all its processes
+    spared: tuple[Candidate, ...]
+    whole: int
     excess: int
     frees: int
     use: int
@@ -100,7 +106,7 @@ class Group(NamedTuple):
 
 
 def groups_of(candidates: list[Candidate]) -> list[Group]:
-    """The processes of one entity together. Protected ones count, and are no members."""
+    """The processes of one entity together. Protected ones are told of, and are no members."""
     by_key: dict[tuple[str, int, int], list[Candidate]] = {}
     for one in candidates:
         name = one.entity
@@ -112,8 +118,11 @@ def groups_of(candidates: list[Candidate]) -> list[Group]:
 
 
 def _group(everybody: list[Candidate]) -> Group:
-    members = [one for one in everybody if one.protected is None]
-    members.sort(key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True)
+    everybody = sorted(
+        everybody, key=lambda m: (m.leak > 0, m.excess, m.use, m.start, m.pid), reverse=True
+    )
+    members = tuple(one for one in everybody if one.protected is None)
+    spared = tuple(one for one in everybody if one.protected is not None)
     # Told of those that were known then; of a newcomer the part of its parent is taken off already.
     real = min(one.real for one in everybody)
     told = [one.entity_use for one in everybody if one.entity_use is not None]
@@ -121,23 +130,65 @@ def _group(everybody: list[Candidate]) -> Group:
     use = max(use, *(one.use for one in everybody))  # one process holds what it holds
     rises = [one.entity_grew for one in everybody if one.entity_grew is not None]
     grew = max(rises) if rises else _really([(one.grew, one.known) for one in everybody], real)
+    grew = max(0, grew)
     proven = max(one.entity_proven for one in everybody)
     if all(one.entity is None for one in everybody):
         proven = sum(one.proven for one in everybody)
+    whole = excess = max(0, use - int(ALLOWANCE * proven))
+    leaks = [one.entity_leak for one in everybody]
+    if spared and members:
+        use, proven, grew = _theirs(members, spared, real, use, proven, grew)
+        excess = min(whole, max(0, use - int(ALLOWANCE * proven)))
+        if excess * 2 <= whole or any(one.leak for one in spared):
+            leaks = []  # that of the unit is not theirs
     return Group(
-        tuple(members),
-        len(everybody),
-        max(0, use - int(ALLOWANCE * proven)),
+        members,
+        spared,
+        whole,
+        excess if members else 0,
         max(
             _really([(one.frees, one.known) for one in members], real),
             max((one.frees for one in members), default=0),
         ),
         use,
         proven,
-        max(0, grew),
-        max(max(one.leak, one.entity_leak) for one in everybody),
+        grew,
+        max([*leaks, *(one.leak for one in members)], default=0.0),
         max(-1, min(1, members[0].weight)) if members else 0,
     )
+
+
+def _theirs(
+    members: tuple[Candidate, ...], spared: tuple[Candidate, ...], real: int,
+    use: int, proven: int, grew: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """What of an entity's use, proven level and growth is its members'; the rest is protected.
+
+    Not all of its processes may have been read, so each of the three is divided as what was read
+    is. What members have proven each for itself is theirs. What the entity alone has proven (it
+    outlives its processes) goes by what each side holds above that: the restarted worker needs it
+    as much as the restarted server.
+    """
+
+    def both(sizes: Callable[[Candidate], int]) -> tuple[int, int]:
+        mine, others = (
+            _really([(max(0, sizes(one)), one.known) for one in side], real)
+            for side in (members, spared)
+        )
+        return mine, others
+
+    held = _part(use, *both(lambda one: one.use))
+    held = max(held, *(one.use for one in members))
+    mine, others = both(lambda one: one.proven)
+    mine = min(mine, proven)
+    open_ = max(0, held - mine), max(0, use - held - others)
+    level = mine + _part(max(0, proven - mine - others), *open_)
+    return held, level, _part(grew, *both(lambda one: one.grew))
+
+
+def _part(size: int, mine: int, others: int) -> int:
+    """Of `size` the part of `mine`, where it is divided like these two."""
+    return size * mine // (mine + others) if mine else 0
 
 
 def _really(sizes: list[tuple[int, bool]], real: int) -> int:
