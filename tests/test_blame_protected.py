@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from guard_world import row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchdog.guard.entities import whole
 from watchdog.judge.blame import Rank, rank
 from watchdog.judge.candidates import Candidate, Loss
 
@@ -83,6 +85,36 @@ def test_a_crowd_that_is_protected_is_not_counted_to_its_sidecar() -> None:
     sidecar = process(11, 60, 60, **whole)
     loss = Loss(90 * MIB, 10.0)
     assert classes(*crowd, sidecar, process(12, 300, 100), loss=loss) == {12: 1, 11: 0}
+
+
+def test_nor_is_one_of_which_most_are_not_read() -> None:
+    """600 backends of 6 MiB and what they share are the unit's 4000; 64 of them are read."""
+    whole_ = shop(proven=2000)
+    crowd = [process(pid, 6, 3, protected=EXE, start=500, **whole_) for pid in range(20, 84)]
+    sidecar = process(11, 130, 130, start=500, **whole_)
+    rows = [
+        row(pid, "shop.service", 2000, protected=None if pid == 11 else EXE, use=4000, own=own)
+        for pid, own in [(11, 130), *((pid, 6) for pid in range(20, 520))]
+    ]
+    sizes = {found[0]: found[15] for found in rows}
+    # Its part of what all took since would be large as well.
+    grown = [*crowd[:-1], crowd[-1]._replace(grew=MIB), sidecar._replace(grew=MIB)]
+    read = whole(grown, rows, sizes, dict.fromkeys(sizes, 5 * MIB), lambda *_: False)
+    assert all(one.entity_read for one in read)
+    found = rank([*read, process(12, 900, 100)], 37 * MIB, loss=Loss(90 * MIB, 10.0, 80 * MIB))
+    assert found.chosen is not None
+    assert found.chosen.candidate.pid == 12
+    (told,) = [one for one in found.ranked if one.candidate.pid == 11]
+    assert told.rank[:2] == (0, 0)
+    assert "holds 130 MiB" in told.because[0]
+    assert isinstance(told.rank, Rank)
+    assert told.rank.rate <= 2
+    # Nobody says that of workers who may be taken and were not all read.
+    workers = [*rows, row(900, "shop.service", 2000, use=4000, own=5)]
+    read = whole(grown, workers, {**sizes, 900: 5 * MIB}, None, lambda *_: False)
+    assert not any(one.entity_read for one in read)
+    read = whole(grown, workers, sizes, None, lambda pid, _: pid == 900)
+    assert all(one.entity_read for one in read), "it has ended"
 
 
 SIZES = st.integers(0, 900)

@@ -26,6 +26,7 @@ def whole(
     grew: dict[str, int] = {}
     lost: dict[str, int] = {}
     lent: dict[str, int] = {}
+    unread: set[str] = set()  # those with somebody who may be taken and was not read
     for row in rows:
         pid, start, name, own, inherited = row[0], row[1], row[9], row[15], row[16]
         use.setdefault(name, row[14])
@@ -36,11 +37,15 @@ def whole(
             lent[name] = max(lent.get(name, 0), inherited)
             continue
         size = None if pid in numbers else sizes.get(pid)
-        if size is None:
-            if inherited and ended(pid, start):
+        if size is None and ended(pid, start):
+            if inherited:
                 use[name] -= own
-            elif ended(pid, start):
+            else:
                 lost[name] = lost.get(name, 0) + own
+            continue
+        if row[7] is None:
+            unread.add(name)
+        if size is None:
             continue
         size = max(0, size - inherited)
         use[name] += max(0, size - own)  # what is missing may lie in swap
@@ -53,7 +58,8 @@ def whole(
     for name, size in lost.items():  # what a parent shared with its children they still hold
         use[name] -= max(0, size - lent.get(name, 0))
     return [
-        one._replace(entity_use=max(0, use[one.entity]), entity_grew=grew.get(one.entity, 0))
+        one._replace(entity_use=max(0, use[one.entity]), entity_grew=grew.get(one.entity, 0),
+                     entity_read=one.entity not in unread)
         if one.entity in use else one
         for one in found
     ]  # fmt: skip

@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
     ``entity_grew`` are those of the whole (None: not told, its processes are added up). Of what
     its processes hold ``real`` thousandths are really its own. ``seen`` is its size as it was
     read, where ``use`` leaves out what a fork shares with its parent, and counts ``shared`` too:
-    shared memory that goes with it.
+    shared memory that goes with it. ``entity_read``: of its entity all were read who may be taken.
     """
 
     pid: int
@@ -49,6 +49,7 @@ class Candidate(NamedTuple):
     shared: int = 0
     entity_use: int | None = None
     entity_grew: int | None = None
+    entity_read: bool = False
 
     @property
     def excess(self) -> int:
@@ -165,9 +166,9 @@ def _theirs(
     """What of an entity's use, proven level and growth is its members'; the rest is protected.
 
     Not all of its processes may have been read, so each of the three is divided as what was read
-    is. What members have proven each for itself is theirs. What the entity alone has proven (it
-    outlives its processes) goes by what each side holds above that: the restarted worker needs it
-    as much as the restarted server.
+    is; but members who were all read have no more than they hold. What members have proven each for
+    itself is theirs. What the entity alone has proven (it outlives its processes) goes by what each
+    side holds above that: the restarted worker needs it as much as the restarted server.
     """
 
     def both(sizes: Callable[[Candidate], int]) -> tuple[int, int]:
@@ -177,13 +178,17 @@ def _theirs(
         )
         return mine, others
 
-    held = _part(use, *both(lambda one: one.use))
+    def part(size: int, mine: int, others: int) -> int:
+        theirs = _part(size, mine, others)
+        return min(theirs, mine) if all(one.entity_read for one in members) else theirs
+
+    held = part(use, *both(lambda one: one.use))
     held = max(held, *(one.use for one in members))
     mine, others = both(lambda one: one.proven)
     mine = min(mine, proven)
     open_ = max(0, held - mine), max(0, use - held - others)
     level = mine + _part(max(0, proven - mine - others), *open_)
-    return held, level, _part(grew, *both(lambda one: one.grew))
+    return held, level, part(grew, *both(lambda one: one.grew))
 
 
 def _part(size: int, mine: int, others: int) -> int:
