@@ -13,7 +13,7 @@ from watchdog.guard_facts import DossierRow, Host
 from watchdog.judge.candidates import LOSS_LEAST, Candidate, Loss, least_told
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
-from watchdog.sense.fast import LEAST_BYTES, TICKS, Eyes, Reading
+from watchdog.sense.fast import TICKS, Eyes, Reading
 
 LOOKS_MAX = 64  # this many of the largest are read closely, and as many from the dossier
 STALE_S = 60.0
@@ -139,12 +139,12 @@ class Scene:
         """At everybody, now."""
         self.up = up
         sizes = self.eyes.sizes()
-        for row in self.dossier.values():
-            # Not there any more; or its main thread has exited, and the others hold what it has.
-            if row[0] not in sizes and row[15] >= LEAST_BYTES:
-                seen = self.eyes.look(row[0])
-                if seen is not None and seen.start == row[1]:
-                    sizes[row[0]] = seen.private - seen.swap
+        for pid in [pid for pid, size in sizes.items() if not size]:
+            # Its main thread may have exited: the others hold what it has.
+            del sizes[pid]
+            seen = self.eyes.look(pid) if pid in self.by_pid else None
+            if seen is not None and seen.start == self.by_pid[pid][1]:
+                sizes[pid] = seen.private - seen.swap
         shared = {}
         for (pid, start), size in self.shared.now(host.shmem or 0).items():
             if self.eyes.start_of(pid) == start:

@@ -61,7 +61,10 @@ class Eyes:
         return host, _counter(vmstat, b"\npswpout ")
 
     def sizes(self) -> dict[int, int]:
-        """pid -> private resident bytes of everybody above LEAST_BYTES: one statm each."""
+        """pid -> private resident bytes of everybody above LEAST_BYTES: one statm each.
+
+        0 for whose statm reads zeros: a main thread that has exited, or no memory of its own.
+        """
         found: dict[int, int] = {}
         try:
             names = os.listdir(self.root)
@@ -71,7 +74,7 @@ class Eyes:
             if not name.isdigit():
                 continue
             pages = procfs.parse_statm(_read(f"{self.root}/{name}/statm", 256))
-            if pages is not None and (pages[0] - pages[1]) * PAGE >= LEAST_BYTES:
+            if pages is not None and (not pages[0] or (pages[0] - pages[1]) * PAGE >= LEAST_BYTES):
                 found[int(name)] = (pages[0] - pages[1]) * PAGE
         return found
 
