@@ -198,3 +198,49 @@ def test_kills_at_a_limit_of_their_own_are_waited_for_once_between_two_decisions
         if len(world.signals) > 2:
             break
     assert world.up - ended >= 3.0
+
+
+def test_a_kill_of_long_ago_does_not_keep_it_from_waiting_for_the_next(world: World) -> None:
+    """A container was killed between the mark and its end; an hour later the kernel kills again."""
+    world.process(FIRST, 90, swap=400)
+    world.answers = [("changed", "memory has recovered in the meantime")]
+    world.tick(90, 1.0)
+    world.oom_kills += 1
+    world.tick(120)
+    for _ in range(360):
+        world.tick(120, 10.0)
+    assert world.incident is not None
+    world.process(SECOND, 90)
+    world.oom_kills += 1
+    for _ in range(29):
+        world.tick(70)
+    assert world.signals == [], "somebody was killed just now: two would die"
+    for _ in range(10):
+        world.tick(70)
+    assert len(world.signals) == 1
+
+
+@pytest.mark.parametrize("in_incident", [True, False])
+@pytest.mark.parametrize("every", [3, 6, 12])
+def test_containers_that_give_memory_back_keep_it_from_no_decision(
+    world: World, every: int, in_incident: bool
+) -> None:
+    """Each time one is killed at its own limit 30 MiB come back, and are taken again."""
+    world.tick(90 if in_incident else 130, 1.0)
+    world.signals.clear()
+    world.incident = world.incident if in_incident else None
+    world.gone(FIRST)
+    world.swap, short = (600, 50), None
+    for tenth in range(150):
+        phase = tenth % every
+        world.oom_kills += phase == 0
+        world.process(SECOND, 40 + 3 * tenth)
+        left = max(60, 150 - 3 * tenth) + 30 - 30 * phase // every
+        world.tick(left)
+        if left <= 102 and short is None:
+            short = world.up
+        if world.signals:
+            break
+    assert [pid for pid, _ in world.signals] == [SECOND]
+    assert short is not None
+    assert world.up - short <= 4.5

@@ -81,6 +81,7 @@ class Incident:
         elif self.latched:
             return
         elif not self.scene.pressure.now_by or (up < self.wait_until and self.scene.recent is None):
+            self.waited = self.waited and up < self.wait_until
             self.scene.glance(up, host, GLANCE_S)  # if it falls again it is known who grew
         elif up >= self.wait_until and (up >= self.rest_until or self._deep(host)):
             self._decide(host, up, mode)
@@ -88,7 +89,7 @@ class Incident:
     def _killed(self, host: Host, up: float) -> None:
         """Somebody was, by the kernel: at limits of their own that may go on without end.
 
-        So it is waited for one of them between two decisions.
+        So it is waited for one of them between two decisions, and again where none was needed.
         """
         if self.waited:
             self.scene.killed(up, host)

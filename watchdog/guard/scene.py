@@ -237,8 +237,13 @@ class Scene:
                 self.first = self.recent
 
     def killed(self, up: float, host: Host) -> None:
-        """Somebody was, by the kernel: no look counts if more came back than was taken since."""
-        if self.recent is not None and _there(host) > self.recent.there:
+        """Somebody was, by the kernel: no look counts if more came back than was taken since.
+
+        But at limits of their own containers may be killed, and give back, without end: after one
+        of them there is time for looks that the next ones do not undo.
+        """
+        again = up >= self.looks_from + GLANCE_S
+        if again and self.recent is not None and _there(host) > self.recent.there:
             self.ended(up)
 
     def ended(self, up: float) -> None:
