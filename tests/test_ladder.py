@@ -64,3 +64,10 @@ def test_no_sequence_ends_a_unit_that_may_not_be(steps: list[tuple[float, bool, 
         else:
             last = ""
     assert len(ladder.struck) <= 1
+
+
+def test_while_nobody_ran_it_had_no_time_to_end() -> None:
+    ladder = Ladder()
+    ladder.ask((7, 500), 100.0, 1e9)
+    ladder.slept(3600.0)
+    assert ladder.asked_of((7, 500), 3703.0) == (3700.0, 1e9)

@@ -107,6 +107,7 @@ class Incident:
         self.wait_until += gap_s
         self.rest_until += gap_s
         self.scene.looks_from += gap_s
+        self.scene.ladder.slept(gap_s)
         if self.victim is not None:
             self.victim = self.victim._replace(at=self.victim.at + gap_s)
 

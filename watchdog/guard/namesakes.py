@@ -3,7 +3,8 @@
 The watcher sees a newcomer after some seconds, and says nothing at all while it hangs; but the
 database that Restart= has just brought back is as protected as the one before. A name proves
 nothing, and this is no more than what tides over until the next word: the newcomer has the name and
-the user of a protected process that has ended, and is not older than BACK_S.
+the user of a protected process that has ended, and neither it nor the watcher's last word is older
+than BACK_S.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from watchdog.sense.fast import TICKS, Eyes, Reading
 # A watcher that hangs is ended after 63 s and started again within 30 s more, and says who is
 # protected as soon as it has looked at everybody. Who needs longer is judged by what is seen.
 BACK_S = 120.0
-READ_MAX = 512  # names that are read after one word: 0.1 ms each
+READ_MAX = 512  # names that are read at a time: 0.1 ms each
 
 Ident = tuple[int, int]
 Name = tuple[str, int | None]  # comm and uid
@@ -25,6 +26,7 @@ class Namesakes:
     def __init__(self, eyes: Eyes) -> None:
         self.eyes = eyes
         self.names: dict[Ident, Name] = {}
+        self.unread: list[Ident] = []
         self.ended: dict[Name, tuple[float, str]] = {}  # when that was known, and why protected
 
     def take(self, before: Mapping[Ident, str], spared: Mapping[Ident, str], up: float) -> None:
@@ -36,14 +38,19 @@ class Namesakes:
                 kept[ident] = name
             elif self._has_ended(ident):
                 self.ended[name] = up, _said(ident, before.get(ident, ""))
-        one_of = {name: name for name in kept.values()}  # many have the same
-        new = [ident for ident in spared if ident not in kept]
-        for ident in new[:READ_MAX]:
+        self.names = kept
+        self.unread = [ident for ident in spared if ident not in kept]
+        self.read()
+
+    def read(self) -> None:
+        """The names of those who are protected, or of some more of them."""
+        now, self.unread = self.unread[:READ_MAX], self.unread[READ_MAX:]
+        one_of = {name: name for name in self.names.values()} if now else {}  # many have the same
+        for ident in now:
             seen = self.eyes.look(ident[0])
             if seen is not None and seen.start == ident[1]:
                 name = seen.comm, seen.uid
-                kept[ident] = one_of.setdefault(name, name)
-        self.names = kept
+                self.names[ident] = one_of.setdefault(name, name)
 
     def why(self, seen: Reading, spared: Mapping[Ident, str], up: float) -> str | None:
         """Why a newcomer counts as protected, or None."""

@@ -7,7 +7,7 @@ from watchdog import words
 from watchdog.act.kill import kill, kill_unit, shielded
 from watchdog.guard.entities import whole
 from watchdog.guard.looks import Look, Shared, grown, loss
-from watchdog.guard.namesakes import Namesakes
+from watchdog.guard.namesakes import BACK_S, Namesakes
 from watchdog.guard.spent import Spent
 from watchdog.guard_facts import DossierRow, Host
 from watchdog.judge.candidates import LOSS_LEAST, Candidate, Loss, least_told
@@ -86,6 +86,7 @@ class Scene:
         self.by_pid = {row[0]: row for row in rows}
         self.units = units or {}
         self.dossier_up = self.up = up
+        self.namesakes.read()
 
     def take_spared(self, whole: bool, found: Mapping[str, Sequence[tuple[int, int]]]) -> None:
         """Who is protected, by the reason; `whole`: all of them."""
@@ -120,6 +121,8 @@ class Scene:
                 return f"it is a child of PID {parent.pid}: {why}"
             if not why and (ident in self.dossier or not self._new(parent.start)):
                 return None  # the watcher knows who started it, and does not protect that one
+        if self.up - (self.dossier_up or 0.0) > BACK_S:
+            return None
         return self.namesakes.why(seen, self.spared, self.up)
 
     def _new(self, start: int) -> bool:

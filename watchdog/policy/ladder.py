@@ -75,6 +75,10 @@ class Ladder:
         self.asked = {key: one for key, one in self.asked.items() if up - one.up <= ASKED_S}
         self.asked[ident] = Asked(up, t)
 
+    def slept(self, gap_s: float) -> None:
+        """Nobody ran for so long: it was no time to end in."""
+        self.asked = {key: one._replace(up=one.up + gap_s) for key, one in self.asked.items()}
+
     def asked_of(self, ident: tuple[int, int], up: float) -> Asked | None:
         """Its SIGTERM, if it was sent one a moment ago and no SIGKILL since."""
         one = self.asked.get(ident)
