@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from guard_world import MIB, World, row
 
-JVM, OTHER, IDLE, HEADLESS = 10, 11, 12, 30
+JVM, OTHER, IDLE, LEAK, WORKER, HEADLESS = 10, 11, 12, 13, 14, 30
 
 
 @pytest.fixture
@@ -118,3 +118,93 @@ def test_whose_number_was_given_away_is_not_taken_for_it(world: World, pid: int)
     world.process(JVM, 0, swap=200)
     host, _ = world.eyes.host(1e9, world.up)
     assert set(world.scene.look(world.up, host).sizes) == {OTHER, IDLE}
+
+
+def given_back(world: World, how: str) -> None:
+    """95 MiB: a heap shrinks by them, or somebody ends who had so much."""
+    if how == "shrinks":
+        world.process(JVM, 155)
+    else:
+        world.gone(WORKER)
+
+
+@pytest.mark.parametrize("seconds", [10, 60])
+@pytest.mark.parametrize("how", ["shrinks", "ends"])
+@pytest.mark.parametrize("swap", [(0, 0), (600, 500)])
+def test_what_others_gave_back_hides_no_leak(
+    world: World, how: str, seconds: int, swap: tuple[int, int]
+) -> None:
+    """Since memory is near the mark 95 MiB came back, the slab took 60, and a leak 120."""
+    world.swap = swap
+    world.process(LEAK, 10)
+    world.process(WORKER, 95)
+    world.process(IDLE, 270)  # it has as much above what it has proven as the leak will have
+    world.scene.take_dossier(world.up, [
+        *world.scene.dossier.values(), row(LEAK, "leak.service", 10, use=10, own=10),
+        row(WORKER, "work.service", 95, use=95, own=95),
+    ])  # fmt: skip
+    world.tick(160)
+    given_back(world, how)
+    for tenth in range(seconds * 10 + 30):
+        part = min(1.0, tenth / (seconds * 10))
+        taken, slab = int(120 * part), int(60 * part)
+        world.process(LEAK, 10 + taken)
+        world.slab = 10 + slab
+        world.tick(255 - taken - slab)
+        if world.signals:
+            break
+    assert world.available > 51, "more than half of the mark is left"
+    assert world.signals == [(LEAK, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("swap", [(0, 0), (600, 500)])
+def test_what_the_kernel_took_long_ago_delays_no_leak_of_now(
+    world: World, swap: tuple[int, int]
+) -> None:
+    world.swap = swap
+    world.process(LEAK, 10)
+    mine = row(LEAK, "leak.service", 10, use=10, own=10)
+    world.scene.take_dossier(world.up, [*world.scene.dossier.values(), mine])
+    for mib in range(0, 91, 2):
+        world.slab = 10 + mib
+        world.tick(200 - mib, 1.0)
+    for _ in range(200):
+        world.tick(110, 1.0)
+    for tenth in range(50):
+        world.process(LEAK, 10 + tenth)
+        world.tick(110 - tenth)
+        if world.signals:
+            break
+    assert world.available > 51
+    assert world.signals == [(LEAK, signal.SIGTERM)]
+
+
+def test_a_healthy_heap_that_rises_beside_an_old_loss_costs_nobody_his_life(world: World) -> None:
+    """The kernel took 90 MiB long ago; now a heap takes back what it has proven to need."""
+    world.swap = (0, 0)
+    world.process(IDLE, 270)
+    world.process(JVM, 200)
+    for mib in range(0, 91, 2):
+        world.slab = 10 + mib
+        world.tick(200 - mib, 1.0)
+    for tenth in range(80):
+        world.process(JVM, 200 + min(40, tenth))
+        world.tick(110 - min(40, tenth))
+    assert world.signals == []
+    assert world.outcomes() == [(None, "hold", "failed")]
+
+
+def test_who_is_swapped_out_is_not_looked_at_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only whose statm reads zeros is: a read of 0.1 ms, and there may be hundreds."""
+    world.process(IDLE, 0, swap=150)
+    world.process(HEADLESS, 0, state="Z", threads=2)
+    world.process(HEADLESS + 1, 0, state="Z", threads=2)
+    mine = row(HEADLESS, "headless.service", use=50, own=50)
+    world.scene.take_dossier(world.up, [*world.scene.dossier.values(), mine])
+    host, _ = world.eyes.host(1e9, world.up)
+    looked: list[int] = []
+    monkeypatch.setattr(world.eyes, "look", looked.append)
+    assert set(world.scene.look(world.up, host).sizes) == {JVM, OTHER}
+    assert looked == [HEADLESS]

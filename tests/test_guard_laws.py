@@ -28,6 +28,7 @@ class Machine:
         self.up, self.mode = 1000.0, mode
         self.available, self.full_us, self.oom_kill, self.shmem = 900, 0, 0, 0
         self.swap, self.slab = (0, 0), 30  # of the first: in all, and free
+        self.proven = 40  # each unit
         self.sizes_of = dict.fromkeys(PIDS[1:], 20)  # PID 2 may be born
         self.starts = dict.fromkeys(PIDS, 500)
         self.protected: dict[int, str] = {}
@@ -117,7 +118,7 @@ class Machine:
         rows: list[DossierRow] = [
             (pid, self.starts[pid], f"p{pid}", f"u{pid % 2}.service", 10 * MIB, 0,
              leak if pid == 4 else 0.0, self.protected.get(pid), pid % 3 - 1,
-             f"u{pid % 2}.service", 40 * MIB, 0.0, 1000, shared * MIB if pid == 5 else 0,
+             f"u{pid % 2}.service", self.proven * MIB, 0.0, 1000, shared * MIB if pid == 5 else 0,
              30 * MIB, 10 * MIB, 0)
             for pid in self.sizes_of
         ]  # fmt: skip
@@ -264,6 +265,7 @@ class Kernel(Machine):
         self.named = named  # in its slab, or nowhere
         self.sizes_of = dict.fromkeys(PIDS[1:], 60)
         self.swapped = dict.fromkeys(PIDS[1:], 10)
+        self.proven = 600
         self.took, self.deep = 0, False  # less than half of the mark was left
         self.word(0.0, 0)
         self.tick(0.1)
@@ -280,8 +282,11 @@ class Kernel(Machine):
         super().tick(seconds)
 
     def push(self, pid: int, size: int) -> None:
-        """Out to swap, but memory stays near the mark; less than nothing: back in."""
-        size = min(self.sizes_of[pid] - 2, int(NEAR) - 1 - self.available, size)
+        """Out to swap, but memory stays near the mark, and does not recover once it was short;
+        less than nothing: back in.
+        """
+        most = NEAR if self.incident is None else self.pressure.end_bytes / MIB
+        size = min(self.sizes_of[pid] - 2, int(most) - 1 - self.available, size)
         size = max(-self.swapped[pid], size)
         self.sizes_of[pid] -= size
         self.swapped[pid] += size

@@ -1,6 +1,6 @@
 """Looks at everybody, what each holds then, and whose shared memory is between two words of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from watchdog.judge.candidates import Loss
@@ -104,10 +104,14 @@ def grown(private: int, pid: int, born_up: float, now: Look, then: Look) -> int:
     return private + now.shared.get(pid, 0) - had
 
 
-def loss(now: Look, before: Look, own: Mapping[int, int], there: Callable[[int], bool]) -> Loss:
+def loss(
+    now: Look, before: Look, own: Mapping[int, int],
+    above: Iterable[tuple[Collection[int], int]], there: Callable[[int], bool],
+) -> Loss:  # fmt: skip
     """What the machine lost from look to look, and what everybody took of it.
 
     `own` is what those hold who were read closely, without what a fork shares with its parent;
+    `above` are the processes of each entity, and what it holds above the level that it has proven;
     `there` tells of a number that holds nothing any more whether somebody still has it.
     """
     then = before.knowing(now)
@@ -132,4 +136,16 @@ def loss(now: Look, before: Look, own: Mapping[int, int], there: Callable[[int],
     owned = max(0, rose + max(0, new) + swapped)
     # Where one rises as another falls they took nothing: no more is theirs than others left.
     others = max(0, filed) + (max(0, now.slab - before.slab) if before.slab else 0)
-    return Loss(lost, now.up - before.up, min(owned, max(0, lost - others)))
+    net = min(owned, max(0, lost - others))
+    # But what somebody took above what he has proven is not undone by what another gives back.
+    taken = sum(
+        min(excess, max(0, sum(_rise(pid, now, then, own) for pid in pids)))
+        for pids, excess in above
+        if excess
+    )
+    return Loss(lost, now.up - before.up, max(net, taken + min(0, swapped)))
+
+
+def _rise(pid: int, now: Look, then: Look, own: Mapping[int, int]) -> int:
+    size, had = now.sizes.get(pid, 0), then.sizes.get(pid)
+    return min(size, own.get(pid, size)) if had is None else size - had

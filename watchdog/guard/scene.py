@@ -10,7 +10,7 @@ from watchdog.guard.looks import Look, Shared, grown, loss
 from watchdog.guard.namesakes import BACK_S, Namesakes
 from watchdog.guard.spent import Spent
 from watchdog.guard_facts import DossierRow, Host
-from watchdog.judge.candidates import LOSS_LEAST, Candidate, Loss, least_told
+from watchdog.judge.candidates import LOSS_LEAST, Candidate, Loss, groups_of, least_told
 from watchdog.policy.guard_when import Pressure
 from watchdog.policy.ladder import Ladder
 from watchdog.sense.fast import TICKS, Eyes, Reading
@@ -310,7 +310,16 @@ class Scene:
         if before is None:
             return Loss()
         own = {one.pid: one.use for one in found}
-        return loss(now, before, own, lambda pid: self.eyes.start_of(pid) is not None)
+        pids: dict[str | None, list[int]] = {}
+        for row in self.dossier.values():
+            pids.setdefault(row[9], []).append(row[0])
+        above = []
+        for group in groups_of(found):
+            everybody = (*group.members, *group.spared)
+            # Of a newcomer whom nobody knows it is not known what he has proven.
+            read = [one.pid for one in everybody if one.known or one.pid in before.sizes]
+            above.append(({*read, *pids.get(everybody[0].entity, ())}, group.whole))
+        return loss(now, before, own, above, lambda pid: self.eyes.start_of(pid) is not None)
 
     def account(self, now: Look, found: list[Candidate]) -> Loss:
         """The same since memory came near the mark: so it is held on when nothing is lost more."""

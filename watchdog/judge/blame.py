@@ -110,7 +110,8 @@ def rank(
 ) -> Blame:
     """Whom to take so that `need` bytes come back. `deep`: less than half of the mark is left.
 
-    `account` is the loss since memory came near the mark, which tells of a loss that has stopped.
+    `account` is the loss since memory came near the mark, which tells of a loss that has stopped
+    where nobody is seen to take memory now.
     `stalled`: more than the mark is left. Then, and where the need is 0, it proves nothing.
     `history`: what has been proven comes of a longer time than minutes (None: if anything has).
     `files` is a sentence where what was lost lies in files in memory: then nobody is taken
@@ -139,7 +140,11 @@ def rank(
     just = loss
     if just.owned is None:
         just = loss._replace(owned=sum(max(0, one.grew) for one in everybody))
-    unowned = _unowned(just) or _unowned(account)
+    # They answer where somebody took most of it above what he has proven. Else nothing tells that
+    # what was lost before that has an owner.
+    above = sum(min(group.grew, group.whole) for group in entities)
+    answered = just.bytes >= LOSS_LEAST and above * 2 >= just.bytes
+    unowned = _unowned(just) or ("" if answered else _unowned(account))
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
     because: tuple[str, ...] = ()
