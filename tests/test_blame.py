@@ -288,7 +288,8 @@ CANDIDATES = st.builds(
     unit=st.sampled_from([None, "a.service", "b.service", "user@1.service"]),
     use=SIZES, frees=SIZES, proven=SIZES, grew=st.integers(-50, 200).map(lambda n: n * MIB),
     leak=st.sampled_from([0.0, 0.0, 0.4, 0.9]), protected=st.sampled_from([None, None, "no"]),
-    weight=st.integers(-1, 1), known=st.booleans(),
+    weight=st.integers(-1, 1), known=st.booleans(), real=st.integers(0, 1000),
+    entity_read=st.booleans(),
 )  # fmt: skip
 WORLDS = st.lists(CANDIDATES, max_size=7, unique_by=lambda one: (one.pid, one.start))
 
