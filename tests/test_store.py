@@ -382,6 +382,7 @@ def test_a_watcher_goes_on_from_what_it_can_read_late(tmp_path: Path) -> None:
     found: list[Any] = []
     rules = default_rules()
     watcher: Any = SimpleNamespace(
+        _checked=lambda: None,
         store=SimpleNamespace(late=lambda keys: {key: kept.pop(key) for key in keys if key in kept},
                               put_kept=lambda values: found.append(list(values))),
         engine=Engine(rules, "box"), rules=rules,

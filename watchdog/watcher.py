@@ -355,6 +355,7 @@ class Watcher:
     def _late(self) -> None:
         """A store that had no answer for the start has one now: go on from what can be joined to
         what was decided and asked since, and ask to be started again for the rest."""
+        self._checked()
         kept = self.store.late(("decider", "mutes", guard_line.KEPT, THROTTLED))
         if kept:
             self.engine.decider.ledger.join(as_object(kept.get("decider")) or {}, self.rules)
