@@ -125,3 +125,27 @@ def test_what_the_store_tells_twice_is_one() -> None:
     spent = Spent(None, "boot-1", 10.0, 1e9)
     spent.recall([1e9 - 60, 1e9 - 60, 1e9 - 30], 10.0, 1e9)
     assert len(spent.purse.spent) == 2
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_boot_before_the_clock_is_right_keeps_the_budget_no_longer_than_until_then(
+    tmp_path: Path, store: bool
+) -> None:
+    """Without a clock of its own a machine begins in the past, until the network tells the time."""
+    rule = (2, 3600.0)
+    path = None if store else str(tmp_path / "spent")
+    before = Spent(path, "boot-1", 5000.0, 1e9)
+    before.spend(rule, 5000.0, 1e9)
+    before.spend(rule, 5600.0, 1e9 + 600)
+    spent = Spent(path, "boot-2", 10.0, 86400.0)
+    if store:
+        spent.recall([1e9, 1e9 + 600], 10.0, 86400.0)
+    spent.turn(20.0, 86410.0)
+    assert spent.left(rule, 20.0) == 0, "when that was is not known yet"
+    spent.turn(30.0, 1e9 + 3000)
+    assert spent.left(rule, 30.0) == 0
+    spent.turn(700.0, 1e9 + 3670)
+    assert spent.left(rule, 700.0) == 1
+    if path:
+        again = Spent(path, "boot-2", 700.0, 1e9 + 3670)
+        assert [at for at, _ in again.purse.spent] == [-2970.0, -2370.0]

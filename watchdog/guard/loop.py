@@ -139,6 +139,7 @@ class Guard:
     def _guard(self, up: float) -> Host:
         host, pswpout = self.eyes.host(self.clock.wall(), up)
         host = self.scene.with_arc(host)
+        self.scene.spent.turn(up, host.t)
         change = self.pressure.step(host, up, pswpout)
         if change is not None:
             self._turned(change, host, up)

@@ -21,6 +21,7 @@ class Spent:
 
     def __init__(self, path: str | None, boot_id: str, up: float, t: float) -> None:
         self.boot_id = boot_id
+        self.t = t
         self.purse = Purse()
         self._fd: int | None = None
         if path is None:
@@ -40,6 +41,14 @@ class Spent:
                 continue
         purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
         self.purse = purse if boot.decode("ascii", "replace") == boot_id else purse.moved(up, t)
+
+    def turn(self, up: float, t: float) -> None:
+        """Look at the wall clock: a machine without one of its own learns late what time it is."""
+        purse = self.purse.overtaken(self.t, up, t)
+        self.t = t
+        if purse is not self.purse:
+            self.purse = purse
+            self._write()
 
     def left(self, rule: tuple[int, float], up: float) -> int:
         """How many more there may be."""
