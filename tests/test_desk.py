@@ -11,6 +11,7 @@ from watchdog.clock import RealClock
 from watchdog.desk import HOOKS_AT_ONCE, Desk
 from watchdog.facts import Entity, Event, Order, Subject
 from watchdog.policy.rules import Hook, default_rules
+from watchdog.store.backlog import Job
 from watchdog.store.db import Store
 
 
@@ -51,7 +52,7 @@ def lines(read):
 
 def test_what_a_hanging_disk_was_given_is_told_once_and_without_it(made):
     desk, clock, store, read = made
-    store._ask(lambda db: time.sleep(1.5), None, 0.05)  # the disk answers nobody for a while
+    store._put(Job(0, ask=lambda db: time.sleep(1.5)), 0)  # the disk answers nobody for a while
     desk.take(event("a"), {})
     desk.answers()
     assert lines(read) == []
