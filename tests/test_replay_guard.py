@@ -13,7 +13,7 @@ from watchdog.cli.replay import Replay
 from watchdog.facts import Event, Group, Host, Memfds, Outcome, Row, Said, Sweep, Who
 from watchdog.policy.guard_when import GuardRules
 from watchdog.policy.load import load
-from watchdog.policy.rules import Rules, Selector
+from watchdog.policy.rules import Match, Policy, Rules, Selector, When
 
 MIB, TOTAL = 1 << 20, 1024
 T0, UP0 = 1e9, 50_000.0
@@ -102,9 +102,25 @@ def test_observe_and_enforce_decide_the_same_but_for_the_mode() -> None:
     assert {e.body["mode"] for e in actions(judged(machine(), mode="enforce"))} == {"enforce"}
 
 
-def test_a_guard_that_is_off_says_nothing_and_by_size_it_takes_the_database() -> None:
-    kinds = {event.kind for event in judged(machine(), mode="off")}
-    assert not kinds & {"guard.action", "pressure.begun"}
+def test_a_guard_that_is_off_takes_nobody_and_says_when_memory_is_short() -> None:
+    """As it does live, so that a policy that waits for pressure acts in a recording too."""
+
+    def pressure(mode: str) -> list[Event]:
+        return [one for one in judged(facts, mode=mode) if one.kind.startswith("pressure.")]
+
+    facts = machine() + [fact._replace(t=fact.t + 700, up=fact.up + 700)
+                         for fact in machine(end=20) if isinstance(fact, Host)]  # fmt: skip
+    assert [one.kind for one in pressure("off")] == ["pressure.begun", "pressure.ended"]
+    assert [one.t for one in pressure("off")] == [one.t for one in pressure("observe")]
+    assert actions(judged(facts, mode="off")) == []
+    policy = Policy("shop", Match(unit=("shop.service",)), When(pressure=True), do=("log",))
+    for mode in ("off", "observe"):
+        rules = Rules(guard=GuardRules(mode), protect=Selector(), policies=(policy,))
+        found = [one for one in Replay(rules).run(iter(facts)) if one.kind == "policy.action"]
+        assert [one.body["do"] for one in found] == ["log"], mode
+
+
+def test_by_size_it_takes_the_database() -> None:
     (first,) = actions(judged(machine(), victim="size"))
     assert first.body["victim"]["pid"] == 10
 

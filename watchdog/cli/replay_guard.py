@@ -80,13 +80,14 @@ class ReplayGuard:
         """Judge a reading of the machine, and look at everybody after each sweep."""
         self.t, self.up = fact.t, fact.up
         now = fact.t if fact.up is None else fact.up
-        if self.rules.guard.mode != "off":
-            if isinstance(fact, Host):
-                self._host(fact, now)
-            elif isinstance(fact, Memfds):
-                self._stays(fact.files, now)
-            elif self.eyes.latest.mem_available is not None:
-                self._sweep(now)
+        if isinstance(fact, Host):
+            self._host(fact, now)
+        elif self.rules.guard.mode == "off":
+            pass  # it says when memory is short, and looks at nobody
+        elif isinstance(fact, Memfds):
+            self._stays(fact.files, now)
+        elif self.eyes.latest.mem_available is not None:
+            self._sweep(now)
         found, self.said = self.said, []
         yield from found
 
