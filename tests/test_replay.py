@@ -1,8 +1,10 @@
 """`replay` reads any trace: torn, foreign, of few columns, from a pipe; it says what it cannot."""
 
+import contextlib
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 import types
@@ -12,6 +14,12 @@ import pytest
 
 from watchdog import trace
 from watchdog.cli import replay
+from watchdog.engine import Engine
+from watchdog.facts import Host, Sweep
+from watchdog.policy.rules import default_rules
+from watchdog.store import file
+from watchdog.store.entities import upsert
+from watchdog.store.place import DATABASE
 
 MIB = 1 << 20
 T0 = 1_700_000_000
@@ -96,6 +104,64 @@ def test_what_a_policy_needs_and_the_trace_lacks_is_said(tmp_path, capsys):
     assert "policy a cannot be judged from this trace: uid missing" in err
     assert "policy b cannot be judged from this trace: pressure missing" in err
     assert kinds(out) == ["leak.suspected"]
+
+
+MISSING = "the guard cannot be judged from this trace: {} missing"
+
+
+def test_a_guard_that_cannot_be_judged_is_said(tmp_path, capsys):
+    """It needs what is available and the total at one moment, and where it is off nothing."""
+    path, config = tmp_path / "trace", tmp_path / "p.toml"
+    host = {"type": "host", "t": T0, "mem_available": 500 * MIB}
+    for more, missing in (
+        ({}, "mem_available"), (host, "mem_total"), (host | {"mem_total": 900 * MIB}, None),
+    ):  # fmt: skip
+        path.write_text("\n".join([json.dumps(more | {"type": "host", "t": T0}), *lines()]))
+        err = run(path, capsys)[2].splitlines()
+        assert [line for line in err if "guard" in line] == (
+            [MISSING.format(missing)] if missing else []
+        )
+    path.write_text("\n".join(lines()))
+    config.write_text('[guard]\nmode = "off"\n')
+    assert "guard" not in run(path, capsys, "--config", str(config))[2]
+    path.write_text(json.dumps({"type": "kmsg", "t": T0, "line": "a log, and no recording"}))
+    assert "guard" not in run(path, capsys)[2]
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A state folder that remembers an hour of one process."""
+    engine = Engine(default_rules(), None)
+    for second in range(0, 3600, 10):
+        t, up = T0 + second, 1e5 + second
+        engine.feed(Host(t, up, "b" * 32, mem_total=900 * MIB, mem_available=500 * MIB))
+        row = (7, 100, "shop", (20 + second // 10 % 9) * MIB, 0, 0, None, None)
+        engine.feed(Sweep(t, up, (row,), census=True))
+    with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 8 << 20)) as db:
+        upsert(db, engine.dump())
+    return tmp_path
+
+
+def test_a_store_says_nothing_of_the_guard_and_that_is_said(stored, capsys):
+    assert replay.main(["--state", str(stored)]) == 1  # no event
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == MISSING.format("mem_available")
+    assert err[1].startswith("0 events in ") and not err[1].startswith("0 events in 0 rows")
+
+
+def test_a_store_that_is_not_there_or_not_to_be_read(stored, tmp_path, capsys, monkeypatch):
+    assert replay.main(["--state", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"oom-watchdog: {tmp_path / 'none'}: no history there\n"
+    stat = os.stat
+
+    def refused(path, *args, **more):
+        if str(path).endswith(DATABASE):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, *args, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert replay.main(["--state", str(stored)]) == 2
+    assert "permission denied (try as root)" in capsys.readouterr().err
 
 
 def test_a_torn_archive_is_read_to_where_it_ends(tmp_path, capsys):

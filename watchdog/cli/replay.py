@@ -111,15 +111,18 @@ def facts(lines: Lines) -> Iterator[Fact | trace.Header]:
 def kept(state: str, since: float | None) -> Iterator[Fact]:
     """The sizes that a store remembers of the latest boot, as facts in the order of time.
 
-    They are bucket floors, and no limits or host readings are kept with them. Raises StoreError,
-    and FileNotFoundError where there is no store.
+    They are bucket floors, and no limits are kept with them. What it keeps of the host is one
+    reading a minute at the best, between which a shortage begins and ends: none is given here.
+    Raises StoreError, and FileNotFoundError where there is no store.
     """
     path = os.path.join(state, DATABASE)
-    if not os.path.exists(path):
-        raise FileNotFoundError(2, "no history there", path)
     rows: dict[tuple[float, float], list[Row]] = {}
     timed: list[tuple[float, Fact]] = []
-    with contextlib.closing(open_reader(path)) as db:
+    try:
+        reader = open_reader(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "no history there", path) from None
+    with contextlib.closing(reader) as db:
         for record in read_entities(db):
             found = records.sizes(record)
             pid, _, start = record.key.partition(":")
@@ -182,7 +185,7 @@ class Replay:
         if not isinstance(fact, KernelLine):
             self.first_t = fact.t if self.first_t is None else self.first_t
             self.last_t = fact.t
-        if isinstance(fact, Host) and fact.mem_available is not None:
+        if isinstance(fact, Host) and fact.mem_available is not None and fact.mem_total:
             # Pressure can be judged from here on.
             self.engine.pressed = bool(self.engine.pressed)
         yield from self._answer(self.engine.feed(fact), fact.t, fact.up)
@@ -224,6 +227,11 @@ class Replay:
             yield from self.feed(fact)
         yield from self._answer(self.engine.finish(), self.last_t, None)
 
+    def unjudged(self) -> list[str]:
+        """What could not be judged from it, and for want of what."""
+        guard = self.guard.unjudged() if self.guard and self.first_t is not None else None
+        return [*self.engine.decider.unjudged(), *([guard] if guard else [])]
+
     def _answer(self, out: list[Out], t: float, up: float | None) -> Iterator[Event]:
         for item in out:
             if isinstance(item, Event):
@@ -240,7 +248,8 @@ def main(argv: list[str]) -> int:
         "Run the true judge, the true policies and the true guard over a recording. Nothing is "
         "done; what would have been done is told, when and why. With --config under other rules: "
         "what was done while it was recorded is left out. A line that cannot be read is counted "
-        "and told with its number, and the rest is read.",
+        "and told with its number, and the rest is read. A store (--state) keeps sizes and not "
+        "the machine's own memory at each moment: it says nothing of the guard.",
         "oom-watchdog replay examples/leak.jsonl.gz",
     )
     parser.add_argument(
@@ -286,7 +295,7 @@ def _sum_up(replay: Replay, lines: Lines, told: int, as_json: bool) -> int:
     if replay.first_t is None and told == 0 and lines.broken_count:
         print(f"{lines.name}: no line of a trace in it", file=sys.stderr)
         return common.USAGE
-    for line in replay.engine.decider.unjudged():
+    for line in replay.unjudged():
         print(line, file=sys.stderr)
     if not as_json:
         span = words.duration(max(0.0, replay.last_t - (replay.first_t or 0.0)))

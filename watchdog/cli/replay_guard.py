@@ -64,9 +64,16 @@ class ReplayGuard:
         self.scene = Scene(self.eyes, self.pressure, self._tell)  # type: ignore[arg-type]
         self.scene.shield = self._shield
         self.incident: Incident | None = None
+        self.lacks: str | None = "mem_available"  # what no reading of the host has told yet
         self.swept: float | None = None  # when first
         self.t = 0.0
         self.up: float | None = None
+
+    def unjudged(self) -> str | None:
+        """Why nothing is said of the guard; None where it was judged, or is off."""
+        if self.lacks is None or self.rules.guard.mode == "off":
+            return None
+        return f"the guard cannot be judged from this trace: {self.lacks} missing"
 
     def _shield(self, pid: int) -> str | None:
         """As act/kill.shielded, by what the recording tells."""
@@ -97,6 +104,8 @@ class ReplayGuard:
         if host.oom_kill is None:  # what the guard itself read for a decision says nothing of it
             host = host._replace(oom_kill=self.eyes.latest.oom_kill)
         self.eyes.latest = host
+        if self.lacks is not None and host.mem_available is not None:
+            self.lacks = None if host.mem_total else "mem_total"
         change = self.pressure.step(host, now)
         if change is None:
             return
