@@ -314,6 +314,29 @@ def test_what_came_of_it_is_no_more_than_what_was_seen() -> None:
     assert nothing["said"] == "nothing more was told of it within 2 min"
 
 
+@pytest.mark.parametrize(
+    ("then", "how"),
+    [
+        # memory was well again before somebody else was killed, half an hour later
+        ([other(20.0, "pressure.ended", None), other(1900.0, "oom.kill", 99)], "recovered"),
+        # told in this order: the report of a kill is closed a second after it
+        ([other(20.0, "pressure.ended", None), other(19.9, "oom.kill", 99)], "other killed"),
+        ([other(20.0, "pressure.ended", None), other(1900.0, "oom.kill")], "recovered"),
+        ([other(20.0, "leak.cleared") | {"because": ["the process is gone"]},
+          other(20.4, "kill.other")], "killed"),
+        ([other(20.0, "pressure.ended", None), other(29.0, "kill.other")], "killed"),
+        ([other(5.0, "oom.kill", 99) | {"scope": "memcg", "unit": "web.service"}], "nothing"),
+        ([other(5.0, "oom.kill", 99) | {"scope": "memcg"}], "other killed"),  # in its own unit
+        ([other(5.0, "oom.kill", 99) | {"scope": "global", "unit": "web.service"}], "other killed"),
+    ],
+)  # fmt: skip
+def test_the_first_thing_that_says_how_it_ended_counts(
+    then: list[dict[str, Any]], how: str
+) -> None:
+    (guard,) = reviewing.review([would(0.0, "guard", "terminate"), *then], 9000.0)
+    assert [one["then"]["how"] for one in guard["actions"]] == [how]
+
+
 POLICY = """
 [policies.shop]
 match = { unit = "shop.service" }

@@ -20,6 +20,8 @@ from watchdog.tell import terminal
 
 # What happens to the target so long after an action that was not taken is what came of it.
 AFTER_S = 3600.0
+# The hand of somebody else is looked for once its victim has gone, and that may take so long.
+LOOKED_FOR_S = 60.0
 SHOWN_MAX = 5
 MAIN = "/etc/oom-watchdog/config.toml"
 DROP_INS = "/etc/oom-watchdog/config.d"
@@ -80,28 +82,46 @@ def review(told: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]
 def _after(
     event: Mapping[str, Any], later: Sequence[Mapping[str, Any]], now: float
 ) -> dict[str, Any]:
-    """What happened next, as the first thing that says how it ended: `how` and a sentence."""
-    seen: Mapping[str, Any] | None = None
+    """What happened next: `how` and a sentence, of the first thing that says how it ended.
+
+    The first to happen: a kill is told only after the pressure that it ended.
+    """
+    ends: list[tuple[float, dict[str, Any]]] = []
     for other in later:
-        if float(other["t"]) - float(event["t"]) > AFTER_S:
+        t = float(other["t"])
+        if t - float(event["t"]) > AFTER_S:
             break
-        kind = other.get("event")
-        if kind in ("oom.kill", "kill.other") and _same(event, other):
-            return _told("killed", other, "it was killed all the same")
-        if kind == "oom.kill" and event.get("event") == "guard.action":
-            return _told("other killed", other, "the kernel killed somebody else")
-        if kind == "leak.cleared" and _same(event, other):
-            if any(one in GONE for one in other.get("because") or ()):
-                seen = seen or _told("ended", other, "it ended, and its leak with it")
-            else:
-                seen = seen or _told("recovered", other, "its leak was cleared by itself")
-        if kind == "pressure.ended" and event.get("event") == "guard.action":
-            seen = seen or _told("recovered", other, "memory recovered by itself")
+        found = _end(event, other)
+        if found:
+            ends.append((t - LOOKED_FOR_S if other.get("event") == "kill.other" else t, found))
     passed = min(AFTER_S, max(0.0, now - float(event["t"])))
-    return dict(seen) if seen else {
+    return min(ends, key=lambda end: end[0])[1] if ends else {
         "how": "nothing", "id": None, "after_s": None,
         "said": f"nothing more was told of it within {words.duration(passed)}",
     }  # fmt: skip
+
+
+def _end(event: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How it ended by what this says; None where it says nothing of that."""
+    kind, same = other.get("event"), _same(event, other)
+    by_guard = event.get("event") == "guard.action"
+    if kind in ("oom.kill", "kill.other") and same:
+        return _told("killed", other, "it was killed all the same")
+    if kind == "oom.kill" and by_guard and not _elsewhere(event, other):
+        return _told("other killed", other, "the kernel killed somebody else")
+    if kind == "leak.cleared" and same:
+        if any(one in GONE for one in other.get("because") or ()):
+            return _told("ended", other, "it ended, and its leak with it")
+        return _told("recovered", other, "its leak was cleared by itself")
+    if kind == "pressure.ended" and by_guard:
+        return _told("recovered", other, "memory recovered by itself")
+    return None
+
+
+def _elsewhere(event: Mapping[str, Any], kill: Mapping[str, Any]) -> bool:
+    """Is it a kill at a limit that is none of the target's? It says nothing of the machine."""
+    unit = event.get("unit")
+    return kill.get("scope") == "memcg" and (unit is None or kill.get("unit") != unit)
 
 
 def _told(how: str, other: Mapping[str, Any], said: str) -> dict[str, Any]:
