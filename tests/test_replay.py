@@ -190,6 +190,33 @@ def test_a_closed_pipe_is_quiet(tmp_path):
     assert done.returncode == 0 and "Broken" not in done.stderr and "broken" not in done.stderr
 
 
+HALVES = [
+    '{"type":"trace","version":1,"host":"\\ud800x"}',
+    '{"type":"who","t":1,"pid":6,"start":1,"exe":"/\\ud800x","cmdline":"\\udfff"}',
+    '{"type":"group","t":1,"unit":"\\ud800x.service","cgroup":"/\\ud800x","anon":1}',
+    '{"type":"procs","t":1,"rows":[[6,1,"\\ud800x",1,1,null,"\\udbff.service"]]}',
+    '{"type":"said","t":1,"kind":"watchdog.degraded","identity":"\\ud800","because":["\\ud800x"],'
+    '"body":{"comm":"\\ud800x","pid":6,"\\ud800":"\\ud800"}}',
+    '{"type":"kmsg","t":1,"line":"6,1,1000000,-;\\ud800 invoked oom-killer: gfp_mask=0xcc0,'
+    ' order=0, oom_score_adj=0"}',
+    '{"type":"kmsg","t":2,"line":"3,2,1000001,-;Out of memory: Killed process 6 (\\ud800x)'
+    ' total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB'
+    ' oom_score_adj:0"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", [[], ["--json"]])
+def test_half_a_character_is_no_traceback(argv, tmp_path, capsysbinary):
+    """JSON can tell of one that stands for no byte: a name with it is shown, as any odd one."""
+    path = tmp_path / "trace"
+    path.write_text("\n".join(HALVES) + "\n")
+    assert replay.main([*argv, str(path)]) == 0
+    out, err = capsysbinary.readouterr()
+    assert b"line " not in err
+    assert b"degraded" in out and (b"oom.kill" if argv else b"OOM kill") in out
+    assert b"\\xed\\xa0\\x80x" in out.replace(b"\\\\", b"\\")
+
+
 # ---- the faster reader -------------------------------------------------------------------------
 
 

@@ -110,6 +110,17 @@ def test_names_keep_what_is_fine_and_show_the_rest():
     assert words.name("\u202e".encode()) == "\\xe2\\x80\\xae"
 
 
+@given(st.text(st.characters()))
+def test_any_text_is_made_safe(text):
+    safe = words.safe(text)
+    assert safe.isprintable()
+    assert words.safe(safe) == safe
+
+
+def test_half_a_character_that_stands_for_no_byte_is_shown():
+    assert words.safe("a\ud800\udc80\udfff") == "a\\xed\\xa0\\x80\\x80\\xed\\xbf\\xbf"
+
+
 def test_the_nearest_word_is_named():
     assert words.nearest("notifi", ["notify", "run"]) == ' (did you mean "notify"?)'
     assert words.nearest("zzz", ["notify", "run"]) == ""

@@ -6,6 +6,7 @@ passed over; a line that is broken is an error with a sentence, and the next one
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -38,6 +39,8 @@ VERSION = 1
 _NUMBER = (int, float)
 # What no size, count or time exceeds; json also reads NaN, Infinity and integers of any length.
 _LIMIT = 1 << 63
+# Half a character: JSON can tell of one, and it is no text. The others of its kind stand for bytes.
+_HALF = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 
 
 class Header(NamedTuple):
@@ -99,6 +102,10 @@ def fact(
 def _line(value: Mapping[str, Any]) -> str:
     kept = {key: part for key, part in value.items() if part is not None}
     return json.dumps(kept, separators=(",", ":"))
+
+
+def _shown(half: re.Match[str]) -> str:
+    return words.safe(half[0])
 
 
 def _is_number(value: object) -> bool:
@@ -166,7 +173,9 @@ def _plain(kind: type[Any], numbers: frozenset[str], texts: frozenset[str]) -> A
             fits = _is_number if key in _TIMES else _is_count
             if (key in numbers and not fits(part)) or (key in texts and not isinstance(part, str)):
                 raise TraceError(f'expected another type of "{key}"')
-            found[key] = words.safe(part) if key in texts and key != "line" else part
+            if key in texts:
+                part = _HALF.sub(_shown, part) if key == "line" else words.safe(part)
+            found[key] = part
         missing = [key for key in _REQUIRED.get(kind, ()) if key not in found]
         if missing:
             raise TraceError(f'expected "{missing[0]}"')

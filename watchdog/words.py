@@ -72,7 +72,11 @@ def safe(text: str) -> str:
 
 
 def _hex(char: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+    try:
+        raw = char.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, of which JSON can tell: it stands for no byte
+        raw = char.encode("utf-8", "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def name(raw: bytes) -> str:
