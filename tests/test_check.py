@@ -171,10 +171,35 @@ def test_warnings_go_to_standard_error(run: Run, tmp_path: Path) -> None:
 
 def test_no_url_of_a_notifier_is_shown(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "w.toml"
-    path.write_text('[notify.a]\nurl = "mailto://me:sesame@host"')
+    path.write_text('[notify.a]\nurl = "mailto://me:sesame@host"\n[notify.b]\nargv = ["/bin/true"]')
     said = run(str(path), "--show")
     assert 'url = "mailto://***"' in said[1]
-    assert "sesame" not in "".join(map(str, said))
+    for argv in ((), ("--show",), ("--json",), ("--json", "--show")):
+        assert "sesame" not in "".join(map(str, run(str(path), *argv))), argv
+    found = json.loads(run(str(path), "--json")[1])
+    for part in ("rules", "written"):
+        assert found[part]["notify"]["a"]["url"] == "mailto://***"
+        assert list(found[part]["notify"]["b"]["argv"]) == ["/bin/true"]
+
+
+def test_a_name_with_a_dot_is_shown_as_toml_reads_it(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "dots.toml"
+    path.write_text(SHOP.replace("[policies.sleepy]", '[policies."sleepy.one"]'))
+    out = run(str(path), "--show")[1]
+    assert '[policies."sleepy.one"]' in out and "[policies.unit.when]" in out
+    again = tmp_path / "again.toml"
+    shown = out.rpartition("configuration is fine")[0]
+    again.write_text(shown + '\n[unprotect]\nunit = "docker.service"\n')
+    assert from_plain(load_here(str(again)).rules) == from_plain(load_here(str(path)).rules)
+
+
+def test_a_name_that_is_empty_is_no_file_and_nobody(run: Run, shop: str, tmp_path: Path) -> None:
+    """As it is left by a variable of a script that was not set."""
+    for argv in (("",), ("--config", "")):
+        status, out, err = run(*argv)
+        assert (status, out) == (78, "") and "no such file" in err
+    status, _, err = run("--explain", "", "--state", str(tmp_path), shop)
+    assert status == 1 and 'no process or unit ""' in err
 
 
 # ---- --explain --------------------------------------------------------------------------

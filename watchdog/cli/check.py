@@ -5,6 +5,7 @@ pretty face.
 """
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -16,6 +17,7 @@ from watchdog.cli import explain_rules
 from watchdog.policy.merge import BUILT_IN
 from watchdog.policy.rules import Rules, from_plain
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _PROGRAM = tuple(ours("watchdog.policy.load"))
 
 
@@ -37,17 +39,19 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.file is not None and options.config is not None:
         parser.error("give the file once: FILE or --config FILE")
-    status, found, lines = load(options.file or options.config, options.root)
+    config = options.file if options.file is not None else options.config
+    status, found, lines = load(config, options.root)
     if found is None:
         _refused(lines, status, options.json)
         return status
     rules = from_plain(found["rules"])
-    if options.json and not options.explain:
+    found = masked(found)
+    if options.json and options.explain is None:
         print(json.dumps(found | {"ok": True}))
         return 0
     for line in found["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
-    if options.explain:
+    if options.explain is not None:
         return explain_rules.explain(rules, options.explain, options.state, options.json)
     if options.show:
         print("\n".join(show(found)))
@@ -105,12 +109,34 @@ def summary(rules: Rules) -> str:
     return f"configuration is fine: {', '.join(parts)}{end}"
 
 
+def masked(found: dict[str, Any]) -> dict[str, Any]:
+    """What the loader printed, without the secrets in it: a URL mostly holds a password."""
+    out = dict(found)
+    for part in ("rules", "written"):
+        if "notify" in found[part]:
+            shown = {
+                name: {key: _mask(value) if key == "url" else value for key, value in one.items()}
+                for name, one in found[part]["notify"].items()
+            }
+            out[part] = found[part] | {"notify": shown}
+    return out
+
+
+def _mask(url: Any) -> Any:
+    return f"{url.partition('://')[0]}://***" if isinstance(url, str) else url
+
+
+def header(*names: str) -> str:
+    """The head of a table in TOML: `[policies."a.b"]`."""
+    return "[" + ".".join(one if _BARE.fullmatch(one) else _toml(one) for one in names) + "]"
+
+
 def show(found: dict[str, Any]) -> list[str]:
     """The merged configuration as TOML, each value with its file, and what was taken away."""
     origins = found["origins"]
     lines: list[str] = []
     for section, table in found["written"].items():
-        _table(lines, section, table, origins)
+        _table(lines, (section,), table, origins)
     if found["removed"]:
         lines += ["# taken away by [unprotect]"]
         lines += [f"#   {words.safe(label)}    # {name}" for label, name in
@@ -119,16 +145,16 @@ def show(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _table(lines: list[str], path: str, table: dict[str, Any], origins: dict[str, str]) -> None:
+def _table(
+    lines: list[str], names: tuple[str, ...], table: dict[str, Any], origins: dict[str, str]
+) -> None:
     rows: list[tuple[str, str]] = []
     below = []
     for key, value in table.items():
-        label = f"{path}.{key}"
-        if isinstance(value, dict) and label not in ("match", "when"):
-            below.append((label, value))
+        label = ".".join((*names, key))
+        if isinstance(value, dict):
+            below.append((key, value))
         elif label in origins or not isinstance(value, list):
-            if path.startswith("notify.") and key == "url":
-                value = value.partition("://")[0] + "://***"
             rows.append((f"{key} = {_toml(value)}", origins.get(label, BUILT_IN)))
         else:  # a list that unites: each entry has its own file
             rows.append((f"{key} = [", ""))
@@ -136,12 +162,12 @@ def _table(lines: list[str], path: str, table: dict[str, Any], origins: dict[str
                      for one in value]  # fmt: skip
             rows.append(("]", ""))
     if rows or not below:
-        lines.append(f"[{words.safe(path)}]")
+        lines.append(header(*names))
         width = min(48, max((len(text) for text, _ in rows), default=0))
         lines += [f"{text:<{width}}  # {name}" if name else text for text, name in rows]
         lines.append("")
-    for label, value in below:
-        _table(lines, label, value, origins)
+    for key, value in below:
+        _table(lines, (*names, key), value, origins)
 
 
 def _toml(value: Any) -> str:

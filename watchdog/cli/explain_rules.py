@@ -85,7 +85,7 @@ def _subjects(who: str, now: dict[str, Any], rows: list[Subject]) -> Iterator[Su
             return
     for s in rows:
         entity = s.entity
-        names = {entity.comm, (entity.exe or "").rpartition("/")[2]}
+        names = {entity.comm, (entity.exe or "").rpartition("/")[2]} - {""}
         if str(entity.pid) == who or (not who.isdigit() and who in names):
             yield _with_leak(s, now)
 

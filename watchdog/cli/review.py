@@ -156,7 +156,7 @@ def way(policy: str, loaded: Mapping[str, Any] | None, config: str | None = None
     said_in = origins.get(f"{table}.mode", BUILT_IN)
     if mode == "enforce":
         return _way(mode, f"it enforces already: {said_in} says so")
-    shown = f'[policies."{policy}"]' if "." in policy else f"[{table}]"
+    shown = check.header("guard") if policy == "guard" else check.header("policies", policy)
     lines = [shown, 'mode = "enforce"']
     file = said_in if said_in != BUILT_IN else _home(table, origins) or config or MAIN
     if config is None and file.startswith(PACKAGED):
