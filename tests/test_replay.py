@@ -181,6 +181,11 @@ def test_what_is_no_trace_is_one_line(raw, status, tmp_path, capsys):
     assert found == status and not out and "Traceback" not in err
 
 
+def test_a_name_that_is_empty_is_no_store(capsys):
+    assert replay.main([""]) == 2
+    assert capsys.readouterr().err == 'oom-watchdog: "": no such file or directory\n'
+
+
 def test_a_closed_pipe_is_quiet(tmp_path):
     path = tmp_path / "trace"
     path.write_text("\n".join([*lines(), *(sweep(0) for _ in range(30)), *lines()]))
@@ -215,6 +220,31 @@ def test_half_a_character_is_no_traceback(argv, tmp_path, capsysbinary):
     assert b"line " not in err
     assert b"degraded" in out and (b"oom.kill" if argv else b"OOM kill") in out
     assert b"\\xed\\xa0\\x80x" in out.replace(b"\\\\", b"\\")
+
+
+def test_a_terminal_that_wants_no_colours(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines()))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured = run(path, capsys)[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = run(path, capsys)[1]
+    assert "\x1b" in coloured and "\x1b" not in plain
+    assert "events --id" not in coloured + plain, "the store knows nothing of it"
+
+
+def test_any_name_is_told_in_any_locale(tmp_path):
+    path, config = tmp_path / "trace", tmp_path / "p.toml"
+    path.write_text("\n".join(lines()).replace('"p7"', '"\u65e5\u672c"'), "utf-8")
+    config.write_text('[protect]\nname_unverified = "\u65e5\u672c"\n', "utf-8")
+    for argv in (["replay", path], ["check", "--show", config]):
+        done = subprocess.run(
+            [sys.executable, "-m", "watchdog", *argv], capture_output=True, check=False,
+            env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert b"\\u65e5\\u672c" in done.stdout
 
 
 # ---- the faster reader -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What people read: calm, complete, and never a control character, whatever a process is called."""
 
+import io
 import json
 import re
 import time
@@ -131,6 +132,31 @@ def test_colours_only_when_asked_and_the_text_is_the_same() -> None:
         plain, coloured = terminal.line(told, False), terminal.line(told, True)
         assert "\x1b" not in plain
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+def test_what_is_not_stored_names_no_command() -> None:
+    told = event("oom.kill", **KILL)
+    for color in (False, True):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.line(told, color, stored=False))
+        assert text == terminal.line(told, False).partition(" · ")[0]
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("said", "wanted"), [(None, True), ("", True), ("1", False)])
+def test_who_wants_no_colours_gets_none(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, wanted: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if said is not None:
+        monkeypatch.setenv("NO_COLOR", said)
+    assert terminal.colors(Screen()) is wanted
+    assert not terminal.colors(io.StringIO())
 
 
 def test_who() -> None:

@@ -160,7 +160,8 @@ class Desk:
         if self.journal is not None:
             sent = self.journal.send(flat) or not self.journal.there
         if self.out is not None:
-            text = json.dumps(flat) if self.as_json else terminal.line(flat, self.out.isatty())
+            color = terminal.colors(self.out)
+            text = json.dumps(flat) if self.as_json else terminal.line(flat, color)
             self._print(text + "\n")
         return sent
 

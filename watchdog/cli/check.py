@@ -23,6 +23,10 @@ _PROGRAM = tuple(ours("watchdog.policy.load"))
 
 def main(argv: list[str]) -> int:
     """Run the command; its exit status."""
+    return common.quietly(_main, argv)
+
+
+def _main(argv: list[str]) -> int:
     parser = common.parser(
         "check",
         "Validate the configuration: that of this machine, or one FILE alone. Exit status 0: it "

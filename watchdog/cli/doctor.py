@@ -16,6 +16,7 @@ from watchdog.cli import asking
 from watchdog.policy.rules import to_plain
 from watchdog.store import place
 from watchdog.store.now import DOCTOR
+from watchdog.tell import terminal
 
 LOOK_S = 120.0
 # What the command knows better than the daemon does: it may use the network.
@@ -52,7 +53,7 @@ def _main(argv: list[str]) -> int:
         print(json.dumps(found))
     else:
         for name, table in found.items():
-            print("\n".join(lines(name, table, sys.stdout.isatty())))
+            print("\n".join(lines(name, table, terminal.colors(sys.stdout))))
         print(verdict([row for table in found.values() for row in table["rows"]]))
         if daemon is None and not options.here:
             print("(no daemon runs: what its unit allows is not proven)")

@@ -88,7 +88,7 @@ class _Show:
     def __init__(self, as_json: bool, long: bool) -> None:
         self.as_json = as_json
         self.long = long
-        self.color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self.color = terminal.colors(sys.stdout)
         self.count = 0
 
     def all(self, found: Iterable[dict[str, Any]]) -> None:

@@ -243,6 +243,10 @@ class Replay:
 
 def main(argv: list[str]) -> int:
     """Run the command; its exit status."""
+    return common.quietly(_main, argv)
+
+
+def _main(argv: list[str]) -> int:
     parser = common.parser(
         "replay",
         "Run the true judge, the true policies and the true guard over a recording. Nothing is "
@@ -268,22 +272,23 @@ def main(argv: list[str]) -> int:
     gc.set_threshold(100_000, 50, 50)
     replay = Replay(rules, anew=options.config is not None)
     lines = Lines(options.trace or "")
-    told = 0
+    told, color = 0, terminal.colors(sys.stdout)
     try:
         source: Iterable[Fact | trace.Header] = facts(lines)
-        if not options.trace:
+        if options.trace is None:
             source = remembered = list(kept(options.state, options.since))
             replay.remember(remembered)
         for event in replay.run(source):
             told += 1
-            _print(event, options.json)
+            _print(event, options.json, color)
     except StoreError as error:
         common.complain(str(error))
         return common.USAGE
     except BrokenPipeError:
         raise  # of our output, not of the trace
     except OSError as error:
-        return common.unreadable(options.trace or options.state, error)
+        name = options.state if options.trace is None else options.trace
+        return common.unreadable(name or '""', error)
     return _sum_up(replay, lines, told, options.json)
 
 
@@ -306,11 +311,11 @@ def _sum_up(replay: Replay, lines: Lines, told: int, as_json: bool) -> int:
     return 0 if told else common.NOTHING
 
 
-def _print(event: Event, as_json: bool) -> None:
+def _print(event: Event, as_json: bool, color: bool) -> None:
     flat = event.flat()
     if as_json:
         print(json.dumps(flat))
         return
-    print(terminal.line(flat, sys.stdout.isatty()))
+    print(terminal.line(flat, color, stored=False))
     for reason in event.because:
         print(f"         {words.safe(reason)}")

@@ -6,9 +6,10 @@ through `words.safe`.
 """
 
 import math
+import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from watchdog import words
 
@@ -82,14 +83,22 @@ _COLOURS = {
 }
 
 
-def line(event: Mapping[str, Any], color: bool, date: bool = False) -> str:
-    """The whole line, without a newline; `date` puts the day before the time of day."""
+def colors(out: TextIO) -> bool:
+    """Is it a terminal of somebody who wants colours? NO_COLOR says no (no-color.org)."""
+    return out.isatty() and not os.environ.get("NO_COLOR")
+
+
+def line(event: Mapping[str, Any], color: bool, date: bool = False, stored: bool = True) -> str:
+    """The whole line, without a newline; `date` puts the day before the time of day.
+
+    One that is not `stored` has no command at its end: none could tell more of it.
+    """
     head, rest = _say(event)
-    at, more = stamp(event, date), command(event)
+    at, tail = stamp(event, date), f" · {command(event)}" if stored else ""
     if not color:
-        return f"{at} {head}{rest} · {more}"
+        return f"{at} {head}{rest}{tail}"
     hue = _COLOURS.get(str(event.get("event")), _BOLD)
-    return f"\x1b[2m{at}\x1b[0m \x1b[{hue}m{head}\x1b[0m{rest} \x1b[2m· {more}\x1b[0m"
+    return f"\x1b[2m{at}\x1b[0m \x1b[{hue}m{head}\x1b[0m{rest}\x1b[2m{tail}\x1b[0m"
 
 
 def message(event: Mapping[str, Any]) -> str:
