@@ -57,4 +57,15 @@ def test_what_is_said_at_the_start(engine: Engine) -> None:
     because, body = overview.started(engine, "observe")
     assert because[1:] == ["250 MiB of 1000 MiB available", "observing: nothing will be killed"]
     assert (body["processes"], body["mode"]) == (1, "observe")
-    assert overview.started(engine, "enforce")[0][-1] == "enforcing its policies"
+    assert overview.started(engine, "enforce")[0][-1] == "enforcing: the guard"
+
+
+def test_who_may_act_is_said_at_the_start() -> None:
+    p = Policy("p", mode="enforce")
+    for policies, guard_mode, said in (
+        ((p, Policy("x")), "off", "enforcing: the policy p"),
+        ((p, p._replace(name="q")), "enforce", "enforcing: the guard, and the policies p, q"),
+    ):
+        engine = Engine(Rules(policies=policies), "host")
+        engine.grant(True)
+        assert overview.started(engine, guard_mode)[0][-1] == said

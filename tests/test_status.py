@@ -18,6 +18,9 @@ LEAK = {
     "rate_bytes_per_s": 2 * MIB, "resident_bytes": 212 * MIB, "since": 1_699_999_400.0,
     "confidence": 0.93, "exhausts_in_s": 150.0,
 }  # fmt: skip
+UNIT = {**LEAK, "pid": None, "comm": None}
+KERNEL = {**UNIT, "scope": "unit", "part": "kernel"}
+TMPFS = {**UNIT, "unit": None, "scope": "host", "part": "shmem"}
 
 
 def data(**more: Any) -> dict[str, Any]:
@@ -68,10 +71,24 @@ ARMED = [{"name": "p", "mode": "enforce"}]
         ({"leaks": [{**LEAK, "level": "suspected"}]}, FINE + "1 suspected leak, no OOM kill"),
         ({"leaks": [LEAK]}, LEAKING),
         ({"leaks": [LEAK, LEAK]}, "2 processes leak"),
+        ({"leaks": [LEAK, UNIT]}, LEAKING),  # the unit grows by its process
+        ({"leaks": [LEAK, UNIT, LEAK]}, ", 2 processes leak, "),
+        ({"leaks": [UNIT, {**UNIT, "unit": "web.service"}]}, ", 2 units leak, "),
+        ({"leaks": [LEAK, {**UNIT, "unit": "web.service"}, KERNEL]},
+         ", 1 process, 1 unit and kernel memory of shop.service leak, "),
+        ({"leaks": [KERNEL, TMPFS]}, ", kernel memory of shop.service and shared memory and tmpfs"
+         " that no unit holds leak, "),
+        ({"leaks": [KERNEL, TMPFS, KERNEL]}, ", shared or kernel memory in 3 places leak, "),
+        ({"leaks": [{**one, "level": "suspected"} for one in (LEAK, UNIT)]}, "1 suspected leak, "),
         ({"mem_available": 900 * MIB}, "Memory is short: 900 MiB of 23.5 GiB available"),
-        ({"mem_total": None}, "Memory is fine: how much is available is not known"),
+        ({"mem_total": None}, "How much memory is available is not known: nothing leaks, no OOM"),
+        ({"mem_total": None, "leaks": [LEAK]}, "Memory leaks: how much is available is not known,"),
+        ({"pressure": True}, "Memory is short: 14.2 of 23.5 GiB available, nothing leaks"),
+        ({"pressure": True, "leaks": [LEAK]}, "Memory is short: 14.2 of 23.5 GiB available, pyth"),
+        ({"pressure": True, "mem_total": None}, "Memory is short: how much is available is not"),
+        ({"pressure": False}, FINE),
     ],
-)
+)  # fmt: skip
 def test_the_first_line_is_an_answer(more: dict[str, Any], text: str) -> None:
     assert text in told(**more)[0]
 
@@ -83,6 +100,10 @@ def test_the_first_line_is_an_answer(more: dict[str, Any], text: str) -> None:
         ({"guard": {"mode": "off"}}, "observing: nothing will be killed"),
         ({"guard": {"state": "short"}}, "observing: nothing will be killed; the guard: short"),
         ({"policies": ARMED}, "observing with the guard; these policies act: p"),
+        (
+            {"policies": ARMED, "guard": {"mode": "off"}},
+            "the guard is off; these policies act: p",
+        ),
         (
             {"policies": ARMED, "guard": {"mode": "enforce"}},
             ENFORCING + ", and these policies act: p",

@@ -81,6 +81,16 @@ def status(engine: Engine, around: Around) -> str:
     return "; ".join([*parts, ending])
 
 
+def intent(engine: Engine, guard_mode: str) -> str:
+    """Who may act: "enforcing: the guard, and the policies p, q"."""
+    decider = engine.decider
+    armed = [one.name for one in engine.rules.policies if decider.mode(one) == "enforce"]
+    who = ["the guard"] if guard_mode == "enforce" else []
+    if armed:
+        who.append(f"the {'policies' if len(armed) > 1 else 'policy'} {', '.join(armed)}")
+    return f"enforcing: {', and '.join(who)}" if who else "observing: nothing will be killed"
+
+
 def started(engine: Engine, guard_mode: str) -> tuple[list[str], dict[str, Any]]:
     """The sentences and the body of `watchdog.started`, but for where its state lies."""
     watch, host = engine.rules.watch, engine.world.host
@@ -89,7 +99,7 @@ def started(engine: Engine, guard_mode: str) -> tuple[list[str], dict[str, Any]]
     because = [
         f"watching {words.count(rows, 'process')} and {words.count(units, 'unit')} "
         f"every {words.duration(watch.interval_s)}",
-        "observing: nothing will be killed" if found == "observe" else "enforcing its policies",
+        intent(engine, guard_mode),
     ]
     if host and host.mem_total and host.mem_available is not None:
         because.insert(

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from watchdog import words
@@ -72,7 +72,7 @@ def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
         yield f"Not running, or stuck: the daemon (pid {pid}) last wrote {when}. What it saw then:"
     yield answer(data)
     yield watched(data)
-    leaks = [leak for leak in _list(data, "leaks") if isinstance(leak, Mapping)]
+    leaks = _leaks(data)
     if leaks:
         yield ""
         head = ("LEAK", "WHO", "RATE", "NOW", "SINCE", "MEMORY ENDS IN", "SURE")
@@ -107,9 +107,11 @@ def answer(data: Mapping[str, Any]) -> str:
     """The first line: is memory fine, does anybody leak, was anybody killed."""
     total, free = _number(data, "mem_total"), _number(data, "mem_available")
     memory = "how much is available is not known"
-    short = False
+    # by the guard's word, whatever its mark, or by anybody's
+    short = data.get("pressure") is True
+    known = bool(total) and free is not None
     if total and free is not None:
-        short = free < SHORT_SHARE * total
+        short = short or free < SHORT_SHARE * total
         unit = words.size(total).split()[1]
         left, right = words.size(free), words.size(total)
         # "14.2 of 23.5 GiB", but "900 MiB of 23.5 GiB"
@@ -118,23 +120,48 @@ def answer(data: Mapping[str, Any]) -> str:
     sure = leak(data)
     growth = sure
     if growth is None:
-        suspects = len(_list(data, "leaks"))
+        suspects = len(_apart(_leaks(data)))
         growth = f"{words.count(suspects, 'suspected leak')}" if suspects else "nothing leaks"
+    if not (short or sure or known):
+        return f"How much memory is available is not known: {growth}, {_kills(data)}"
     mood = "Memory is short" if short else "Memory leaks" if sure else "Memory is fine"
     return f"{mood}: {memory}, {growth}, {_kills(data)}"
 
 
 def leak(data: Mapping[str, Any]) -> str | None:
     """Who leaks for certain; None where nobody does."""
-    leaks = [one for one in _list(data, "leaks") if isinstance(one, Mapping)]
-    sure = [one for one in leaks if one.get("level") == "confirmed"]
+    sure = _apart([one for one in _leaks(data) if one.get("level") == "confirmed"])
     if len(sure) > 1:
-        return f"{words.count(len(sure), 'process')} leak"
+        return f"{_counted(sure)} leak"
     if not sure:
         return None
     ends = _number(sure[0], "exhausts_in_s")
     text = f"{_who(sure[0])} leaks {_rate(sure[0])}"
     return f"{text}, memory ends in {words.duration(ends)}" if ends is not None else text
+
+
+def _apart(leaks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the units whose growth is that of a process in them, which leaks as well."""
+    homes = [one.get("unit") for one in leaks if one.get("pid") is not None]
+    return [one for one in leaks if _kind(one) != "unit" or one.get("unit") not in homes]
+
+
+def _kind(leak: Mapping[str, Any]) -> str:
+    """What it is that leaks; "" where no process owns it: shared memory, or the kernel's."""
+    if leak.get("pid") is not None:
+        return "process"
+    return "" if leak.get("part") in ("shmem", "kernel") else "unit"
+
+
+def _counted(leaks: Sequence[Mapping[str, Any]]) -> str:
+    """ "2 processes, 1 unit and kernel memory of web.service"; `leaks` are two or more."""
+    kinds = [_kind(one) for one in leaks]
+    found = [words.count(kinds.count(kind), kind) for kind in ("process", "unit") if kind in kinds]
+    nobodys = [_who(one) for one in leaks if not _kind(one)]
+    if len(nobodys) > 2:
+        nobodys = [f"shared or kernel memory in {len(nobodys)} places"]
+    *before, last = found + nobodys
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def watched(data: Mapping[str, Any]) -> str:
@@ -166,7 +193,8 @@ def intent(data: Mapping[str, Any]) -> str:
         more = f", and these policies act: {', '.join(armed)}" if armed else ""
         return f"enforcing: the guard kills who is to blame before memory runs out{more}{state}"
     if armed:
-        return f"observing with the guard; these policies act: {', '.join(armed)}{state}"
+        how = {"observe": "observing with the guard; ", "off": "the guard is off; "}
+        return f"{how.get(str(guard.get('mode')), '')}these policies act: {', '.join(armed)}{state}"
     return f"observing: nothing will be killed{state}"
 
 
@@ -213,6 +241,10 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         return None
     return found if -1e18 < found < 1e18 else None
+
+
+def _leaks(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [one for one in _list(data, "leaks") if isinstance(one, Mapping)]
 
 
 def _list(values: Mapping[str, Any], key: str) -> list[Any]:

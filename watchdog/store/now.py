@@ -9,6 +9,7 @@ and readers ignore what they do not know:
     mode                      "observe" or "enforce": the guard's, or that of any policy
     mem_total, mem_available, swap_total, swap_free         bytes
     processes, units          how many are watched; watching: how many of them closely
+    pressure                  true while memory is short, by the guard's word
     leaks                     [{entity's keys, "scope", "level" ("suspected" | "confirmed"),
                               "rate_bytes_per_s", "resident_bytes", "since" (Unix seconds),
                               "confidence" (0..1), "exhausts_in_s" (null: it does not end)}]
