@@ -590,6 +590,14 @@ def test_tables_of_processes_and_units() -> None:
     assert "UNIT" in units.stdout
 
 
+def test_a_count_alone_is_so_many_times() -> None:
+    """One second apart, as for the machine as a whole."""
+    done = _run("--processes", "--top", "1", "--count", "2")
+    assert [line.split()[:1] for line in done.stdout.splitlines()].count(["PID"]) == 2
+    rows = _run("--units", "--top", "1", "--count", "2", "--every", "10ms", "--json").stdout
+    assert len([json.loads(line) for line in rows.splitlines()]) == 2
+
+
 def test_sar_again_and_again_ends_with_the_average() -> None:
     done = _run("--sar", "--every", "10ms", "--count", "3")
     head, *rows = done.stdout.splitlines()

@@ -44,9 +44,7 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
     assert (found.out, found.err[:6]) == ("", "usage:")
 
 
-@pytest.mark.parametrize(
-    "name", ["run", "check", "events", "status", "explain", "replay", "record"]
-)
+@pytest.mark.parametrize("name", entry.available())
 def test_the_help_of_each_command_fits(name: str) -> None:
     done = command(name, "--help", env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0

@@ -45,8 +45,8 @@ def main(argv: list[str]) -> int:
 FORMULAS = (
     "used = MemTotal - MemAvailable; buff/cache = Buffers + Cached + SReclaimable; "
     "kbmemused = MemTotal - MemFree - Buffers - Cached - Slab; %commit = Committed_AS / "
-    "(MemTotal + SwapTotal); every other column is the key of /proc/meminfo that it is named "
-    "after (shared: Shmem, kbavail: MemAvailable)."
+    "(MemTotal + SwapTotal); all others are keys of /proc/meminfo (shared: Shmem, kbavail: "
+    "MemAvailable)."
 )
 
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "memory", "Where the memory is: as free tells it, all added up, explained."
     )
     found.usage = "oom-watchdog memory [OPTION…]"
-    found.epilog = FORMULAS
+    found.epilog = f"{FORMULAS} example: oom-watchdog memory --units"
     add = found.add_argument
     what = found.add_mutually_exclusive_group()
     what.add_argument("--sar", action="store_true", help="in the columns of sar -r ALL")
@@ -228,11 +228,13 @@ def _tables(options: argparse.Namespace) -> int:
         else:
             _units(options, held)
         number += 1
-        if options.every is None or (options.count and number >= options.count):
+        once = options.every is None and options.count is None
+        if once or (options.count and number >= options.count):
             return 0
-        print()
+        if not options.json:
+            print()
         sys.stdout.flush()
-        time.sleep(options.every)
+        time.sleep(options.every or DEFAULT_EVERY_S)
 
 
 def _processes(options: argparse.Namespace, breakdown: Breakdown, held: list[Held]) -> None:
