@@ -359,6 +359,12 @@ def test_silence_is_lifted_and_listed(state, capsys):
     status.main(["--state", str(state)])
     shown = capsys.readouterr().out
     assert said in shown
+    now.write_now(str(state), {"t": time.time(), "up": up - 60, "mutes": mutes, "interval_s": 10.0})
+    for argv, out in (([], ""), (["--json"], "[]\n")):  # what a daemon that is gone had muted
+        assert silence.main(["--list", "--state", str(state), *argv]) == 1
+        told = capsys.readouterr()
+        assert told.out == out
+        assert ("no daemon runs" in told.err) == (not argv)
     assert "2 notifications to be sent, held back while memory is short" in shown
 
 

@@ -111,11 +111,12 @@ def process_key(pid: int) -> str | None:
 
 def _list(state: str | None, as_json: bool) -> int:
     found = asking.seen(state)
-    mutes = found.data.get("mutes") if found else None
+    runs = found is not None and not found.old
+    mutes = found.data.get("mutes") if found and runs else None
     rows = [one for one in mutes if isinstance(one, dict)] if isinstance(mutes, list) else []
     if as_json:
         print(json.dumps(rows))
-    elif found is None:
+    elif not runs:
         common.complain("no daemon runs")
     elif not rows:
         print("nothing is muted")
