@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -219,7 +220,11 @@ def test_what_was_decided_is_known_to_the_next_watcher(daemon, tmp_path, mode):
         if mode == "observe":
             assert running.until("policy.action")["outcome"] == "would"
         for _ in range(200):
-            if mode == "observe" or (ran.exists() and ran.read_text().endswith("\n")):
+            if mode == "observe":  # what is not known to be told is told again
+                with contextlib.closing(sqlite3.connect(tmp_path / "state" / "history.db")) as db:
+                    if db.execute("SELECT min(told) FROM event").fetchone() == (1,):
+                        break
+            elif ran.exists() and ran.read_text().endswith("\n"):
                 break
             time.sleep(0.05)
         running.lines.clear()
