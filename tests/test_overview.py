@@ -32,6 +32,15 @@ def test_the_line_of_systemctl_status(engine: Engine) -> None:
     )
 
 
+def test_a_unit_that_leaks_by_its_process_is_one_leak(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit: dict[str, Any] = {"pid": None, "unit": "a.service"}
+    found = [unit | {"pid": 7}, unit, unit | {"part": "kernel"}, unit | {"unit": "b.service"}]
+    monkeypatch.setattr(overview.view, "leaks", lambda *_: found)
+    assert "; 3 leaks suspected or confirmed; " in overview.status(engine, around())
+
+
 def test_policies_that_may_not_enforce_observe() -> None:
     armed = Policy("p", mode="enforce")
     engine = Engine(Rules(policies=(armed, armed._replace(name="q", mode="observe"))), "host")

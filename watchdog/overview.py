@@ -70,9 +70,12 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
 def status(engine: Engine, around: Around) -> str:
     """What `systemctl status` shows in its first lines."""
     parts = [f"watching {words.count(len(engine.world.rows), 'process')}"]
-    leaks = len(view.leaks(engine.world, engine.series))
-    if leaks:
-        parts.append(words.count(leaks, "leak") + " suspected or confirmed")
+    leaks = view.leaks(engine.world, engine.series)
+    homes = {one["unit"] for one in leaks if one["pid"] is not None}
+    # a unit whose process leaks grows by it
+    apart = [one for one in leaks if one["pid"] or "part" in one or one["unit"] not in homes]
+    if apart:
+        parts.append(words.count(len(apart), "leak") + " suspected or confirmed")
     if around.oom_kills:
         parts.append(f"{words.count(around.oom_kills, 'OOM kill')} since the start")
     if around.degraded:
