@@ -31,6 +31,13 @@ def test_a_request_is_taken_once(asked):
     assert os.listdir(asked.path) == ["2.json.new"]
 
 
+def test_a_folder_that_is_there_is_not_made_again(tmp_path, monkeypatch):
+    """A disk that hangs would hold up whoever asks for it, and this is at each start."""
+    Requests(str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", lambda *_: pytest.fail("it is there"))
+    assert Requests(str(tmp_path)).problem is None
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "[" * 9000, " " * (SIZE_MAX + 1)])
 def test_nonsense_is_refused_and_removed(asked, text):
     put(asked, "1.json", text)

@@ -63,9 +63,13 @@ class Requests:
 
 def _folder_flaw(path: str) -> str | None:
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-        found = os.lstat(path)
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            # Not before it is missed: a disk that hangs holds mkdir up, also of what is there.
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            found = os.lstat(path)
     except OSError as error:
         return f"{words.safe(path)}: {(error.strerror or str(error)).lower()}"
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.geteuid()):
