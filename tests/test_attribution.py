@@ -144,6 +144,32 @@ def test_a_count_of_a_boot_that_nobody_told_is_no_beginning(kept):
     assert engine.kills.balance.kept()._replace(missing=()) == Counted(BOOT, 8)
 
 
+@pytest.mark.parametrize(("kept", "unread"), [
+    (Counted(BOOT, 5), 2), (Counted("another-boot", 9), 7), (None, 0),
+])  # fmt: skip
+def test_a_run_that_could_not_read_what_was_kept_joins_it_later(kept, unread):
+    """Its own kills are told, once; those of before it are still to be told by the next run."""
+    between = engine_of()
+    out = feed(between, [host(0, 7), host(1, 8), *kill_line(1, 9), host(3, 8)])
+    (told,) = events(out, "oom.kill")
+    if kept is not None:
+        between.kills.balance.join(kept)
+    earlier = Earlier(T0, UP0, (), between.kills.balance.kept(),
+                      ((told.id.removeprefix("oom.kill-b0000000-"), 1),))  # fmt: skip
+    assert events(feed(between, [host(at, 8) for at in range(4, 40)])) == [], "the next run does"
+    out = feed(
+        engine_of(earlier=earlier), [*kill_line(1, 9), *(host(at, 8) for at in range(41, 80))]
+    )
+    assert sum(event.body["count"] for event in events(out, "oom.unattributed")) == unread
+
+
+def test_what_is_joined_before_the_first_reading_is_the_beginning():
+    balance = Balance()
+    balance.join(Counted(BOOT, 5))
+    balance.reading(7, T0, UP0, BOOT)
+    assert (balance.owed, balance.kept()) == (2, Counted(BOOT, 5))
+
+
 def test_while_the_log_is_still_read_nothing_is_missing():
     earlier = Earlier(T0, UP0, (), Counted(BOOT, 0))
     engine = engine_of(earlier=earlier)

@@ -356,13 +356,16 @@ class Watcher:
         """A store that had no answer for the start has one now: go on from what can be joined to
         what was decided and asked since, and ask to be started again for the rest."""
         self._checked()
-        kept = self.store.late(("decider", "mutes", guard_line.KEPT, THROTTLED))
+        kept = self.store.late(("decider", "mutes", guard_line.KEPT, THROTTLED, "kills"))
         if kept:
             self.engine.decider.ledger.join(as_object(kept.get("decider")) or {}, self.rules)
             self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
             self.people.join(kept.get("mutes"))
             self.guard.join(kept.get(guard_line.KEPT))
             self.deeds.throttles.recall(as_object(kept.get(THROTTLED)) or {})
+            counted = trace.counted_of(as_object(kept.get("kills")))
+            if counted is not None:
+                self.engine.kills.balance.join(counted)
         self.guard.send("again")
 
     def _checked(self) -> None:

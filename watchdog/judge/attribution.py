@@ -37,11 +37,13 @@ class Balance:
 
     def __init__(self) -> None:
         self.value: int | None = None
+        self._first: int | None = None
         self.read_up: float | None = None
         self.agreed = True  # at the last reading: no line was read that it had not counted
         self._boot: str | None = None
         self._kept: Counted | None = None
         self._accounted = 0
+        self._earlier: tuple[int, tuple[Missing, ...]] = (0, ())  # see `join`
         self._begun: tuple[float, float | None] | None = None
         self._debts: deque[tuple[float, int]] = deque()  # (when the rise was seen, kills)
         self._missing: list[Missing] = []
@@ -51,11 +53,26 @@ class Balance:
         """What an earlier run kept; before the first reading."""
         self._kept = kept
 
+    def join(self, kept: Counted) -> None:
+        """What an earlier run kept, where it could not be read in time.
+
+        From now on `kept` tells the next run how far both have accounted: what was counted
+        between them is the next one's to tell, for it reads the log from where the earlier ended.
+        """
+        if self._first is None:
+            self.take(kept)
+        elif kept.boot_id == self._boot:
+            self._earlier = kept.value - self._first, kept.missing
+        else:
+            self._earlier = -self._first, ()
+
     def kept(self) -> Counted | None:
         """What the next run has to know; None before the first reading."""
         if self.value is None:
             return None
-        return Counted(self._boot or "", self._accounted, tuple(self._missing))
+        more, missing = self._earlier
+        upto = max(0, self._accounted + more)
+        return Counted(self._boot or "", upto, (*missing, *self._missing)[-MISSING_MAX:])
 
     @property
     def owed(self) -> int:
@@ -140,7 +157,7 @@ class Balance:
 
     def _begin(self, value: int, t: float, up: float | None, boot_id: str | None) -> None:
         kept, early = self._kept, self._accounted if self.value is None else 0
-        self._boot, self._begun = boot_id, None
+        self._boot, self._begun, self._first = boot_id, None, value
         self._debts.clear()
         self._missing = []
         if kept is None or self.value is not None or not (kept.boot_id and boot_id):
