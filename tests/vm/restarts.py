@@ -60,9 +60,9 @@ def start(unit: str, most: int, more: str = "") -> int:
     Path(script).write_text(SHOP)
     Path(f"/etc/systemd/system/{unit}.service").write_text(
         f"[Service]\nExecStart=/usr/bin/python3 -I -S {script} /run/{unit} {most}\n{more}"
+        "[Install]\nWantedBy=multi-user.target\n"  # else PID 1 forgets it once it has ended
     )
-    sh("systemctl", "daemon-reload")
-    sh("systemctl", "start", unit)
+    sh("systemctl", "enable", "--now", unit)
     return int(show(unit, "MainPID"))
 
 
