@@ -370,6 +370,69 @@ def test_a_disk_that_hangs_before_the_first_run_has_nothing_to_begin_anew_with(
     store.close()
 
 
+def test_what_the_start_did_read_is_neither_joined_again_nor_held_back(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(path)
+    store.put_kept({"cursor": "7", "decider": "[5]"})
+    assert store.close()
+    gate, load = threading.Event(), entities.load
+
+    def slow(*asked: Any) -> list[EntityRecord]:
+        assert gate.wait(60)
+        return load(*asked)
+
+    monkeypatch.setattr(entities, "load", slow)
+    monkeypatch.setattr(db, "ASK_S", 1.0)
+    store = Store(path)
+    assert store.load_kept() == {"cursor": "7", "decider": "[5]"}
+    assert store.load_entities(BOOT, NOW) == []
+    store.started()
+    gate.set()
+    store.put_kept({"cursor": "8"})
+    store.retry()
+    assert store.flush()
+    assert (store.failed, store.again) == (None, True)
+    assert store.late(("decider",)) == {}
+    assert store.load_kept() == {"cursor": "8", "decider": "[5]"}
+    store.close()
+
+
+def test_what_no_earlier_run_kept_is_written_over_though_that_was_not_read(
+    path: str, hung: threading.Event
+) -> None:
+    hung.set()
+    store = Store(path)
+    store.put_kept({"cursor": "7"})
+    assert store.close()
+    hung.clear()
+    store = Store(path)
+    store.started()
+    hung.set()
+    store.put_kept({"mutes": "[1]"})
+    assert store.flush()
+    store.put_kept({"mutes": "[]", "cursor": "8"})
+    assert store.flush()
+    assert store.load_kept() == {"cursor": "7", "mutes": "[]"}
+    store.close()
+
+
+def test_a_first_run_whose_disk_was_slow_is_well_again_once_it_answers(
+    path: str, hung: threading.Event
+) -> None:
+    store = Store(path)
+    hung.set()
+    while store._earlier is None:
+        time.sleep(0.01)
+    store.load_kept()  # the start has no time left for it
+    store.started()
+    assert store.failed
+    store.retry()
+    assert store.flush()
+    assert (store.failed, store.again) == (None, False)
+    store.close()
+
+
 def test_a_watcher_goes_on_from_what_it_can_read_late(tmp_path: Path) -> None:
     """What was decided, asked for and spent meanwhile is kept together with what was before."""
     from types import SimpleNamespace

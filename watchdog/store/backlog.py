@@ -28,12 +28,12 @@ class Job(NamedTuple):
 
 
 def write(
-    db: sqlite3.Connection, group: Sequence[Job], over: Container[str] | None
+    db: sqlite3.Connection, group: Sequence[Job], held: Container[str] | None
 ) -> dict[int, list[str] | None]:
     """One transaction; for each `seq` the ids that are new.
 
-    With `over` what earlier runs left was not read: of small values only these are written over,
-    and of trends none, for theirs go farther back.
+    With `held` what earlier runs left was not read: these small values are not written over, and
+    no trends, for theirs go farther back.
     """
     told = frozenset(one for job in group for one in job.told)
     fresh: dict[int, list[str] | None] = {}
@@ -46,12 +46,12 @@ def write(
             if job.seq is not None:
                 fresh[job.seq] = ids
             if job.kept:
-                kept.put(db, job.kept, over)
+                kept.put(db, job.kept, held or ())
             if job.notices and (ids or not job.events):
                 outbox.put(db, job.notices)
             if job.arrived:
                 outbox.drop(db, job.arrived)
-            if over is None:
+            if held is None:
                 entities.upsert(db, job.entities)
             host.upsert(db, job.host)
         if told:

@@ -21,7 +21,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from watchdog import words
@@ -214,7 +214,9 @@ class Store:
 
     def load_kept(self) -> dict[str, str]:
         """All small values."""
-        return self._ask(kept.load, {})
+        found: dict[str, str] = self._ask(kept.load, {})
+        self._over |= frozenset(found)  # the caller goes on from these
+        return found
 
     def flush(self, timeout_s: float = ASK_S) -> bool:
         """Wait until all that was put so far is written, or was found impossible to write."""
@@ -323,7 +325,7 @@ class Store:
         fresh: dict[int, list[str] | None] | None = None
         if self._db is not None:
             try:
-                fresh = write(self._db, group, self._over if self._unread else None)
+                fresh = write(self._db, group, self._held())
             except sqlite3.Error as error:
                 self._fail(error)
             except (ValueError, TypeError, OverflowError):
@@ -355,10 +357,13 @@ class Store:
             self._db = None
         self._wake()
 
-    def _try(self, db: sqlite3.Connection | None) -> None:
+    def _held(self) -> Container[str] | None:
+        """Keys of earlier runs that nobody has read: they are not written over. None: all was."""
+        return (self._earlier or {}).keys() - self._over if self._unread else None
+
+    def _try(self, _: sqlite3.Connection | None) -> None:
         try:
-            if db is None or self._unread:
-                self._reopen()
+            self._reopen()
         finally:
             self._trying = False
 
@@ -381,7 +386,7 @@ class Store:
                     question(db)
             slow = time.monotonic() - began > SLOW_S
             for job in self._backlog.jobs():
-                write(db, [job], self._over if self._unread else None)
+                write(db, [job], self._held())
             file.thin(db, self.max_bytes)
         except sqlite3.Error as error:
             self._fail(error)

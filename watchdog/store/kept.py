@@ -6,13 +6,11 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 
-def put(
-    db: sqlite3.Connection, values: Mapping[str, str], over: Container[str] | None = None
-) -> None:
-    """Write each value; with `over` any other than these only where there was none."""
+def put(db: sqlite3.Connection, values: Mapping[str, str], held: Container[str] = ()) -> None:
+    """Write each value; of those `held` only where there was none."""
     for key, value in values.items():
         sql = "INSERT OR REPLACE INTO kept VALUES (?, ?)"
-        if over is not None and key not in over:
+        if key in held:
             sql = sql.replace("REPLACE", "IGNORE")
         db.execute(sql, (key, value))
 
