@@ -93,6 +93,22 @@ def test_a_stall_above_the_mark_takes_who_thrashes_and_not_a_small_leak(world: W
     assert world.signals == [(THIRD, signal.SIGTERM)]
 
 
+def test_in_the_first_minutes_a_stall_takes_who_grew_and_not_the_largest(world: World) -> None:
+    """Little was lost in the last seconds, and much since memory came near the mark."""
+    rows = [row(DB, "db.service"), row(LEAK, "shop.service"), row(THIRD, "x.service")]
+    world.scene.take_dossier(1000.0, rows, history=False)
+    for second in range(30):
+        grown = min(60, 6 * second)
+        world.process(LEAK, 120 + grown)
+        world.tick(200 - grown, 1.0)
+    for second in range(10):
+        world.process(LEAK, 180 + second)
+        world.tick(140 - second, 1.0)
+    stalled(world, 130, 25)
+    assert world.pressure.by == "stall"
+    assert world.signals == [(LEAK, signal.SIGTERM)]
+
+
 def test_a_victim_of_a_stall_that_is_over_is_not_killed_after_its_term(world: World) -> None:
     world.tick(135)
     world.process(LEAK, 150)

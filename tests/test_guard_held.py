@@ -179,6 +179,28 @@ def test_what_the_kernel_took_long_ago_delays_no_leak_of_now(
     assert world.signals == [(LEAK, signal.SIGTERM)]
 
 
+@pytest.mark.parametrize("swap", [(0, 0), (600, 500)])
+def test_a_worker_that_is_started_anew_hides_no_loss_of_the_kernel(
+    world: World, swap: tuple[int, int]
+) -> None:
+    """Its unit holds more than it has proven, but took nothing: one came as large as one went."""
+    world.swap = swap
+    rows = list(world.scene.dossier.values())
+    for tenth in range(70):
+        if tenth in (0, 35):
+            pid = WORKER + tenth
+            world.process(pid, 120)
+            mine = row(pid, "work.service", 20, use=120, own=120)
+            world.scene.take_dossier(world.up, [*rows, mine])
+        if tenth == 35:
+            world.gone(WORKER)
+        world.slab = 10 + 2 * tenth
+        world.tick(200 - 2 * tenth)
+    assert world.available > 51
+    assert world.signals == []
+    assert world.outcomes() == [(None, "hold", "failed")]
+
+
 def test_a_healthy_heap_that_rises_beside_an_old_loss_costs_nobody_his_life(world: World) -> None:
     """The kernel took 90 MiB long ago; now a heap takes back what it has proven to need."""
     world.swap = (0, 0)

@@ -143,7 +143,8 @@ def loss(
         for pids, excess in above
         if excess
     )
-    return Loss(lost, now.up - before.up, max(net, taken + min(0, swapped)))
+    # A newcomer in the place of who has ended took nothing: `owned` knows.
+    return Loss(lost, now.up - before.up, max(net, min(owned, taken + min(0, swapped))))
 
 
 def _rise(pid: int, now: Look, then: Look, own: Mapping[int, int]) -> int:

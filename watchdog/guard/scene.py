@@ -268,7 +268,9 @@ class Scene:
         found = next((look for look in looks if up - look.up <= 15.0), None)
         first, there = self.first, _there(host)
         if self.history is False and first is not None:
-            need = max(0, self.pressure.end_bytes - (host.mem_available or 0))
+            available = host.mem_available or 0
+            stalled = available >= self.pressure.begin_bytes  # see judge.blame.rank
+            need = 0 if stalled else max(0, self.pressure.end_bytes - available)
             little = found is None or found.there - there < least_told(need)
             if little and first.there - there >= LOSS_LEAST:
                 return first
