@@ -43,7 +43,11 @@ def check(
     if store.failed:
         health.degrade("store", store.failed, "going on from memory")
     else:
-        anew = ", and the watcher is started again with what it holds" if store.again else ""
+        anew = (
+            "; the watcher is started again for what it holds, and writes no trends until then"
+            if store.again
+            else ""
+        )
         health.recover("store", f"the store works again{anew}")
     lost = f"{words.count(store.dropped, 'record')} could not be stored so far"
     health.lost("store", store.dropped, lost)
