@@ -6,8 +6,9 @@ They are kept in a file in memory, beside what was spent: neither a watcher nor 
 started anew in between forgets who is down because of us. A new boot starts everybody anyway.
 """
 
-import os
 from collections.abc import Sequence
+
+from watchdog.guard.kept_lines import KeptLines
 
 OWED_MAX = 8
 AGAIN_S = 30.0  # who is still ending is asked after so often, and an answer may be lost
@@ -19,20 +20,10 @@ class Revivals:
     """`left` are those that are not over yet, the oldest first."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
-        self.boot_id = boot_id
-        self.left: list[Owed] = []
+        self._kept = KeptLines(path, boot_id)
+        found = self._kept.lines if self._kept.ours else ()
+        self.left: list[Owed] = [one for line in found if (one := _owed(line))][:OWED_MAX]
         self.sent: dict[Owed, float] = {}  # when last
-        self._fd: int | None = None
-        if path is None:
-            return
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            raw = os.pread(self._fd, 8192, 0)
-        except OSError:
-            return  # they are kept in this process alone
-        boot, _, rest = raw.decode("utf-8", "replace").partition("\n")
-        if boot == boot_id:
-            self.left = [one for line in rest.split("\n") if (one := _owed(line))][:OWED_MAX]
 
     def note(self, incident: str, ended: Sequence[tuple[str, int]]) -> None:
         """Whom an incident has ended so far: (unit, PID)."""
@@ -57,15 +48,7 @@ class Revivals:
     def _take(self, left: list[Owed]) -> None:
         self.left = left
         self.sent = {one: to for one, to in self.sent.items() if one in left}
-        if self._fd is None:
-            return
-        lines = [self.boot_id, *(f"{pid} {incident} {unit}" for unit, pid, incident in left)]
-        raw = "\n".join(lines).encode("utf-8", "replace") + b"\n"
-        try:
-            os.pwrite(self._fd, raw, 0)
-            os.ftruncate(self._fd, len(raw))
-        except OSError:
-            return  # a full /run: this process remembers them
+        self._kept.write([f"{pid} {incident} {unit}" for unit, pid, incident in left])
 
 
 def _owed(line: str) -> Owed | None:

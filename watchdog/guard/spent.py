@@ -4,9 +4,9 @@ It is written to a file in memory before the action that it was spent for, so th
 killed and started again goes on with the same budget.
 """
 
-import os
 from collections.abc import Sequence
 
+from watchdog.guard.kept_lines import KeptLines
 from watchdog.policy.budget import Purse
 
 SPENT_MAX = 64
@@ -15,32 +15,21 @@ SPENT_MAX = 64
 class Spent:
     """The budget: what was spent, kept in a file that a restart of the guard outlives.
 
-    The file should lie in memory (/run): then writing it waits for nobody. A new boot keeps what
-    was spent, by the wall clock.
+    A new boot keeps what was spent, by the wall clock.
     """
 
     def __init__(self, path: str | None, boot_id: str, up: float, t: float) -> None:
-        self.boot_id = boot_id
         self.t = t
-        self.purse = Purse()
-        self._fd: int | None = None
-        if path is None:
-            return
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            raw = os.pread(self._fd, 8192, 0)
-        except OSError:
-            return  # it is kept in this process alone
-        boot, _, rest = raw.partition(b"\n")
+        self._kept = KeptLines(path, boot_id)
         moments = []
-        for line in rest.split(b"\n"):
+        for line in self._kept.lines:
             fields = line.split()
             try:
                 moments.append((float(fields[0]), float(fields[1])))
             except (ValueError, IndexError):
                 continue
         purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
-        self.purse = purse if boot.decode("ascii", "replace") == boot_id else purse.moved(up, t)
+        self.purse = purse if self._kept.ours else purse.moved(up, t)
 
     def turn(self, up: float, t: float) -> None:
         """Look at the wall clock: a machine without one of its own learns late what time it is."""
@@ -74,12 +63,4 @@ class Spent:
         self.purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
 
     def _write(self) -> None:
-        if self._fd is None:
-            return
-        lines = [self.boot_id, *(f"{at:.3f} {at_t:.3f}" for at, at_t in self.purse.spent)]
-        raw = "\n".join(lines).encode() + b"\n"
-        try:
-            os.pwrite(self._fd, raw, 0)
-            os.ftruncate(self._fd, len(raw))
-        except OSError:
-            return  # a full /run: this process remembers it
+        self._kept.write([f"{at:.3f} {at_t:.3f}" for at, at_t in self.purse.spent])
