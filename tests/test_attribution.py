@@ -145,7 +145,7 @@ def test_a_count_of_a_boot_that_nobody_told_is_no_beginning(kept):
 
 
 @pytest.mark.parametrize(("kept", "unread"), [
-    (Counted(BOOT, 5), 2), (Counted("another-boot", 9), 7), (None, 0),
+    (Counted(BOOT, 5), 2), (Counted("another-boot", 9), 7), (Counted("", 5), 0), (None, 0),
 ])  # fmt: skip
 def test_a_run_that_could_not_read_what_was_kept_joins_it_later(kept, unread):
     """Its own kills are told, once; those of before it are still to be told by the next run."""

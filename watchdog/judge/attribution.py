@@ -61,6 +61,8 @@ class Balance:
         """
         if self._first is None:
             self.take(kept)
+        elif not (kept.boot_id and self._boot):
+            return  # it is no beginning, as in `_begin`
         elif kept.boot_id == self._boot:
             self._earlier = kept.value - self._first, kept.missing
         else:
