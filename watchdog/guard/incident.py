@@ -306,7 +306,7 @@ class Incident:
                 # Refused at the second look: leave it to its SIGTERM, and decide anew.
                 self.victim = None
                 if outcome == "done":
-                    self.scene.ladder.asked.pop((one.pid, one.start), None)
+                    self.scene.ladder.killed((one.pid, one.start))
                     self.victim = victim._replace(sig=signal.SIGKILL, at=up)
                 elif outcome == "failed":
                     self._refuse(one, "process")

@@ -75,6 +75,10 @@ class Ladder:
         self.asked = {key: one for key, one in self.asked.items() if up - one.up <= ASKED_S}
         self.asked[ident] = Asked(up, t)
 
+    def killed(self, ident: tuple[int, int]) -> None:
+        """It was sent SIGKILL: no more can be done to it."""
+        self.asked.pop(ident, None)
+
     def slept(self, gap_s: float) -> None:
         """Nobody ran for so long: it was no time to end in."""
         self.asked = {key: one._replace(up=one.up + gap_s) for key, one in self.asked.items()}
