@@ -10,6 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from watchdog.facts import Event
+from watchdog.guard.kept_lines import KeptLines
+from watchdog.sense.fast import Eyes
 
 SCHEMA = Path(__file__).parent.parent / "docs" / "events.schema.json"
 CHECKED_A_KIND = 50  # in one test: more of the same only take time
@@ -59,6 +61,29 @@ def _events_hold_the_schema(
     monkeypatch.setattr(Event, "flat", checked)
     yield
     assert not found, found
+
+
+@pytest.fixture(autouse=True)
+def _a_guard_is_no_more_than_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """It has the same descriptors for life, and hundreds of them in one process are too many: from
+    number 1024 on select() fails, and what a process may have open is not read to the end.
+    """
+    made: list[Eyes | KeptLines] = []
+
+    def noted(kind: type[Eyes] | type[KeptLines]) -> None:
+        begin = kind.__init__
+
+        def init(self: Any, *args: Any) -> None:
+            begin(self, *args)
+            made.append(self)
+
+        monkeypatch.setattr(kind, "__init__", init)
+
+    noted(Eyes)
+    noted(KeptLines)
+    yield
+    for one in made:
+        one.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:

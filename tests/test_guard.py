@@ -391,7 +391,6 @@ def test_revivals_of_one_incident_share_what_is_left_of_the_budget(world: World)
     # Two are started in the same second, and both count.
     guard._take([("spend", 1e9 + 9), ("spend", 1e9 + 9.1)])
     assert guard.scene.spent.left(budget, guard.clock.boottime()) == 0
-    guard.eyes.close()
 
 
 # ---- the ladder, the budget, newcomers ---------------------------------------------------------

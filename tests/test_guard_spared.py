@@ -146,7 +146,6 @@ def test_the_guard_hears_who_is_spared(tmp_path: Path) -> None:
     assert guard.scene.spared == {(5, 6): WHY, (7, 8): WHY}
     guard._take([("spared", False, {})])
     assert (guard.scene.spared, guard.scene.spared_whole) == ({}, False)
-    guard.eyes.close()
 
 
 # ---- the watcher's side -------------------------------------------------------------------------

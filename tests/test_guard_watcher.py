@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +65,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
-    yield made
-    for guard in made.guards:
-        guard.eyes.close()
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
 
 
 def test_the_watcher_is_hurried_while_memory_is_near_the_mark(house: House) -> None:

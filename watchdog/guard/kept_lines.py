@@ -39,3 +39,9 @@ class KeptLines:
             os.ftruncate(self._fd, len(raw))
         except OSError:
             return  # a full /run: this process remembers them
+
+    def close(self) -> None:
+        """Let go of the descriptor; nothing is kept from now on."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
