@@ -25,7 +25,6 @@ class House:
         self.clock = Clock()
         self.sent: list[tuple[Any, ...]] = []
         self.listens = True  # is there a watcher that takes what it is sent?
-        self.guards: list[Guard] = []
         self.begin()
 
     def begin(self) -> None:
@@ -33,7 +32,6 @@ class House:
         root = str(self.world.root)
         opts = Options(rules=-1, root=root, enforce_lock=f"{root}/lock")
         self.guard = Guard(opts, self.clock, {"RUNTIME_DIRECTORY": root})
-        self.guards.append(self.guard)
         self.guard.pressure.rules = GuardRules("observe", Mark(0.10))
         self.guard.keeper.send = self.send  # type: ignore[method-assign]
 
