@@ -296,7 +296,8 @@ def test_the_senses_find_a_real_one(start: Callable[[str], int], code: str) -> N
         engine.feed(fact)
     senses.close()
     (line,) = [line for line in engine.dossier() if line[0] == pid]
-    assert size - 4 <= line[13] // MIB <= size + 1
+    # Where others hold shared memory in namespaces of their own, that is divided among all.
+    assert size // 2 <= line[13] // MIB <= size + 1
 
 
 def test_only_memfds_are_followed_and_few_are_looked_at(
