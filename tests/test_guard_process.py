@@ -469,6 +469,22 @@ def test_where_no_descriptor_is_to_be_had_it_is_tried_again(
     assert one.process is not None
 
 
+@pytest.mark.parametrize(("plan", "last"), [({}, "2 s"), ({"silent": True}, "30 s")])
+def test_one_that_worked_is_never_waited_for_as_long_as_one_that_does_not_start(
+    kept: Callable[..., tuple[keeper.Keeper, list[str]]], plan: dict[str, Any], last: str
+) -> None:
+    one, troubles = kept(plan)
+    now = 100.0
+    one.start(now)
+    for death in range(1, 8):
+        turn_until(one, now, lambda: one.process and (one.beats or plan))
+        one.kill()
+        turn_until(one, now, lambda: len(troubles) == death)  # noqa: B023
+        assert one.start_at is not None
+        now = one.start_at
+    assert troubles[-1] == f"the watcher ended by signal 9; it is started again in {last}"
+
+
 def test_a_program_that_is_not_there_is_tried_again(tmp_path: Path) -> None:
     troubles: list[str] = []
     one = keeper.Keeper(["relative"], rules_fd=2, env={}, oom_score_adj=0, resident=lambda _: 1,

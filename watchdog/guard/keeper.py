@@ -20,6 +20,9 @@ STUCK_S = 10.0  # one that is ended and still there waits in the kernel, for a d
 ANEW = "the watcher was asked to begin anew"
 ANEW_EVERY_S = 3600.0  # at most
 BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+# One that had come to work waits no longer than this, however often it was ended: without a journal
+# the kernel's ring of 128 KiB is all there is, and 4 s of a storm of kills fill it.
+WORKED_BACK_OFF_S = 2.0
 SOUND_AFTER_S = 60.0
 REPORTS_MAX = 64
 
@@ -177,6 +180,8 @@ class Keeper:
         if now - self.started >= SOUND_AFTER_S and self.beats:
             self.failures = 0
         pause = BACK_OFF_S[min(self.failures, len(BACK_OFF_S) - 1)]
+        if self.beats:
+            pause = min(pause, WORKED_BACK_OFF_S)
         self.failures += 1
         self.start_at = now + pause
         self.trouble(f"{why}; it is started again in {words.duration(pause)}")
