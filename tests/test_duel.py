@@ -31,7 +31,8 @@ def kept(duel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def cell(daemon: str, scenario: str, *, busy: bool = False, **more: Any) -> dict[str, Any]:
     return {"daemon": daemon, "scenario": scenario, "host_busy": busy, "deaths": [[9.0, "hog"]],
-            "guilty": ["hog"], "lost": {}, "oom_kills": 0, "relieved_s": 9.5, "scarce_s": 0.2,
+            "guilty": ["hog"], "lost": {}, "oom_kills": 0, "pressed_s": 7.5, "relieved_s": 9.5,
+            "scarce_s": 0.2,
             "alive": {"shop": True, "hog": False}, "stall_s": 0.1, "footprint_bytes": 0,
             **more}  # fmt: skip
 
@@ -52,7 +53,8 @@ def test_only_what_is_not_kept_is_missing(duel: Any, kept: Any) -> None:
     kept.add(cell(*job, busy=True))
     assert len(duel.missing(jobs, kept, busy_ok=False)) == 2
     assert len(duel.missing(jobs, kept, busy_ok=True)) == 1
-    assert [one["host_busy"] for one in kept.of(*job)] == [False, True]
+    assert [one["host_busy"] for one in kept.of(*job)] == [False]
+    assert [one["host_busy"] for one in kept.busy(*job)] == [True]
 
 
 def test_a_cell_outlives_changes_of_others(
@@ -79,11 +81,14 @@ def test_what_is_right(duel: Any) -> None:
     assert not duel.right(cell("none", "leak", relieved_s=None))
     wrong = cell("none", "leak", deaths=[[3.0, "shop"], [9.0, "hog"]])
     assert not duel.right(wrong)
-    assert "innocent died** (shop)" in duel.shown([wrong])
+    assert "innocent died first** (shop)" in duel.shown([wrong])
+    wrong["deaths"].reverse()
+    assert "innocent died later** (shop)" in duel.shown([wrong])
     quiet = cell("none", "cache", deaths=[], guilty=[], relieved_s=None)
     assert duel.right(quiet)
-    assert "nobody died; stall 0.10 s, scarce 0.2 s" in duel.shown([quiet])
-    assert "stall" not in duel.shown([cell("none", "leak", busy=True)])
+    assert duel.shown([quiet]) == "nobody died; stall 0.10 s, scarce 0.2 s"
+    killed = duel.shown([cell("none", "leak")])
+    assert killed == "culprit; stall 0.10 s, scarce 0.2 s, relief 2.0 s"
 
 
 def test_workers_and_the_system_are_innocents_too(duel: Any) -> None:
@@ -103,10 +108,12 @@ def test_a_wrong_cell_does_not_drop_out_of_the_table(duel: Any, kept: Any) -> No
     kept.add(cell(*job, busy=True, **wrong))
     kept.add(cell(*job, busy=True))
     kept.add(cell(*job, stall_s=0.3))
-    assert [one["stall_s"] for one in kept.of(*job)] == [0.3, 0.1, 0.1, 0.1]
-    assert [duel.right(one) for one in kept.shown(*job)] == [True, False, False]
+    assert [one["stall_s"] for one in kept.of(*job)] == [0.3, 0.1]
+    assert [duel.right(one) for one in kept.shown(*job)] == [True, False]
     row = next(line for line in duel.summary(kept).splitlines() if "earlyoom" in line)
-    assert [one.strip() for one in row.split("|")][2:5] == ["2 of 4", "2", "0.30 s"]
+    assert [one.strip() for one in row.split("|")][2:5] == ["1 of 2", "1", "0.30 s"]
+    said = "busy beside them: 2 cells, not right among them `earlyoom:leak`."
+    assert duel.left_out(kept).endswith(said)
 
 
 def test_the_median_is_also_told_of_shared_scenarios(duel: Any, kept: Any) -> None:

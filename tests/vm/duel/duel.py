@@ -5,7 +5,7 @@ A cell is kept under its image, its scenario and, for ours, the package (the con
 systemd/, debian/ and config/), so nothing is run again that cannot have changed. `--missing` goes
 on where the last run stopped, and may be stopped at any moment; without it the cells that are
 named are run anew. A cell during which the host did something else with more than 15 % of a CPU
-keeps who died, loses its times, and counts as missing.
+counts as missing; how many those were, and which of them were not right, stands below the table.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -101,12 +102,19 @@ class Kept:
         return f"{daemon}-{scenario}-{digest(chr(0).join(said))}"
 
     def of(self, daemon: str, scenario: str) -> list[Cell]:
-        """Those with times first, then the newest first."""
+        """The newest first."""
+        return [one for one in self._all(daemon, scenario) if not one["host_busy"]]
+
+    def busy(self, daemon: str, scenario: str) -> list[Cell]:
+        """Those beside which the host did something else: they are no measurement."""
+        return [one for one in self._all(daemon, scenario) if one["host_busy"]]
+
+    def _all(self, daemon: str, scenario: str) -> list[Cell]:
         found = []
         for path in sorted(CELLS.glob(self.key(daemon, scenario) + "-*.json"), reverse=True):
             with contextlib.suppress(ValueError):
                 found.append(json.loads(path.read_text()))
-        return sorted(found, key=lambda one: bool(one["host_busy"]))
+        return found
 
     def shown(self, daemon: str, scenario: str) -> list[Cell]:
         """As many as count for times, and every other one in which it was not right."""
@@ -192,7 +200,10 @@ def shown(cells: Iterable[Cell]) -> str:
             alive = one["alive"]
             names = (name + ("" if alive.get(name, True) else ", not back")
                      for name in innocents(one))  # fmt: skip
-            text = f"**innocent died** ({'; '.join(names)})"
+            order = ""  # of a service's workers and of the system's units no time is known
+            if any(name not in one["guilty"] for _, name in one["deaths"]):
+                order = " later" if one["deaths"][0][1] in one["guilty"] else " first"
+            text = f"**innocent died{order}** ({'; '.join(names)})"
         elif one["lost"]:
             text = f"culprit ({times} processes)" if times > 1 else "culprit"
         elif deaths and len(set(deaths)) == 1:
@@ -205,9 +216,9 @@ def shown(cells: Iterable[Cell]) -> str:
             text += f", {one['oom_kills']} by the kernel"
         if one["guilty"] and not SCENARIOS[one["scenario"]].quiet_s and one["relieved_s"] is None:
             text += ", no relief"
-        if not one["host_busy"]:
-            text += f"; stall {one['stall_s']:.2f} s"
-            text += f", scarce {one['scarce_s']:.1f} s"
+        text += f"; stall {one['stall_s']:.2f} s, scarce {one['scarce_s']:.1f} s"
+        if one["relieved_s"] is not None:
+            text += f", relief {one['relieved_s'] - one['pressed_s']:.1f} s"
         said.append(text)
     return "<br>".join(said) or "not run"
 
@@ -244,8 +255,7 @@ def summary(kept: Kept) -> str:
 
 def _stalls(kept: Kept, daemon: str, scenario: str) -> list[float]:
     """Of the runs that count for times."""
-    found = kept.of(daemon, scenario)[: RUNS.get(daemon, 1)]
-    return [one["stall_s"] for one in found if not one["host_busy"]]
+    return [one["stall_s"] for one in kept.of(daemon, scenario)[: RUNS.get(daemon, 1)]]
 
 
 def _seconds(of: Callable[[list[float]], float], stalls: Iterable[float]) -> str:
@@ -264,7 +274,19 @@ def result(kept: Kept, image: Path) -> str:
         f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} by `./dev duel --missing`, "
         f"with {', '.join(versions)}, and {OURS} of {', '.join(commits) or 'no commit'}."
     )
-    return f"{said}\n\n{summary(kept)}\n\n{table(kept)}"
+    return f"{said}\n\n{summary(kept)}\n\n{table(kept)}\n\n{left_out(kept)}"
+
+
+def left_out(kept: Kept) -> str:
+    """What the host disturbed is no measurement; but a wrong one is not hidden by that."""
+    cells = [one for d in (OURS, *PEERS) for s in SCENARIOS for one in kept.busy(d, s)]
+    wrong = Counter(f"{one['daemon']}:{one['scenario']}" for one in cells if not right(one))
+    said = f"Left out, because the host was busy beside them: {len(cells)} cells"
+    if wrong:
+        named = (f"`{name}`" + (f" {times} times" if times > 1 else "")
+                 for name, times in wrong.items())  # fmt: skip
+        said += f", not right among them {', '.join(named)}"
+    return f"{said}."
 
 
 # ---- running -----------------------------------------------------------------------------------
@@ -290,8 +312,7 @@ def missing(jobs: Iterable[Job], kept: Kept, *, busy_ok: bool) -> list[Job]:
     wanted = []
     for job in jobs:
         if job not in have:
-            cells = kept.of(*job)
-            have[job] = sum(busy_ok or not one["host_busy"] for one in cells)
+            have[job] = len(kept.of(*job)) + (len(kept.busy(*job)) if busy_ok else 0)
         have[job] -= 1
         if have[job] < 0:
             wanted.append(job)
@@ -370,7 +391,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--daemons", default=",".join(DAEMONS), help="only these")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="only these")
     parser.add_argument("--once", action="store_true", help="ours once too, not three times")
-    parser.add_argument("--busy-ok", action="store_true", help="cells without times count as run")
+    parser.add_argument("--busy-ok", action="store_true", help="such beside a busy host count, too")
     parser.add_argument("--ci", action="store_true", help="four of ours; who died has to be right")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--write", action="store_true", help="put the table into docs/duel.md")
