@@ -1,13 +1,18 @@
 """Inside the virtual machine: policies that enforce restart-unit, kill-unit, throttle and evidence,
-on real units under a real PID 1, and a forged name that must move nothing.
+on real units under a real PID 1, a forged name that must move nothing, and victims whose numbers
+are given away.
 
     tests/vm/run trixie 'exec python3 -u acts.py'
 """
 
 import json
 import os
+import random
+import signal
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from machine import HOLD, MIB, Found, events, install_wheel, run_tests, sh, show, wait
@@ -43,6 +48,15 @@ match = { name = "forger" }
 when = { resident_above = "30MiB" }
 do = ["restart-unit"]
 per = "process"
+mode = "enforce"
+[policies.reused]
+match = { name = "reused" }
+when = { resident_above = "20MiB" }
+for = "2s"
+do = ["kill"]
+per = "process"
+cooldown = "1s"
+budget = "500 per 1h"
 mode = "enforce"
 """
 
@@ -171,6 +185,74 @@ def test_a_forged_name_moves_nothing() -> None:
     assert done["inner"] == "postgresql.service"
     assert show("postgresql.service", "InvocationID") == before
     assert show("postgresql.service", "ActiveState") == "active"
+
+
+def begin(hold: int) -> int:
+    """A process of so many bytes, which a policy looks for."""
+    pid = os.fork()
+    if pid == 0:
+        Path("/proc/self/comm").write_text("reused")
+        held = bytearray(hold)
+        held[::4096] = b"x" * len(held[::4096])
+        while True:
+            signal.pause()
+    return pid
+
+
+def take(done: Callable[[int], bool], wanted: Collection[int]) -> set[int]:
+    """Use up numbers until one is the last; those who got a wanted one live on."""
+    got = set()
+    for _ in range(5000):
+        pid = os.fork()
+        if pid == 0:
+            if os.getpid() not in wanted:
+                os._exit(0)
+            while True:
+                signal.pause()
+        if pid in wanted:
+            got.add(pid)
+        else:
+            os.waitpid(pid, 0)
+        if done(pid):
+            break
+    return got
+
+
+def test_a_number_that_is_given_away_is_never_signalled() -> None:
+    """There are few numbers, and the victims end about when the daemon takes them: at once their
+    numbers are others'.
+    """
+    limit = Path("/proc/sys/kernel/pid_max")
+    former = limit.read_text()
+    limit.write_text("700")
+    dice, owners = random.Random(1), set()
+    for _ in range(10):
+        began = time.monotonic()
+        victims = [begin(24 * MIB) for _ in range(8)]
+        first, last = min(victims), max(victims)
+        if last - first > 50:
+            take(lambda pid: 300 < pid < 400, ())  # the numbers began anew among them
+        else:
+            take(lambda pid: first - 12 <= pid < first, ())  # noqa: B023
+            time.sleep(max(0.0, began + dice.uniform(1.8, 3.8) - time.monotonic()))
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        if last - first <= 50:
+            owners |= take(lambda pid: not first - 12 <= pid <= last, victims)  # noqa: B023
+    time.sleep(5)
+    dead = [pid for pid in owners if os.waitpid(pid, os.WNOHANG) != (0, 0)]
+    for pid in owners.difference(dead):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    limit.write_text(former)
+    told = Counter(
+        str(one["outcome"]) for one in events("policy.action") if one["policy"] == "reused"
+    )
+    print(f"{len(owners)} numbers were given away; orders: {dict(told)}")
+    assert dead == []
+    assert len(owners) >= 20
+    assert told["done"]
 
 
 def main() -> int:
