@@ -21,16 +21,26 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def meminfo(arc: int, free: int = 1000, available: int = 1200) -> str:
+    """Of a machine of 4 GiB, 2 MiB of which are the kernel's own, as it would be told (in MiB)."""
+    on_lists = 4096 - 52 - 2 - arc - free
+    told = {"MemTotal": 4096, "MemFree": free, "MemAvailable": available,
+            "Active": on_lists - 100, "Inactive": 90, "Unevictable": 10, "Slab": 30,
+            "SReclaimable": 28, "SUnreclaim": 2, "KernelStack": 4, "PageTables": 20}  # fmt: skip
+    return "".join(f"{key}: {value * 1024} kB\n" for key, value in told.items())
+
+
 def test_each_is_found_and_named(tmp_path: Path) -> None:
     write(tmp_path / "proc/swaps", "Filename Type Size Used Priority\n"
           "/dev/zram0 partition 524288 1000 100\n/dev/sda2 partition 1048576 0 -2\n")  # fmt: skip
     write(tmp_path / "sys/block/zram0/mm_stat", "104857600 26000000 34952533 0 40000000 0 0\n")
     write(tmp_path / "proc/spl/kstat/zfs/arcstats",
           "name type data\nsize 4 2147483648\nc_min 4 536870912\n")  # fmt: skip
+    write(tmp_path / "proc/meminfo", meminfo(arc=2048))
     found = Places(str(tmp_path / "proc"), str(tmp_path / "sys")).read()
     assert found == {
         "zram": [512 * MIB, 104857600, 34952533], "disk_swap": 1024 * MIB,
-        "arc": [2048 * MIB, 512 * MIB],
+        "arc": [2048 * MIB, 512 * MIB, 2050 * MIB],
     }  # fmt: skip
     shm = {"tmpfs": [["/dev/shm", 400 * MIB, 512 * MIB]], "sysv": 20 * MIB}
     said = places.sentences({**found, **shm}, None)
@@ -87,10 +97,38 @@ def test_the_arc_gives_way_and_a_full_tmpfs_is_named(tmp_path: Path) -> None:
     scene = Scene(Eyes(str(tmp_path)), Pressure(GuardRules()), lambda *_: None)
     now = host(90, 0)
     assert scene.with_arc(now) == now
-    scene.machine = {"arc": [700 * MIB, 200 * MIB], "tmpfs": [["/dev/shm", 400 * MIB, 512 * MIB]]}
+    arc = [700 * MIB, 200 * MIB, 710 * MIB]
+    scene.machine = {"arc": arc, "tmpfs": [["/dev/shm", 400 * MIB, 512 * MIB]]}
+    assert scene.with_arc(now) == now, "of these lists nothing is known here"
+    scene.eyes.untold = 720 * MIB
     assert scene.with_arc(now).mem_available == 590 * MIB
     assert scene.with_arc(Host(1.0)).mem_available is None
     assert scene.unowned() == ["tmpfs /dev/shm holds 400 MiB: its files go with nobody's end"]
+
+
+def test_what_the_arc_has_given_back_since_the_last_word_counts_once(tmp_path: Path) -> None:
+    """The watcher may be stopped: what was its cache is somebody else's memory by then."""
+
+    def tell(arc: int, free: int, available: int) -> Host:
+        (tmp_path / "meminfo").write_text(meminfo(arc, free, available))
+        return scene.with_arc(scene.eyes.host(1e9, 1.0)[0])
+
+    arcstats = f"name type data\nsize 4 {2048 * MIB}\nc_min 4 {48 * MIB}\n"
+    write(tmp_path / "spl/kstat/zfs/arcstats", arcstats)
+    (tmp_path / "meminfo").write_text(meminfo(2048, 500, 600))
+    scene = Scene(Eyes(str(tmp_path)), Pressure(GuardRules()), lambda *_: None)
+    scene.take_machine(1.0, Places(str(tmp_path), str(tmp_path)).read())
+    assert tell(2048, 500, 600).mem_available == 2600 * MIB
+    # somebody takes all that is free; then the ARC gives way to him, and is gone for good
+    assert tell(2048, 50, 150).mem_available == 2150 * MIB
+    assert tell(1048, 50, 150).mem_available == 1150 * MIB
+    assert tell(48, 50, 150).mem_available == 150 * MIB
+    # what it gives back and nobody takes is free, and counts there
+    assert tell(1048, 1500, 1600).mem_available == 2600 * MIB
+    # and somebody's page tables, or a cache of the kernel that can be taken back, hide nothing
+    text = meminfo(1048, 50, 150).replace("PageTables: 20480", "PageTables: 40960")
+    (tmp_path / "meminfo").write_text(text)
+    assert scene.with_arc(scene.eyes.host(1e9, 1.0)[0]).mem_available == 1130 * MIB
 
 
 # ---- what nobody's end gives back ----------------------------------------------------------------

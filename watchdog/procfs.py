@@ -58,6 +58,23 @@ def parse_kb(raw: bytes) -> dict[str, int]:
     return found
 
 
+# Of meminfo: what is free, what processes and the page cache hold (each page is on one list), and
+# what else has a line of its own and may move by much.
+_TOLD = (
+    "MemFree", "Active", "Inactive", "Unevictable", "SReclaimable", "KernelStack", "PageTables",
+    "Hugetlb", "Zswap",
+)  # fmt: skip
+
+
+def untold(meminfo: dict[str, int]) -> int | None:
+    """Bytes of which no line of meminfo says who has them: there lies the ARC of ZFS, and what
+    it gives back is missing there at once. None where meminfo does not tell the lists.
+    """
+    if any(key not in meminfo for key in ("MemTotal", *_TOLD[:4])):
+        return None
+    return max(0, meminfo["MemTotal"] - sum(meminfo.get(key, 0) for key in _TOLD))
+
+
 def parse_uid(raw: bytes) -> int | None:
     """The effective user of /proc/PID/status: the second of its Uid line."""
     _, line, rest = raw.partition(b"\nUid:")

@@ -159,11 +159,18 @@ class Scene:
                     {} if free < (host.swap_total or 0) else None)  # fmt: skip
 
     def with_arc(self, host: Host) -> Host:
-        """What the ARC of ZFS gives back under pressure is available, and not in MemAvailable."""
-        size, least = self.machine.get("arc", (0, 0))
-        if size <= least or host.mem_available is None:
+        """What the ARC of ZFS gives back under pressure is available, and not in MemAvailable.
+
+        The watcher said how large it was, and may be stopped since. What it has given back by now
+        is missing in the memory of which meminfo does not say who has it (`procfs.untold`).
+        """
+        if "arc" not in self.machine:
             return host
-        return host._replace(mem_available=host.mem_available + size - least)
+        (size, least, then), now = self.machine["arc"], self.eyes.untold
+        if host.mem_available is None or then is None or now is None:
+            return host
+        more = max(0, size - least - max(0, then - now))
+        return host._replace(mem_available=host.mem_available + more)
 
     def unowned(self, now: Look | None = None) -> list[str]:
         """Where memory lies that no process owns, as far as it is known."""

@@ -42,12 +42,14 @@ class Eyes:
         self._pressure = _open(f"{root}/pressure/memory")
         self._vmstat = _open(f"{root}/vmstat")
         self.trigger = _trigger(f"{root}/pressure/memory")
+        self.untold: int | None = None  # see procfs; of the last `host`
         # There vmstat counts the kills of the whole machine: those of others hold nothing up here.
         self.counts = container.inside(root) is None
 
     def host(self, t: float, up: float) -> tuple[Host, int | None]:
         """The machine now, and vmstat's pswpout."""
         memory = procfs.parse_kb(_kept(self._meminfo, 4096))
+        self.untold = procfs.untold(memory)
         stalls = procfs.parse_pressure(_kept(self._pressure, 512))
         vmstat = _kept(self._vmstat, 16384)
         host = Host(

@@ -38,7 +38,8 @@ class Places:
         """Plain values, as marshal takes them; a key that this machine has nothing for is missing.
 
         `containers`: of each by its name the PID of somebody in it. zram: [bytes of swap that lie
-        in zram, stored, compressed] · disk_swap: bytes of other swap · arc: [size, smallest size] ·
+        in zram, stored, compressed] · disk_swap: bytes of other swap · arc: [size, smallest size,
+        what procfs.untold said then] ·
         tmpfs: [[mount point, bytes used, bytes at the most], …], the fullest · sysv: bytes of
         System V segments · stays: bytes that nobody's end gives back, in all mounts and segments
         """
@@ -102,7 +103,7 @@ def sentences(found: Mapping[str, Any], swap_total: int | None) -> list[str]:
     if "disk_swap" in found:
         said.append(f"{words.size(found['disk_swap'])} of swap on disk")
     if "arc" in found:
-        size, least = found["arc"]
+        size, least, _ = found["arc"]
         said.append(
             f"the ARC of ZFS holds {words.size(size)}, of which "
             f"{words.size(max(0, size - least))} give way"
@@ -146,13 +147,16 @@ def _zram(sys: str) -> tuple[int, int]:
     return stored, packed
 
 
-def _arc(proc: str) -> list[int] | None:
+def _arc(proc: str) -> list[int | None] | None:
     values = {}
     for line in _file(f"{proc}/spl/kstat/zfs/arcstats").split(b"\n"):
         fields = line.split()
         if len(fields) == 3 and fields[0] in (b"size", b"c_min") and fields[2].isdigit():
             values[fields[0]] = int(fields[2])
-    return [values[b"size"], values.get(b"c_min", 0)] if values.get(b"size") else None
+    if not values.get(b"size"):
+        return None
+    then = procfs.untold(procfs.parse_kb(_file(f"{proc}/meminfo")))
+    return [values[b"size"], values.get(b"c_min", 0), then]
 
 
 def _tmpfs(proc: str) -> dict[int, list[Any]]:
