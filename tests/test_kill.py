@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from watchdog import procfs
 from watchdog.act import armour
 from watchdog.act import kill as room
-from watchdog.act.kill import kill, rehearse, shielded
+from watchdog.act.kill import kill, rehearse, release_memory, shielded
 
 
 def start_of(pid: int) -> int:
@@ -180,6 +181,65 @@ def test_the_rehearsal_harms_nobody_and_releases_nothing(sleeper: subprocess.Pop
     time.sleep(0.1)
     assert not gone(sleeper, 0.1)
     assert rehearse(999_999_999, 1)[0] in ("gone", "failed")
+
+
+def test_the_rehearsal_runs_all_that_a_signal_may_need(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends a unit too; of what runs in a thread of its own nothing is seen here."""
+    really, sent, ran = signal.pidfd_send_signal, list[int](), set[str]()
+
+    def send(pidfd: int, sig: int) -> None:
+        sent.append(sig)
+        really(pidfd, 0)
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == room.__file__:
+            ran.add(frame.f_code.co_name)
+
+    monkeypatch.setattr(room.signal, "pidfd_send_signal", send)
+    sys.setprofile(note)
+    try:
+        rehearse(sleeper.pid, start_of(sleeper.pid))
+    finally:
+        sys.setprofile(None)
+    there = {name for name, one in vars(room).items() if getattr(one, "__code__", None)}
+    assert there - ran == {"_release", "_again", "_load_libc", "_errno"}
+    assert set(sent) == {0}
+
+
+def test_memory_is_released_by_one_thread_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EAGAIN is asked again every 50 ms for a second; every other refusal is ordinary."""
+    started: list[tuple[list[int]]] = []
+    asked: list[int] = []
+    pauses: list[float] = []
+    fds: dict[int, int] = {}
+
+    def pidfd_open(pid: int) -> int:
+        if pid == 7:
+            raise ProcessLookupError(3, "No such process")
+        fd = os.open("/dev/null", os.O_RDONLY)
+        fds[fd] = pid
+        return fd
+
+    class Libc:
+        def syscall(self, number: int, pidfd: int, flags: int) -> int:
+            assert (number, flags) == (448, 0)
+            asked.append(fds[pidfd])
+            return 0 if fds[pidfd] == 8 else -1
+
+    monkeypatch.setattr(room._thread, "start_new_thread", lambda _, args: started.append(args))
+    release_memory([])
+    release_memory({7, 8, 9, 10})
+    assert [sorted(args[0]) for args in started] == [[7, 8, 9, 10]]
+    monkeypatch.setattr(room.os, "pidfd_open", pidfd_open)
+    monkeypatch.setattr(room.time, "sleep", pauses.append)
+    monkeypatch.setattr(room, "_load_libc", Libc)
+    monkeypatch.setattr(room, "_errno", lambda: 11 if asked[-1] == 10 else 22)
+    room._release([7, 8, 9, 10])
+    assert asked == [8, 9, *[10] * 20]
+    assert pauses == [0.05] * 20
+    assert not any(os.path.exists(f"/proc/self/fd/{fd}") for fd in fds)
 
 
 def test_a_killed_process_gives_its_memory_back_and_leaves_no_descriptor() -> None:

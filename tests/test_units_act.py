@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from watchdog.act import evidence
+from watchdog.act import evidence, kill
 from watchdog.act.kill import kill_unit, members
 from watchdog.act.unit import Unit, Units
 from watchdog.child import Children
@@ -47,6 +47,21 @@ def test_every_member_goes_also_in_the_cgroups_below(
     assert outcome == "done"
     assert "3 processes of shop.service" in said
     assert [one.wait(5) for one in sleepers] == [-signal.SIGKILL] * 3
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_the_memory_of_a_unit_is_given_back_by_one_thread(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch,
+    v2: bool,
+) -> None:  # fmt: skip
+    pids = [one.pid for one in sleepers]
+    unit = cgroup(tmp_path, pids[:1], pids[1:])
+    if v2:
+        (unit / "cgroup.kill").write_text("")
+    released: list[list[int]] = []
+    monkeypatch.setattr(kill._thread, "start_new_thread", lambda _, args: released.append(*args))
+    assert kill.kill_unit(str(unit), unit.stat().st_ino)[0] == "done"
+    assert [sorted(found) for found in released] == [sorted(pids)]
 
 
 def test_a_file_that_gives_a_page_at_a_read_is_read_to_its_end(

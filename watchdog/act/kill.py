@@ -24,6 +24,7 @@ _EAGAIN = 11
 ROUNDS = 10
 MEMBERS_MAX = 20_000
 BATCH = 256  # so many pidfds are held at a time: the table of descriptors has 1,024 or 8,192
+_NOBODY = "/proc/self/fdinfo"  # a folder with neither folders nor cgroup.procs in it
 _libc: Any = None
 
 
@@ -63,7 +64,7 @@ def kill(
         if outcome == "done":
             outcome, detail = _send(pidfd, sig)
         if outcome == "done" and sig == signal.SIGKILL:
-            release_memory(pidfd)
+            release_memory([pid])
         return outcome, detail
     finally:
         os.close(pidfd)
@@ -101,6 +102,7 @@ def kill_unit(
     if _inode(folder) != inode:
         return "changed", f"{name} is another cgroup now"
     if _write(f"{folder}/cgroup.kill", b"1"):
+        release_memory(found)
         return "done", f"sent SIGKILL to all of {name} (cgroup.kill)"
     struck: set[int] = set()
     for _ in range(ROUNDS):
@@ -113,7 +115,10 @@ def kill_unit(
         if reason:  # somebody protected came in meanwhile; what was sent was sent
             sent = words.count(len(struck), "process")
             return "done", f"sent SIGKILL to {sent} of {name} and to no more: {reason}"
-        struck |= _strike(folder, inode, found)
+        hit = _strike(folder, inode, found)
+        if not struck:  # who is forked meanwhile has next to nothing of his own
+            release_memory(hit)
+        struck |= hit
         time.sleep(0.005)  # forks of theirs that were under way are in the next round
     if not struck and found:
         return "failed", f"none of the {words.count(len(found), 'process')} of {name} was reached"
@@ -152,8 +157,10 @@ def _any_protected(
     return None
 
 
-def _strike(folder: str, inode: int, pids: Collection[int]) -> set[int]:
-    """Those of `pids` that are in the cgroup while we hold a pidfd of each, and get SIGKILL."""
+def _strike(
+    folder: str, inode: int, pids: Collection[int], sig: int = signal.SIGKILL
+) -> set[int]:  # fmt: skip
+    """Those of `pids` that are in the cgroup while we hold a pidfd of each, and get the signal."""
     struck: set[int] = set()
     todo = sorted(pids)
     for at in range(0, len(todo), BATCH):
@@ -169,7 +176,7 @@ def _strike(folder: str, inode: int, pids: Collection[int]) -> set[int]:
                 return struck  # what was read may be of another of that name
             struck.update(
                 pid for pid, fd in held.items()
-                if pid in there and _send(fd, signal.SIGKILL)[0] == "done"
+                if pid in there and _send(fd, sig)[0] == "done"
             )  # fmt: skip
         finally:
             for fd in held.values():
@@ -203,39 +210,53 @@ def shielded(pid: int, root: str = "/proc", ours: Collection[int] = ()) -> str |
 
 
 def rehearse(pid: int, start_ticks: int) -> tuple[str, str]:
-    """Walk the whole path once with signal 0, so that nothing is loaded when it is needed."""
+    """Walk both ways once with signal 0, so that nothing is loaded when it is needed.
+
+    That of a unit on a folder in which there is nobody, and no file that could be written.
+    """
     found = kill(pid, start_ticks, 0, still_protected=lambda: None, still_needed=lambda: True)
-    shielded(pid)
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return found
-    release_memory(pidfd)  # of a process that lives the kernel answers EINVAL, and does nothing
-    os.close(pidfd)
+    release_memory([pid])
+    inode = _inode(_NOBODY) or 0
+    kill_unit(_NOBODY, inode, still_protected=lambda *_: None, still_needed=lambda: True)
+    _any_protected([pid], lambda *_: None, (), "/proc")
+    _strike(_NOBODY, inode, [pid], 0)
     return found
 
 
-def release_memory(pidfd: int) -> None:
-    """Let the kernel take the memory of a killed process at once, in a thread of its own.
+def release_memory(pids: Collection[int]) -> None:
+    """Let the kernel take the memory of killed processes at once, in one thread of its own.
 
-    Nobody waits for it, and every refusal is ordinary (older kernels, a process that is gone).
+    Nobody waits for it, and every refusal is ordinary (older kernels, a process that is gone). Of
+    one that lives, or has the number by then, the kernel takes nothing (EINVAL): it takes only
+    where SIGKILL was sent.
     """
+    if not pids:
+        return
     try:
-        _thread.start_new_thread(_release, (os.dup(pidfd),))
-    except (OSError, RuntimeError):
-        return  # no descriptor or no thread to be had: the kernel frees it in its own time
+        _thread.start_new_thread(_release, (list(pids),))
+    except RuntimeError:
+        return  # no thread to be had: the kernel frees it in its own time
 
 
-def _release(pidfd: int) -> None:
-    try:
-        libc = _load_libc()
-        if libc is None:
+def _release(pids: list[int]) -> None:
+    libc = _load_libc()
+    if libc is None:
+        return
+    for _ in range(20):
+        pids = [pid for pid in pids if _again(libc, pid)]
+        if not pids:
             return
-        # EAGAIN while its threads have not seen the signal yet.
-        for _ in range(20):
-            if libc.syscall(_PROCESS_MRELEASE, pidfd, 0) == 0 or _errno() != _EAGAIN:
-                return
-            time.sleep(0.05)
+        time.sleep(0.05)
+
+
+def _again(libc: Any, pid: int) -> bool:
+    """Take it; whether to ask again: EAGAIN while its threads have not seen the signal yet."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        return libc.syscall(_PROCESS_MRELEASE, pidfd, 0) != 0 and _errno() == _EAGAIN
     finally:
         os.close(pidfd)
 

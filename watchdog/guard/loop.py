@@ -21,11 +21,11 @@ from typing import Any
 
 from watchdog import words
 from watchdog.act import armour
-from watchdog.act.kill import rehearse
 from watchdog.clock import Clock, RealClock
 from watchdog.guard.around import Options, boot_id, flock, options, say_alone, spent_path
 from watchdog.guard.incident import Incident
 from watchdog.guard.keeper import Keeper
+from watchdog.guard.rehearsal import rehearse
 from watchdog.guard.revivals import Revivals
 from watchdog.guard.scene import GLANCE_S, Scene
 from watchdog.guard.spent import Spent
@@ -208,26 +208,13 @@ class Guard:
 
     def _put_on_armour(self) -> None:
         armour.shed()
-        self._rehearse()
+        child = self.keeper.process
+        rehearse(self.eyes, self.pressure.rules, self.clock, child.pid if child else None)
+        self.scene.spent.rehearse()
         missing = [armour.ask_to_be_spared(), armour.lock_memory()]
         because = tuple(text for text in missing if text)
         if because:
             self._tell("watchdog.degraded", f"armour-{self.began:.3f}", because, {"what": "armour"})
-
-    def _rehearse(self) -> None:
-        """Walk through an incident once, but for the telling: all that it needs is in memory."""
-        process = self.keeper.process
-        if process is not None:
-            own = Eyes("/proc")
-            rehearse(process.pid, own.start_of(process.pid) or 0)
-            own.close()
-        pressure = Pressure(self.pressure.rules)
-        scene = Scene(self.eyes, pressure, lambda *_: None)
-        host, pswpout = self.eyes.host(self.clock.wall(), self.began)
-        pressure.step(host, self.began, pswpout)
-        pressure.now_by = "available"
-        scene.glance(self.began - 1.0, host, 0.0)
-        Incident(scene, self.began, host, ("a rehearsal",)).step(host, self.began, "observe")
 
     def _stop(self) -> int:
         self.service.stopping()

@@ -62,5 +62,9 @@ class Spent:
         moments = [*self.purse.spent, *((up - max(0.0, t - one), one) for one in new)]
         self.purse = Purse(tuple(sorted(moments)[-SPENT_MAX:]))
 
+    def rehearse(self) -> None:
+        """Run what writing it down will run, and change nothing."""
+        self._kept.rehearse()
+
     def _write(self) -> None:
         self._kept.write([f"{at:.3f} {at_t:.3f}" for at, at_t in self.purse.spent])
