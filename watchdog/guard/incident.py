@@ -86,6 +86,13 @@ class Incident:
         elif up >= self.wait_until and (up >= self.rest_until or self._deep(host)):
             self._decide(host, up, mode)
 
+    @property
+    def signal_near(self) -> bool:
+        """May one have to be sent at any moment? Not where all is decided, or SIGKILL was sent."""
+        if self.victim is not None:
+            return self.victim.sig != signal.SIGKILL
+        return bool(self.scene.pressure.now_by) and not self.latched
+
     def _killed(self, host: Host, up: float) -> None:
         """Somebody was, by the kernel: at limits of their own that may go on without end.
 

@@ -23,6 +23,8 @@ BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 # One that had come to work waits no longer than this, however often it was ended: without a journal
 # the kernel's ring of 128 KiB is all there is, and 4 s of a storm of kills fill it.
 WORKED_BACK_OFF_S = 2.0
+# A fork takes memory, and time: while a signal is near it waits, for so long at the most.
+PUT_OFF_S = 2.0
 SOUND_AFTER_S = 60.0
 REPORTS_MAX = 64
 
@@ -100,28 +102,35 @@ class Keeper:
             wanted[self.process.pidfd] = select.POLLIN
         return wanted
 
-    def turn(self, now: float) -> list[wire.Message]:
-        """Hear it, look after it; its messages but for the beats. Never waits."""
+    def turn(self, now: float, *, signal_near: bool = False) -> list[wire.Message]:
+        """Hear it, look after it; its messages but for the beats. Never waits.
+
+        `signal_near`: the guard is about to act, so that none is started if it can wait.
+        """
         found = self.listen(now)
         self._deliver()
-        if self.process is None:
-            if self.start_at is not None and now >= self.start_at:
-                self.start(now)
-            return found
-        status = self.process.reap()
+        if self.process is not None:
+            self._look_after(self.process, now)
+        put_off_s = PUT_OFF_S if signal_near else 0.0
+        if self.process is None and self.start_at is not None and now >= self.start_at + put_off_s:
+            self.start(now)
+        return found
+
+    def _look_after(self, process: Process, now: float) -> None:
+        status = process.reap()
         if status is not None:
             self.process = None
             self._hang_up()
             if status == 0 and self.ended_for == ANEW:
-                self.start(now)
-                return found
+                self.start_at = now
+                return
             how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
             why = f"{self.ended_for} (it {how})" if self.ended_for else f"the watcher {how}"
             self._again(now, why)
         elif self.end_at is not None:
             if now >= self.end_at:
                 self.ended_for = self.ended_for or "the watcher hung up and did not end"
-                self.process.end()
+                process.end()
             if now >= self.end_at + STUCK_S and not self.stuck:
                 self.stuck = True
                 self.trouble(
@@ -132,15 +141,14 @@ class Keeper:
             self._end(now, "")  # it is about to end, and how says more
         elif now - self.last_beat > BEAT_LATE_S:
             self._end(now, f"no sign of life from the watcher for {words.duration(BEAT_LATE_S)}")
-            self.process.end()
+            process.end()
         elif now - self.checked >= RESIDENT_EVERY_S:
             self.checked = now
-            resident = self.resident(self.process.pid) or 0
+            resident = self.resident(process.pid) or 0
             if resident > RESIDENT_MAX:
                 limit = words.size(RESIDENT_MAX)
                 self._end(now, f"the watcher holds {words.size(resident)}, more than {limit}")
                 self.send(("stop",))
-        return found
 
     def forgive(self, now: float) -> None:
         """We ourselves were stopped or the machine slept: its silence says nothing."""

@@ -130,7 +130,7 @@ class Guard:
                 self.incident.slept(gap_s)
         self.last_up = up
         host = self._guard(up)
-        self._hear()
+        self._hear(host)
         self._after(up)
         if self.opts.for_s is not None and up - self.began >= self.opts.for_s:
             self.stopping = True
@@ -275,8 +275,14 @@ class Guard:
     def _last_word(self) -> None:
         self._take(self.keeper.listen(self.clock.boottime()))
 
-    def _hear(self) -> None:
-        self._take(self.keeper.turn(self.clock.boottime()))
+    def _signal_near(self, host: Host) -> bool:
+        if self.incident is not None:
+            return self.pressure.rules.mode != "off" and self.incident.signal_near
+        return (host.mem_available or 0) < self.pressure.begin_bytes
+
+    def _hear(self, host: Host) -> None:
+        now = self.clock.boottime()
+        self._take(self.keeper.turn(now, signal_near=self._signal_near(host)))
         process = self.keeper.process
         self.scene.ours = (process.pid,) if process else ()
 
@@ -350,7 +356,9 @@ class Guard:
         fed = self.service.watchdog_s
         if fed is not None and up >= self.next_feed:
             self.next_feed = up + fed / 4
-            if up - self.keeper.last_beat < FEED_WITHOUT_BEAT_S or not self.keeper.beats:
+            keeper = self.keeper  # a watcher that waits for a disk waits on after a restart of us
+            silent = up - keeper.last_beat >= FEED_WITHOUT_BEAT_S
+            if not silent or not keeper.beats or keeper.stuck:
                 self.service.feed()
         for late in [item for item in self.unanswered if up >= item[0]]:
             self.unanswered.remove(late)
