@@ -16,6 +16,7 @@ from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
 from watchdog.facts import UNIT, Entity, Order, Said, Sweep
+from watchdog.incidents import Incidents
 from watchdog.policy.match import protected
 from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
@@ -56,6 +57,7 @@ class Deeds:
         self.throttles = Throttles(
             clock, self.units, engine, store, self._folder, answer, self._say
         )
+        self.incidents = Incidents(engine, cgroups, state)
         self.revivals: dict[tuple[str, int], float] = {}  # (unit, PID), since when
         self.asking: set[tuple[str, int]] = set()  # PID 1, about these
         self.smaps: list[tuple[Order, Child, dict[str, Any]]] = []

@@ -137,6 +137,8 @@ class GuardLine:
                 if kind == "guard.action" and body.get("outcome") == "done":
                     self._spent(body.get("decided_t", t))
                 self.feed(Said(t, up, kind, identity, tuple(because), body))
+                if self.deeds:
+                    self.deeds.incidents.heard(t, kind, identity, because, body)
             else:
                 self._wish(message)
 
@@ -160,6 +162,8 @@ class GuardLine:
             rows = tuple(tuple(row) for row in message[2])
             self.feed(host)
             self.feed(Sweep(host.t, host.up, rows, census=False, inputs=True))
+            if self.deeds:
+                self.deeds.incidents.saw(host, rows)
         elif kind == "revive" and self.deeds:
             unit, pid, incident, may = message[1:5]
 

@@ -67,7 +67,10 @@ def _rotate(folder: str, more: int) -> None:
     while found and (len(found) >= FILES_MAX or total > TOTAL_MAX):
         _, size, path = found.pop(0)
         total -= size
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue  # another thread writes one too
 
 
 def _texts(paths: Mapping[str, str]) -> dict[str, str]:
