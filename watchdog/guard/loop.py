@@ -4,11 +4,9 @@ It is the main process and it is small: its memory is locked, it reads six kinds
 nobody can hold up, and it never waits for the watcher, for a disk or for the journal. It acts on
 the watcher's last word (the dossier) while the watcher is stopped, swapped out or dead.
 
-How often it looks: before memory could be full. FILL_RATE is what a machine fills at the worst,
-6 GiB/s: the order in which a few cores zero huge pages (one core with 4 KiB pages makes 1 to 3).
-Never more often than every 100 ms: ten looks a second cost 0.2 % of a CPU, and 600 MiB, what fits
-into 100 ms at that rate, is less than the shipped mark of a machine of 12 GiB. Where the kernel
-grants a PSI trigger, it wakes us at once.
+How often it looks: before memory could be at the mark, at FILL_RATE (docs/architecture.md says
+where that comes from), but never more often than every 100 ms: ten looks a second cost 0.2 % of a
+CPU. Where the kernel grants a PSI trigger, it wakes us at once.
 """
 
 import marshal
