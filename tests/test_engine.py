@@ -308,6 +308,25 @@ def test_many_processes_leave_a_bounded_dossier():
     assert len(engine.dossier()) == 512
 
 
+def test_the_dossier_has_who_was_started_just_now_whatever_his_size():
+    """What he is called, whose unit he is of, and what that has proven is known before he grows."""
+    engine = Engine(default_rules(), None)
+    engine.levels.take({"db.service": [300 << 10, 300 << 10, 1, 0]})
+    fresh = int((UP0 - 20) * 100)
+    old = [(pid, 100, "old", (50 + pid) * MIB, 0, None, None, None) for pid in range(1, 600)]
+    new = [(pid, fresh + pid, "sh", MIB // 2, 0, None, None, None) for pid in range(1000, 1080)]
+    db = (2000, fresh + 1500, "db", MIB, 0, None, "db.service", None)
+    engine.feed(Host(T0, UP0, "b", T0 - UP0, 1 << 40, 1 << 39))
+    engine.feed(Sweep(T0, UP0, (*old, *new, db), census=True))
+    found = engine.dossier()
+    assert len(found) == 512
+    assert [line[0] for line in found[256:320]] == [2000, *range(1079, 1016, -1)]
+    assert found[256][3] == "db.service" and found[256][10] == 300 * MIB
+    assert [line[0] for line in found if line[0] < 1000] == list(range(599, 151, -1))
+    engine.feed(Host(T0 + 60, UP0 + 60, "b", T0 - UP0, 1 << 40, 1 << 39))
+    assert [line[0] for line in engine.dossier()] == list(range(599, 87, -1))
+
+
 def test_stall_or_little_memory_is_not_healthy():
     engine = Engine(default_rules(), None)
     feed(engine, [host(0), host(10)])

@@ -192,6 +192,62 @@ def test_the_hot_are_bounded_and_hold_the_largest(tree):
     processes.close()
 
 
+def test_a_newcomer_is_looked_at_first_and_followed_where_all_places_are_taken(tree, monkeypatch):
+    for pid in range(10, 30):
+        tree.process(pid, rss=pid * 10, shared=0)
+    processes = Processes(str(tree.root), hot_max=8)
+    for number in range(6):  # until nobody is new any more
+        processes.census(1.0, 2.0 + 30 * number)
+    assert sorted(processes.hot) == list(range(22, 30))
+    before = len(os.listdir("/proc/self/fd"))
+    read = []
+    look, hot_row = Processes._look, Processes._hot_row
+    monkeypatch.setattr(
+        Processes, "_look", lambda self, pid, *a, **k: read.append(pid) or look(self, pid, *a, **k)
+    )
+    monkeypatch.setattr(
+        Processes, "_hot_row", lambda self, pid, fd: read.append(pid) or hot_row(self, pid, fd)
+    )
+    for pid in range(50, 56):
+        tree.process(pid, rss=pid - 45, shared=0)  # 55 holds the most of them
+    sweep, _ = processes.sweep(1.0, 160.0)
+    assert read[:6] == list(range(50, 56))
+    assert [row[0] for row in sweep.rows] == [*range(24, 30), *range(50, 56)]
+    assert sorted(processes.hot) == [*range(24, 30), 54, 55], "a quarter of all places"
+    assert len(os.listdir("/proc/self/fd")) == before
+    tree.write("55/statm", "5000 90000 0 1 0 500 0\n")
+    sweep, _ = processes.sweep(1.0, 162.0)
+    assert (55, 90000 * PAGE) in [(row[0], row[3]) for row in sweep.rows]
+    processes.close()
+
+
+def test_who_grows_gives_way_to_newcomers_after_who_does_not(tree):
+    for pid in range(10, 14):
+        tree.process(pid, rss=1000 * pid, shared=0)
+    processes = Processes(str(tree.root), hot_max=4)
+    for number in range(6):
+        processes.census(1.0, 2.0 + 30 * number)
+    tree.write("10/statm", f"5000 {10000 + (1 << 20) // PAGE} 0 1 0 500 0\n")
+    processes.sweep(1.0, 153.0)
+    tree.process(50, rss=1, shared=0)
+    processes.sweep(1.0, 160.0)
+    assert sorted(processes.hot) == [10, 12, 13, 50]
+    processes.close()
+
+
+def test_a_newcomer_with_the_number_of_who_was_followed_is_seen_in_the_same_sweep(
+    tree, monkeypatch
+):
+    tree.process(7)
+    processes = Processes(str(tree.root))
+    processes.census(1.0, 2.0)
+    tree.process(7, start=200)
+    monkeypatch.setattr(Processes, "_hot_row", lambda *_: None)  # as ESRCH tells it of the former
+    sweep, told = processes.sweep(8.0, 9.0)
+    assert [row[:2] for row in sweep.rows] == [(7, 200)] and [who.start for who in told] == [200]
+    processes.close()
+
+
 @pytest.mark.parametrize("broken", ["stat", "statm", "cgroup"])
 def test_a_process_that_vanishes_half_way_is_ordinary(tree, broken):
     tree.process(7)

@@ -9,6 +9,7 @@ from watchdog.facts import (
     DOSSIER_ROWS_MAX,
     PID,
     RSS,
+    START,
     UNIT,
     DossierRow,
     Entity,
@@ -18,7 +19,7 @@ from watchdog.facts import (
 from watchdog.history.entities import Trend
 from watchdog.history.headroom import chain, host_left
 from watchdog.history.present import Process
-from watchdog.history.world import World, private_bytes, used_bytes
+from watchdog.history.world import TICKS_PER_S, World, private_bytes, used_bytes
 from watchdog.judge.exhaustion import Exhaustion
 from watchdog.judge.leak import Verdict
 from watchdog.judge.proven import Level, excess_bytes, key_of, proven_bytes, real, use_bytes
@@ -30,6 +31,9 @@ from watchdog.policy.rules import Rules
 # Below this a process is no candidate for the guard and leaves its dossier, unless it is one of a
 # unit that holds more (the guard sees who holds 1 MiB).
 DOSSIER_LEAST_BYTES, MEMBER_LEAST_BYTES, TOGETHER_KIB = 4 << 20, 1 << 20, 16 << 10
+# Who was started within so long is in it whatever his size, up to so many: he may be large before the
+# next look, and without a line nobody would know whose unit he is of, nor what that has proven.
+NEW_S, NEW_ROWS_MAX = 60.0, 64
 # Of a leak that was confirmed before a restart, until it is judged again; how sure is not kept.
 KEPT_CONFIDENCE = 0.5
 # A time to exhaustion is worth nothing once the rise has paused for so many buckets.
@@ -121,7 +125,7 @@ def subjects(
 
 
 def dossier(world: World, rules: Rules) -> list[DossierRow]:
-    """The guard's view, the largest first: see facts.DossierRow."""
+    """The guard's view, the largest first, who is new amid them: see facts.DossierRow."""
     shared = world.shared
     large = (
         (size, one.ident, one)
@@ -129,8 +133,21 @@ def dossier(world: World, rules: Rules) -> list[DossierRow]:
         if (size := private_bytes(one.row) + shared.get(one.ident, 0)) >= DOSSIER_LEAST_BYTES
         or (size >= MEMBER_LEAST_BYTES and one.level and one.level.use >= TOGETHER_KIB)
     )
-    largest = heapq.nlargest(DOSSIER_ROWS_MAX, large)
-    return [_dossier_row(world, rules, one) for _, _, one in largest]
+    largest = [one for _, _, one in heapq.nlargest(DOSSIER_ROWS_MAX, large)]
+    half = DOSSIER_ROWS_MAX // 2  # what does not fit into a message is cut off at the end
+    found = [*largest[:half], *_newest(world, set(largest)), *largest[half:]]
+    return [_dossier_row(world, rules, one) for one in found[:DOSSIER_ROWS_MAX]]
+
+
+def _newest(world: World, besides: Container[Process]) -> list[Process]:
+    """Who was started last; nobody where it is not known how long the machine runs."""
+    up = world.host.up if world.host is not None else None
+    if up is None:
+        return []
+    since = (up - NEW_S) * TICKS_PER_S
+    new = ((one.row[START], one.row[PID], one) for one in world.present
+           if one.row[START] >= since and one not in besides)  # fmt: skip
+    return [one for _, _, one in heapq.nlargest(NEW_ROWS_MAX, new)]
 
 
 class Spared:

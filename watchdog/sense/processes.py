@@ -17,7 +17,8 @@ from watchdog.sense import wide
 
 HOT_MAX = 512
 FILES_FOR_OTHERS = 100
-# Newcomers stay hot for two minutes: a leak that has just begun is small.
+# Newcomers stay hot for two minutes: a leak that has just begun is small. Where all places are taken
+# they have a quarter of them.
 NEWCOMER_S = 120.0
 NEWCOMERS_EVERY_S = 5.0
 # VmSwap and RssShmem cost 15 us each: read for the large and the growing, and for all once the host
@@ -118,34 +119,49 @@ class Processes:
         return Sweep(t, up, tuple(rows), census=True), told
 
     def sweep(self, t: float, up: float) -> tuple[Sweep, list[Who]]:
-        """Read the hot ones through their kept descriptors, and look for newcomers."""
+        """Look for newcomers, then read the hot ones through their kept descriptors."""
         rows: list[Row] = []
         told: list[Who] = []
         fresh, self.fresh = self.fresh, []
+        new: list[int] = []
+        due = up - self.looked_up >= self.newcomers_every_s
+        if due:
+            self.looked_up = up
+            new = [pid for pid in self._pids() if pid not in self.seen and pid not in self.kernel]
+            rows += self._newcomers(new, t, up, told)
         for pid in fresh:
             if self._is_another(pid):
                 _, who = self._look(pid, t, up, full=False)
                 if who:
                     told.append(who)
+        gone: list[int] = []
+        looked_at = set(new)
         for pid, fd in list(self.hot.items()):
+            if pid in looked_at:
+                continue
             row = self._hot_row(pid, fd)
             if row is None:
                 self._forget(pid)
+                gone.append(pid)
             else:
                 rows.append(row)
-        if up - self.looked_up >= self.newcomers_every_s:
-            self.looked_up = up
-            for pid in self._pids():
-                if pid in self.seen or pid in self.kernel:
-                    continue
-                row, who = self._look(pid, t, up, full=False)
-                if who:
-                    told.append(who)
-                if row:
-                    rows.append(row)
-                    self._keep(pid)
+        if due:  # its number may be a newcomer's already
+            rows += self._newcomers(gone, t, up, told)
         rows.sort()
         return Sweep(t, up, tuple(rows), census=False), told
+
+    def _newcomers(self, pids: list[int], t: float, up: float, told: list[Who]) -> list[Row]:
+        """Look at who was not seen before, and follow them from now on."""
+        rows: list[Row] = []
+        for pid in pids:
+            row, who = self._look(pid, t, up, full=False)
+            if who:
+                told.append(who)
+            if row:
+                rows.append(row)
+        for pid in self._make_room([row[PID] for row in rows], up):
+            self._keep(pid)
+        return rows
 
     def _pids(self) -> list[int]:
         return sorted(int(entry) for entry in os.listdir(self.root) if entry.isdigit())
@@ -312,6 +328,26 @@ class Processes:
             self._keep(pid)
         for seen in rows.values():
             seen.base = seen.row
+
+    def _make_room(self, new: list[int], up: float) -> list[int]:
+        """Which newcomers are followed; where there is no place left the smallest give way to them.
+
+        The young may have a quarter of all places, and more only as everybody else: by their size.
+        """
+        if len(self.hot) + len(new) <= self.hot_max:
+            return new
+        rows, everybody = self.seen, [*new, *self.hot]
+        young = (pid for pid in everybody if up - rows[pid].born_up < NEWCOMER_S)
+        quarter = heapq.nlargest(self.hot_max // 4, young, key=lambda pid: _held(rows[pid]))
+        stay = set(quarter)
+        others = (pid for pid in everybody if pid not in stay)
+        stay.update(heapq.nlargest(
+            self.hot_max - len(quarter), others,
+            key=lambda pid: (rows[pid].grown() >= GROWN_BYTES, _held(rows[pid])),
+        ))  # fmt: skip
+        for pid in [pid for pid in self.hot if pid not in stay]:
+            os.close(self.hot.pop(pid))
+        return [pid for pid in new if pid in stay]
 
     def _keep(self, pid: int) -> None:
         """Open the descriptor that follows this process; it must be the one that we mean."""
