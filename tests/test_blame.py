@@ -204,6 +204,23 @@ def test_nobody_stands_out_is_said_and_the_least_proven_that_suffices_is_taken()
     assert rank([*growers, spared, large], 65 * MIB).chosen.candidate.pid == 41  # type: ignore[union-attr]
 
 
+def test_where_nobody_who_stands_out_suffices_the_largest_is_taken() -> None:
+    """A newcomer has proven nothing, and holds next to nothing: its end would win nothing."""
+    growers = [process(pid, 60, 50) for pid in range(1, 30)]
+    newcomer, large = process(40, 20), process(41, 400, 395)
+    found = rank([*growers, newcomer, large], 1000 * MIB // 13)
+    assert found.chosen is not None
+    assert found.chosen.candidate.pid == 41, "it meets the need alone"
+    found = rank([*growers, newcomer, process(41, 70, 65)], 80 * MIB)
+    assert found.how == "fallback"
+    assert [one.candidate.pid for one in found.ranked][:2] == [41, 29]
+    first = found.ranked[0]
+    assert isinstance(first.rank, Fallback)
+    assert (first.rank.meets_need, first.rank.unproven) == (0, 0)
+    avoided = process(41, 70, 65, weight=-1)
+    assert chosen(*growers, newcomer, avoided, need=80) == 29
+
+
 def test_without_history_growth_decides_and_the_confidence_is_low() -> None:
     still = process(1, 500, 0)
     growing = process(2, 100, 0, grew=30 * MIB)

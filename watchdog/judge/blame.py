@@ -56,11 +56,14 @@ class Rank(NamedTuple):
 
 
 class Fallback(NamedTuple):
-    """Where nobody stands out: who meets the need alone, is not to be avoided, has proven least."""
+    """Where nobody stands out: who meets the need alone, is not to be avoided, has proven least.
+
+    Of those who do not meet it the largest goes: who has proven least may have next to nothing.
+    """
 
     meets_need: int
     preference: int
-    unproven: int  # percent of its size
+    unproven: int  # percent of its size; 0 where it does not meet the need
     size: int
     start: int
     id: int
@@ -255,8 +258,9 @@ def _reasons(group: Group, share: float, rate: float, need: int, loss: Loss) -> 
 def _fallback(group: Group, need: int) -> Ranked:
     victim = group.members[0]
     unproven = max(0, group.use - group.proven) * 100 // max(1, group.use)
+    meets = group.frees >= need
     tuple_ = Fallback(
-        int(group.frees >= need), group.preference, unproven, group.use, victim.start, victim.pid
+        int(meets), group.preference, unproven if meets else 0, group.use, victim.start, victim.pid
     )
     because = (
         f"it holds {words.size(group.use)}, {unproven} % of it not proven",
