@@ -31,8 +31,8 @@ from watchdog.policy.rules import Rules
 # Below this a process is no candidate for the guard and leaves its dossier, unless it is one of a
 # unit that holds more (the guard sees who holds 1 MiB).
 DOSSIER_LEAST_BYTES, MEMBER_LEAST_BYTES, TOGETHER_KIB = 4 << 20, 1 << 20, 16 << 10
-# Who was started within so long is in it whatever his size, up to so many: he may be large before the
-# next look, and without a line nobody would know whose unit he is of, nor what that has proven.
+# Who was started within so long is in it whatever his size, up to so many: he may be large before
+# the next look, and without a line nobody would know his unit, nor what that has proven.
 NEW_S, NEW_ROWS_MAX = 60.0, 64
 # Of a leak that was confirmed before a restart, until it is judged again; how sure is not kept.
 KEPT_CONFIDENCE = 0.5

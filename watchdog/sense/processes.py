@@ -17,8 +17,8 @@ from watchdog.sense import wide
 
 HOT_MAX = 512
 FILES_FOR_OTHERS = 100
-# Newcomers stay hot for two minutes: a leak that has just begun is small. Where all places are taken
-# they have a quarter of them.
+# Newcomers stay hot for two minutes: a leak that has just begun is small. Where all places are
+# taken they have a quarter of them.
 NEWCOMER_S = 120.0
 NEWCOMERS_EVERY_S = 5.0
 # VmSwap and RssShmem cost 15 us each: read for the large and the growing, and for all once the host
