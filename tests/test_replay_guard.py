@@ -102,6 +102,30 @@ def test_observe_and_enforce_decide_the_same_but_for_the_mode() -> None:
     assert {e.body["mode"] for e in actions(judged(machine(), mode="enforce"))} == {"enforce"}
 
 
+def test_a_budget_is_counted_over_a_recording_as_it_would_have_been_spent() -> None:
+    """Three incidents with an hour between the last two; nobody ends in a recording."""
+    facts = machine()
+    for after in (700, 4400):
+        facts += [fact._replace(t=fact.t + after, up=fact.up + after)
+                  for fact in machine() if isinstance(fact, Host | Sweep)]  # fmt: skip
+
+    def told(mode: str) -> list[Event]:
+        return actions(judged(facts, mode=mode, budget=(1, 3600.0)))
+
+    observed, enforced = told("observe"), told("enforce")
+    assert [one.body["outcome"] for one in observed] == ["would"] * 3
+    assert [one.body["outcome"] for one in enforced] == ["would", "budget", "would"]
+    assert enforced[1].because[-1] == (
+        "the guard's budget: 1 in 1 h are used up: the kernel decides"
+    )  # fmt: skip
+    differs = ("mode", "outcome")
+    same = [
+        [(e.t, e.id, {k: v for k, v in e.body.items() if k not in differs}) for e in some]
+        for some in (observed, enforced)
+    ]
+    assert same[0] == same[1]
+
+
 def test_a_guard_that_is_off_takes_nobody_and_says_when_memory_is_short() -> None:
     """As it does live, so that a policy that waits for pressure acts in a recording too."""
 

@@ -1,13 +1,15 @@
 """The guard over a recording: the same conditions, the same choice, and nobody is signalled.
 
 It is guard/incident.py itself, with eyes that see the recording instead of /proc. What it reads
-fresh is the latest sweep of the recording; the dossier is the engine's at that moment.
+fresh is the latest sweep of the recording; the dossier is the engine's at that moment. The machine
+goes on as it did, so there is one decision an incident, as in observe: what comes after a kill (the
+next rung, the next victim) is not seen. Under `enforce` the budget is counted all the same.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from watchdog import targets
+from watchdog import targets, words
 from watchdog.act.kill import SPARED_ADJ
 from watchdog.engine import Engine
 from watchdog.facts import COMM, RSS, SHARED, START, SWAP, Host, Memfds, Said, Sweep
@@ -160,4 +162,17 @@ class ReplayGuard:
     ) -> None:
         if kind == "guard.action" and self.rules.guard.mode == "enforce":
             body = {**body, "mode": "enforce"}
+            if body["outcome"] == "would" and body["do"] != "hold" and not self._spend():
+                times, per_s = self.rules.guard.budget
+                body["outcome"] = "budget"
+                spent = f"{times} in {words.duration(per_s)} are used up"
+                because = (*because, f"the guard's budget: {spent}: the kernel decides")
         self.said.append(Said(self.t, self.up, kind, identity, because, body))
+
+    def _spend(self) -> bool:
+        """Whether the budget allowed one more; nobody ends here, but what was ordered is counted."""
+        now, rule = self.t if self.up is None else self.up, self.rules.guard.budget
+        if not self.scene.spent.left(rule, now):
+            return False
+        self.scene.spent.spend(rule, now, self.t)
+        return True
