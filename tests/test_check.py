@@ -329,6 +329,78 @@ def test_explain_says_only_what_something_tells(live: Path) -> None:
     assert "it has no limit of its own: waits" in conditions_of("13", now, "process", cgroups)
 
 
+EVENTS = Policy("all", Match(), When(
+    exhausts_within_s=3600.0, growth_above=512.0, oom_kill=True, limit_pressed=True,
+    commit_short=True, alloc_failed=True,
+))  # fmt: skip
+
+
+def test_explain_says_of_each_key_what_it_waits_for(
+    live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a daemon that runs, of who is under no suspicion too."""
+    monkeypatch.setattr(sys.modules[__name__], "ALL", EVENTS)
+    now = now_json.read_now([]).data  # type: ignore[union-attr]
+    now |= {"t": 9000.0, "started": 8000.0}
+    seen: dict[str, Any] = {
+        "growth": {}, "growth_whole": True, "exhausts_in_s": {}, "oom_counted": True,
+        "oom_killed": {}, "limits_pressed": [], "commit_short": False, "alloc_failed_up": None,
+        "untold": [],
+    }  # fmt: skip
+    nothing = Cgroups(str(live))
+    for who, per in (("13", "process"), ("shop-1.service", "unit")):
+        found = conditions_of(who, now | {"leaks": [], "conditions": seen}, per, nothing)
+        assert found == [
+            "memory is not seen to end: waits",
+            "grows by 0 B/d (asked: above 1.8 MiB/h): waits",
+            "the kernel has not killed it for lack of memory: waits for an OOM kill of it, none "
+            "since the daemon began 16 min 40 s ago",
+            "it does not press against a memory limit: waits",
+            "memory may still be promised: waits",
+            "the kernel has not refused memory lately: waits for the next, none since the daemon "
+            "began 16 min 40 s ago",
+        ]  # fmt: skip
+    key = "unit:shop-1.service"
+    seen |= {
+        "growth": {key: 1024}, "growth_whole": False, "exhausts_in_s": {key: 60.0},
+        "oom_killed": {key: 410.0}, "limits_pressed": ["/system.slice"], "commit_short": True,
+        "alloc_failed_up": 380.0,
+    }  # fmt: skip
+    now["conditions"] = seen
+    assert conditions_of("shop-1.service", now, "unit", nothing)[1:] == [
+        "grows by 3.5 MiB/h (asked: above 1.8 MiB/h)",
+        "the kernel killed it for lack of memory 1 min 30 s ago: waits for the next",
+        "it presses against its memory limit", "little memory may still be promised",
+        "the kernel has not refused memory lately: waits for the next, the last one was 2 min ago",
+    ]  # fmt: skip
+    # more grow than are told of, and no cgroup is known to the daemon
+    seen |= {"oom_counted": False, "untold": ["limit", "headroom"], "started": 0.0}
+    assert conditions_of("13", now, "process", nothing)[:4] == [
+        "exhausts_within: not known", "growth_above: not known", "oom_kill: not known",
+        "limit_pressed: not known",
+    ]  # fmt: skip
+    late = now | {"t": 99_000.0, "leaks": [], "conditions": seen | {"oom_counted": True}}
+    assert conditions_of("13", late, "process", nothing)[2].endswith(
+        ": waits for an OOM kill of it, none within the last 1 h"
+    )
+
+
+def test_explain_says_where_the_guard_has_it_while_memory_is_short(
+    run: Run, shop: str, live: Path
+) -> None:
+    now = now_json.read_now([]).data  # type: ignore[union-attr]
+    now["guard"] = {"mode": "observe", "state": "memory is short", "ranked": [
+        {"entity": {"pid": 11, "start": 5}, "rank": {"blame": 3}, "because": ["a"]},
+        {"entity": {"pid": 12, "start": 5}, "rank": {"blame": 2, "share": 4},
+         "because": ["it holds 1 MiB", "that\nis so"]},
+    ]}  # fmt: skip
+    assert (
+        "  the guard: number 2 of those whom it would take (blame 2, share 4): it holds 1 MiB; "
+        "that\\x0ais so\n"
+    ) in run("--explain", "12", shop)[1]
+    assert "the guard:" not in run("--explain", "13", shop)[1]
+
+
 def test_explain_says_who_bars_an_action(run: Run, live: Path, tmp_path: Path) -> None:
     config = tmp_path / "barred.toml"
     config.write_text("""

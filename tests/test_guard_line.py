@@ -13,6 +13,7 @@ from watchdog.engine import Engine
 from watchdog.facts import Fact, Host
 from watchdog.guard_line import GuardLine
 from watchdog.health import Health
+from watchdog.policy.guard_when import GuardRules
 from watchdog.policy.rules import Match, Policy, Rules, Watch, When
 from watchdog.sense.senses import Senses
 
@@ -207,3 +208,44 @@ def test_it_looks_as_often_as_the_rules_or_the_guard_say(line: Callable[[], Line
     one.rules = Rules(watch=Watch(30.0))
     one._wish(("hurry", 0.0))
     assert one.senses.interval_s == 30.0
+
+
+def test_the_guards_last_word_is_known(line: Callable[[], Line]) -> None:
+    """In words, for `status`: near, short, decided, and that its budget is used up."""
+    one = line()
+    one.line.feed = lambda _: None
+    one.line.senses = SimpleNamespace(interval_s=5.0, next_up=0.0)  # type: ignore[assignment]
+    one.line.store = SimpleNamespace(put_kept=lambda _: None)  # type: ignore[assignment]
+    one.line.rules = Rules(guard=GuardRules("enforce", budget=(1, 3600.0)))
+    one.line.granted = True
+
+    def word(*messages: wire.Message) -> tuple[str, list[Any]]:
+        for message in messages:
+            wire.send(one.guard, message)
+        one.line.hear()
+        return one.line.word
+
+    def report(kind: str, **body: Any) -> wire.Message:
+        return "report", 1e9 + 900, 900.0, kind, "host-1", ("why",), body
+
+    assert one.line.word == ("watching", [])
+    assert word(("hurry", 2.0)) == ("memory is near the mark", [])
+    assert word(report("pressure.begun")) == ("memory is short", [])
+    first = {"entity": {"pid": 7}, "rank": {"blame": 3}, "because": ["a leak"]}
+    said, ranked = word(report("guard.action", do="terminate", comm="shop", pid=7, outcome="done",
+                               decided_t=1e9 + 400, candidates=[first]))  # fmt: skip
+    assert said == ("memory is short: terminate shop (PID 7): done; it only says what it would do: "
+                    "its budget of 1 in 1 h is used up for another 50 min")  # fmt: skip
+    assert ranked == [first]
+    said, ranked = word(report("guard.action", do="hold", pid=None, outcome="would", candidates=[]))
+    assert said.startswith("memory is short: hold: would; it only says")
+    assert ranked == [first]
+    said, ranked = word(report("pressure.ended"), ("hurry", 0.0))
+    assert said.startswith("watching; it only says what it would do: its budget")
+    assert ranked == []
+    one.line.rules = Rules(guard=GuardRules("observe", budget=(1, 3600.0)))
+    assert one.line.word == ("watching", [])
+    one.line.rules = Rules(guard=GuardRules("enforce", budget=(0, 3600.0)))
+    assert one.line.word[0].endswith("its budget of 0 in 1 h is used up")
+    one.line.rules = Rules(guard=GuardRules("enforce", budget=(2, 3600.0)))
+    assert one.line.word[0] == "watching"

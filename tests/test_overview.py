@@ -6,7 +6,7 @@ import pytest
 
 from watchdog import overview
 from watchdog.engine import Engine
-from watchdog.facts import Host, Sweep
+from watchdog.facts import Group, Host, Sweep
 from watchdog.policy.rules import Policy, Rules, default_rules
 
 MIB = 1 << 20
@@ -60,6 +60,44 @@ def test_now_json(engine: Engine) -> None:
     assert said["oom_kills"] == {"since_start": 0, "last": kill}
     assert said["degraded"] == ["why"] and said["mode"] == "observe"
     assert overview.document(Engine(default_rules(), None), around(), 1.0, 1.0)["mem_total"] is None
+
+
+def test_now_json_has_what_the_conditions_of_policies_wait_for() -> None:
+    made = Engine(default_rules(), "host")
+    for second in range(0, 200, 5):
+        up = 1000.0 + second
+        made.feed(Host(up, up, "boot", mem_total=1000 * MIB, mem_available=250 * MIB,
+                       oom_kill=0, overcommit=2, commit_limit=900 * MIB,
+                       committed=100 * MIB))  # fmt: skip
+        made.feed(Group(up, up, "a.service", "/a.service", anon=(20 + second) * MIB))
+        rows = ((7, 1, "a", (20 + second) * MIB, 0, 0, "a.service", None),
+                (8, 1, "b", 9 * MIB, 0, 0, None, None))  # fmt: skip
+        made.feed(Sweep(up, up, rows, True))
+    made.kills.oom_killed["unit:a.service"] = 1100.0
+    found = overview.document(made, around(), 1200.0, 1200.0)["conditions"]
+    assert set(found["growth"]) == {"7:1", "unit:a.service"} and found["growth_whole"]
+    assert found["growth"]["7:1"] == pytest.approx(MIB, rel=0.1)
+    assert found["oom_killed"] == {"unit:a.service": 1100.0} and found["oom_counted"]
+    assert (found["commit_short"], found["alloc_failed_up"]) == (False, None)
+    assert (found["limits_pressed"], found["untold"]) == ([], [])
+    assert "7:1" not in found["exhausts_in_s"], "its leak is told of among the leaks"
+    made.world.present.by_pid[7].stage = "none"
+    found = overview.document(made, around(), 1200.0, 1200.0)["conditions"]
+    assert 0 < found["exhausts_in_s"]["7:1"] < 1200
+
+
+def test_what_is_told_of_many_is_bounded() -> None:
+    made = Engine(default_rules(), "host")
+    for second in range(0, 100, 5):
+        up = 1000.0 + second
+        made.feed(Sweep(up, up, tuple(
+            (pid, 1, "x", pid * second << 12, 0, 0, None, None) for pid in range(100, 200)
+        ), True))  # fmt: skip
+    made.kills.oom_killed = {f"{pid}:1": float(pid) for pid in range(100, 200)}
+    found = overview.conditions(made)
+    assert list(found["growth"]) == [f"{pid}:1" for pid in range(199, 135, -1)]
+    assert not found["growth_whole"] and not found["oom_counted"]
+    assert min(found["oom_killed"].values()) == 136.0
 
 
 def test_what_is_said_at_the_start(engine: Engine) -> None:

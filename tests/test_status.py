@@ -132,6 +132,21 @@ def test_leaks_kills_policies_and_what_is_degraded_stand_between() -> None:
     assert "degraded: no kernel log" in lines
 
 
+def test_while_memory_is_short_it_says_whom_the_guard_would_take() -> None:
+    ranked = [
+        {"entity": {"pid": 7, "comm": "shop", "unit": "shop.service"}, "rank": {"blame": 3},
+         "because": ["it holds 1 GiB", "its leak is confirmed", "more"]},
+        {"entity": {"pid": 8, "comm": "sh", "unit": None}, "rank": {}, "because": []},
+    ]  # fmt: skip
+    state = "memory is short: terminate shop (PID 7): would"
+    lines = told(guard={"mode": "observe", "state": state, "ranked": ranked})
+    first = lines.index("the first to go, by the guard's last word:")
+    assert lines[first + 1 : first + 3] == [
+        "  shop (PID 7) of shop.service: it holds 1 GiB; its leak is confirmed", "  sh (PID 8): ",
+    ]  # fmt: skip
+    assert lines[-1] == f"observing: nothing will be killed; the guard: {state}"
+
+
 def test_old_is_said_and_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_now(str(tmp_path), data())
     assert status.main(["--state", str(tmp_path)]) == 0

@@ -9,7 +9,7 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from watchdog import wire
+from watchdog import wire, words
 from watchdog.clock import Clock
 from watchdog.deeds import Deeds
 from watchdog.facts import Fact, Host, Ident, Said, Sweep
@@ -19,6 +19,7 @@ from watchdog.sense.senses import Senses
 from watchdog.store.db import Store
 
 GRANT_S = 2.0
+SHORT = "memory is short"
 KEPT = "guard_spent"
 SPENT_MAX = 64
 # So many who are protected are told by name, 0.3 MiB a thousand in the guard; past that it signals
@@ -50,7 +51,16 @@ class GuardLine:
         self.held_back = False  # rules that enforce, until the lock is granted
         self.spared: dict[Ident, str] | None = None  # as the guard was told
         self.hurry_s = 0.0  # how often the guard wants us to look; 0: as often as the rules say
+        self.short = ""  # what the guard said last of a shortage that goes on
+        self.ranked: list[Any] = []  # whom it would take in it
         self.stopping = False
+
+    @property
+    def word(self) -> tuple[str, list[Any]]:
+        """The guard's last word and the end of its budget, in words; and whom it would take."""
+        said = self.short or ("memory is near the mark" if self.hurry_s else "watching")
+        spent = self._used_up() if self.mode == "enforce" else ""
+        return f"{said}; {spent}" if spent else said, self.ranked
 
     @property
     def mode(self) -> str:
@@ -126,6 +136,7 @@ class GuardLine:
             elif message[0] == "enforce":
                 self.granted = bool(message[1])
                 if message[3]:  # since before we were started, or told it
+                    self.short = self.short or SHORT
                     t, up = self.clock.wall(), self.clock.boottime()
                     self.feed(Said(t, up, "pressure.lasts", f"{up:.3f}", (), {}))
                 if not self.granted and enforces(self.rules):
@@ -136,6 +147,7 @@ class GuardLine:
                 _, t, up, kind, identity, because, body = message
                 if kind == "guard.action" and body.get("outcome") == "done":
                     self._spent(body.get("decided_t", t))
+                self._note(kind, body)
                 self.feed(Said(t, up, kind, identity, tuple(because), body))
                 if self.deeds:
                     self.deeds.incidents.heard(t, kind, identity, because, body)
@@ -190,6 +202,27 @@ class GuardLine:
             return
         self.spent = [*self.spent, t][-SPENT_MAX:]
         self.store.put_kept({KEPT: json.dumps(self.spent)})
+
+    def _note(self, kind: str, body: dict[str, Any]) -> None:
+        """Keep the guard's last word on a shortage."""
+        if kind == "pressure.begun":
+            self.short = SHORT
+        elif kind == "pressure.ended":
+            self.short, self.ranked = "", []
+        elif kind == "guard.action":
+            who = f" {body['comm']} (PID {body['pid']})" if body.get("pid") else ""
+            self.short = f"{SHORT}: {body.get('do')}{who}: {body.get('outcome')}"
+            self.ranked = list(body.get("candidates") or self.ranked)
+
+    def _used_up(self) -> str:
+        """A sentence where the budget allows nothing more now, else ""."""
+        (times, per_s), t = self.rules.guard.budget, self.clock.wall()
+        counted = sorted(at for at in self.spent if t - at < per_s)
+        if len(counted) < times:
+            return ""
+        said = f"it only says what it would do: its budget of {times} in {words.duration(per_s)}"
+        left = counted[len(counted) - times] + per_s - t if times else 0.0
+        return f"{said} is used up" + (f" for another {words.duration(left)}" if times else "")
 
     def _armed(self) -> bool:
         return self.rules.guard.mode == "enforce"

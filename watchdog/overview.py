@@ -3,12 +3,15 @@
 What the commands show of a running daemon is written here and read in `cli/status`.
 """
 
+import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from watchdog import __version__, words
 from watchdog.engine import Engine
 from watchdog.policy import view
+
+ROWS_MAX = 64  # of each table of `conditions`
 
 
 class Around(NamedTuple):
@@ -18,7 +21,7 @@ class Around(NamedTuple):
     (it only observes where it was not granted the machine's lock), `watching` how many processes
     are looked at closely, `oom_kills` and `last_oom_kill` what was told since the start, `degraded`
     a short name -> the sentence that says why, `notify` the state of the outbox, `mutes` what was
-    asked not to be told.
+    asked not to be told; `guard_state` the guard's last word, and `ranked` whom it would take.
     """
 
     pid: int
@@ -30,6 +33,8 @@ class Around(NamedTuple):
     degraded: Mapping[str, str]
     notify: Mapping[str, Any] | None = None
     mutes: Sequence[Mapping[str, Any]] = ()
+    guard_state: str = "watching"
+    ranked: Sequence[Mapping[str, Any]] = ()
 
 
 def mode(engine: Engine, guard_mode: str) -> str:
@@ -61,10 +66,34 @@ def document(engine: Engine, around: Around, t: float, up: float) -> dict[str, A
              "waiting": waiting.get(policy.name, [])}
             for policy in engine.rules.policies
         ],
-        "guard": {"mode": around.guard_mode, "state": "watching"},
+        "guard": {"mode": around.guard_mode, "state": around.guard_state,
+                  "ranked": list(around.ranked)},
+        "conditions": conditions(engine),
         "degraded": list(around.degraded.values()),
         "notify": around.notify, "mutes": list(around.mutes),
     }  # fmt: skip
+
+
+def conditions(engine: Engine) -> dict[str, Any]:
+    """What policies wait for beside sizes and leaks, so that `check --explain` can say it of all.
+
+    By subject ("pid:start", "unit:NAME") the first ROWS_MAX of each kind; see store/now.py.
+    """
+    world, ending, host = engine.world, engine.exhaustion, engine.world.host
+    killed = heapq.nlargest(ROWS_MAX, ((up, key) for key, up in engine.kills.oom_killed.items()))
+    pressed = [path for path, one in ending.limits.pinned.items() if one.event]
+    growth = view.growth(world, ROWS_MAX)
+    return {
+        "growth": growth,
+        "growth_whole": len(growth) < ROWS_MAX,
+        "exhausts_in_s": view.endings(world, engine.leaks.suspects, ROWS_MAX),
+        "oom_counted": host is not None and host.oom_kill is not None,
+        "oom_killed": {key: round(up, 3) for up, key in killed},
+        "limits_pressed": pressed[:ROWS_MAX],
+        "commit_short": ending.commit.short(),
+        "alloc_failed_up": ending.refusals.last_up,
+        "untold": list(view.untold_of(world)),
+    }
 
 
 def status(engine: Engine, around: Around) -> str:

@@ -400,7 +400,7 @@ class Watcher:
             os.getppid(), self.started_t, self.guard.mode, len(self.senses.processes.hot),
             self.desk.oom_kills, self.desk.last_oom_kill, self.health.bad,
             self.people.post.outbox.state() if self.people.post else None,
-            self.people.mutes.plain() if self.people.mutes else [],
+            self.people.mutes.plain() if self.people.mutes else [], *self.guard.word,
         )  # fmt: skip
 
 

@@ -47,13 +47,15 @@ class Eyes:
 
     @property
     def there(self) -> dict[int, Reading]:
-        if self._there is None:
-            self._there = found = {}
-            for pid, start, proc in self.machine.look(self.t):
-                size = int(proc.size * MIB)
-                parent = self.machine.pids[proc.parent][0] if proc.parent else 1
-                found[pid] = Reading(pid, start, proc.unit[:15], 0, size, size, parent)
-        return self._there
+        if self._there is not None:
+            return self._there
+        found: dict[int, Reading] = {}
+        for pid, start, proc in self.machine.look(self.t):
+            size = int(proc.size * MIB)
+            parent = self.machine.pids[proc.parent][0] if proc.parent else 1
+            found[pid] = Reading(pid, start, proc.unit[:15], 0, size, size, parent)
+        self._there = found
+        return found
 
     def sizes(self) -> dict[int, int]:
         return {pid: one.private for pid, one in self.there.items() if one.private >= LEAST_BYTES}

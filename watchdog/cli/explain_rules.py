@@ -1,7 +1,7 @@
 """What the rules mean for one process or unit: `check --explain`.
 
-Leaks are the daemon's, from its now.json, sizes and limits those of /proc and of the cgroups. What
-neither tells (growth of who is under no suspicion, everything that only a history can tell where no
+Leaks, growth and what the kernel did are the daemon's, from its now.json, sizes and limits those of
+/proc and of the cgroups. What neither tells (everything that only a history can tell where no
 daemon runs) is said to be unknown.
 """
 
@@ -16,6 +16,7 @@ from watchdog import procfs, words
 from watchdog.cli import args as common
 from watchdog.facts import Entity, Group, Subject
 from watchdog.history.world import used_bytes
+from watchdog.judge.refusals import RECENT_S
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.match import look, protected, selects, weight
 from watchdog.policy.rules import Policy, Rules
@@ -25,6 +26,7 @@ from watchdog.sense.cgroups import Cgroups
 from watchdog.sense.senses import reclaimable
 
 SHOWN_MAX = 20
+KILLS_KNOWN_S = 3600.0  # judge.kills.REMEMBERED_S, whose module loads the reader of reports
 # Of whom nothing but /proc tells.
 UNTOLD = ("growth", "headroom", "limit")
 _ABOUT = {"unit": "it is about units", "process": "it is about processes"}
@@ -78,7 +80,7 @@ def _subjects(who: str, now: dict[str, Any], rows: list[Subject]) -> Iterator[Su
             one for one in now.get("leaks") or () if one.get("unit") == who and "part" not in one
         ]
         if named or leaks:
-            yield _unit(who, named, leaks, bool(now))
+            yield _unit(who, named, leaks, now)
             # a unit by its members: the largest few
             named.sort(key=lambda s: -(s.resident_bytes or 0))
             yield from (_with_leak(s, now) for s in named[:5])
@@ -90,7 +92,9 @@ def _subjects(who: str, now: dict[str, Any], rows: list[Subject]) -> Iterator[Su
             yield _with_leak(s, now)
 
 
-def _unit(unit: str, members: list[Subject], leaks: list[dict[str, Any]], running: bool) -> Subject:
+def _unit(
+    unit: str, members: list[Subject], leaks: list[dict[str, Any]], now: dict[str, Any]
+) -> Subject:
     """As policy.view sees it: of who is as bad in it the unit itself, then who grows most."""
     itself = next((one for one in leaks if one.get("pid") is None), None)
     worst = max(
@@ -99,33 +103,71 @@ def _unit(unit: str, members: list[Subject], leaks: list[dict[str, Any]], runnin
             one.get("level") == "confirmed", one is itself, one.get("rate_bytes_per_s") or 0
         ),
     )  # fmt: skip
-    growth = itself.get("rate_bytes_per_s") if itself else None
-    told = {"growth": growth is not None, "headroom": worst is not None}
     path = min((s.cgroup for s in members if s.cgroup), key=len, default="")
     above, found, _ = f"{path}/".partition(f"/{unit}/")
-    return Subject(
+    s = Subject(
         key=f"unit:{unit}", entity=Entity(unit=unit), is_unit=True,
         cgroup=f"{above}/{unit}" if found else path or None,
         age_s=max((s.age_s or 0.0 for s in members), default=None),
         resident_bytes=sum(s.resident_bytes or 0 for s in members),
-        leak=(str(worst.get("level")) if worst else "none") if running else None,
-        exhausts_in_s=worst.get("exhausts_in_s") if worst else None,
-        growth_bytes_per_s=growth,
-        oom_counted=False,
-        untold=tuple(what for what in UNTOLD if not told.get(what)),
+        oom_counted=False, untold=UNTOLD,
     )  # fmt: skip
+    return _leaking(_seen(s, now), worst, itself, now) if now else s
 
 
 def _with_leak(s: Subject, now: dict[str, Any]) -> Subject:
     if not now:
         return s
-    for one in now.get("leaks") or ():
-        if (one.get("pid"), one.get("start")) == (s.entity.pid, s.entity.start):
-            return s._replace(
-                leak=str(one.get("level")), exhausts_in_s=one.get("exhausts_in_s"),
-                growth_bytes_per_s=one.get("rate_bytes_per_s"), untold=("limit",),
-            )  # fmt: skip
-    return s._replace(leak="none")
+    leaks = now.get("leaks") or ()
+    ident = s.entity.pid, s.entity.start
+    own = next((one for one in leaks if (one.get("pid"), one.get("start")) == ident), None)
+    return _leaking(_seen(s, now), own, own, now)
+
+
+def _leaking(
+    s: Subject, worst: dict[str, Any] | None, own: dict[str, Any] | None, now: dict[str, Any]
+) -> Subject:
+    """With the level and the end of the `worst` of its leaks, and with its own rate."""
+    told: list[str] = []
+    if worst is not None:
+        told.append("headroom")
+        s = s._replace(leak=str(worst.get("level")), exhausts_in_s=worst.get("exhausts_in_s"))
+    rate = own.get("rate_bytes_per_s") if own is not None else None
+    if rate is not None and not _conditions(now):
+        told.append("growth")
+        s = s._replace(growth_bytes_per_s=rate)
+    return s._replace(untold=tuple(what for what in s.untold if what not in told))
+
+
+def _conditions(now: dict[str, Any]) -> dict[str, Any]:
+    """What the daemon tells for us; {} where it is one that does not."""
+    found = now.get("conditions")
+    return found if isinstance(found, dict) else {}
+
+
+def _seen(s: Subject, now: dict[str, Any]) -> Subject:
+    """As the daemon sees it, but for its leaks."""
+    s, told = s._replace(leak="none"), _conditions(now)
+    if not told:
+        return s
+    growth, pressed = told.get("growth") or {}, told.get("limits_pressed") or ()
+    untold = {"limit", *(told.get("untold") or ())}
+    if s.key not in growth and not told.get("growth_whole"):
+        untold.add("growth")
+    refused = told.get("alloc_failed_up")
+    limited: bool | None = None
+    if s.cgroup is not None and "limit" not in (told.get("untold") or ()):
+        limited = any(f"{s.cgroup}/".startswith(f"{path}/") for path in pressed)
+    return s._replace(
+        growth_bytes_per_s=growth.get(s.key),
+        exhausts_in_s=(told.get("exhausts_in_s") or {}).get(s.key),
+        oom_counted=bool(told.get("oom_counted")),
+        oom_killed_up=(told.get("oom_killed") or {}).get(s.key),
+        limit_pressed=limited,
+        commit_short=told.get("commit_short"),
+        alloc_failed=refused is not None and float(now.get("up") or 0.0) - refused <= RECENT_S,
+        untold=tuple(sorted(untold)),
+    )
 
 
 def _cgroups() -> Cgroups:
@@ -202,7 +244,7 @@ def _answer(
     return {
         "entity": s.entity._asdict(), "is_unit": s.is_unit, "resident_bytes": s.resident_bytes,
         "protected": why, "not_protected": None if why else _why_not(rules, s),
-        "weight": total, "weight_because": _weighed(rules, s, total),
+        "weight": total, "weight_because": _weighed(rules, s, total), "guard": _ranked(s, now),
         "policies": [
             one | ({"barred": _barred(rules, policy, s, everybody)} if one["matches"] else {})
             for policy in rules.policies if (one := _policy(policy, s, now))
@@ -242,7 +284,7 @@ def _policy(policy: Policy, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
         return answer | {"because": [missing if found.holds is None else "it is not matched"]}
     asked = conditions(policy.when, s, now.get("pressure"), float(now.get("up") or 0.0))
     words_of = [
-        f"{one.said}{'' if one.holds else ': waits'}" if one.holds is not None
+        f"{one.said}{'' if one.holds else _waits(one.key, s, now)}" if one.holds is not None
         else f"{one.key}: not known" for one in asked
     ]  # fmt: skip
     keys = (f"{s.key}: ", f"{cools(policy, s)}: ")
@@ -256,6 +298,38 @@ def _policy(policy: Policy, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
         "because": list(found.because), "holds": holds, "conditions": words_of, "live": live,
         "for_s": policy.for_s,
     }  # fmt: skip
+
+
+def _waits(key: str, s: Subject, now: dict[str, Any]) -> str:
+    """What a condition that does not hold waits for; of events, when the last one was."""
+    if key not in ("oom_kill", "alloc_failed"):
+        return ": waits"
+    t, began, since = now.get("t"), now.get("started"), ""
+    if t is not None and began is not None:
+        since = f", none since the daemon began {words.duration(max(0.0, t - began))} ago"
+    if key == "oom_kill":
+        if s.oom_killed_up is not None:
+            return ": waits for the next"
+        if since and t - began > KILLS_KNOWN_S:
+            since = f", none within the last {words.duration(KILLS_KNOWN_S)}"
+        return f": waits for an OOM kill of it{since}"
+    last, up = _conditions(now).get("alloc_failed_up"), float(now.get("up") or 0.0)
+    if last is not None:
+        since = f", the last one was {words.duration(max(0.0, up - last))} ago"
+    return f": waits for the next{since}"
+
+
+def _ranked(s: Subject, now: dict[str, Any]) -> str | None:
+    """Where the guard has it among those whom it would take, while memory is short."""
+    guard = now.get("guard")
+    ranked = guard.get("ranked") if isinstance(guard, dict) else None
+    for number, one in enumerate(ranked or (), 1):
+        who = one.get("entity") or {}
+        if not s.is_unit and (who.get("pid"), who.get("start")) == (s.entity.pid, s.entity.start):
+            rank = ", ".join(f"{key} {value}" for key, value in (one.get("rank") or {}).items())
+            said = "; ".join(str(text) for text in one.get("because") or ())
+            return f"number {number} of those whom it would take ({rank}): {said}"
+    return None
 
 
 def _lines(answer: dict[str, Any]) -> Iterable[str]:
@@ -272,6 +346,8 @@ def _lines(answer: dict[str, Any]) -> Iterable[str]:
     if answer["weight"]:
         how = "rather this one" if answer["weight"] > 0 else "rather another"
         yield f"  weight: {how} ({words.safe(answer['weight_because'] or '')})"
+    if answer["guard"]:
+        yield f"  the guard: {words.safe(answer['guard'])}"
     if not answer["policies"]:
         yield "  no policies"
     for one in answer["policies"]:

@@ -170,7 +170,7 @@ class ReplayGuard:
         self.said.append(Said(self.t, self.up, kind, identity, because, body))
 
     def _spend(self) -> bool:
-        """Whether the budget allowed one more; nobody ends here, but what was ordered is counted."""
+        """Whether the budget allows one more, which it counts as done; nobody ends here."""
         now, rule = self.t if self.up is None else self.up, self.rules.guard.budget
         if not self.scene.spent.left(rule, now):
             return False

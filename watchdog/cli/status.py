@@ -82,6 +82,14 @@ def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
     if isinstance(last, Mapping):
         yield ""
         yield "last " + terminal.line(last, False, date=True)
+    ranked = [one for one in _list(_dict(data, "guard"), "ranked") if isinstance(one, Mapping)]
+    if ranked:
+        yield ""
+        yield "the first to go, by the guard's last word:"
+        for one in ranked:
+            who, because = _dict(one, "entity"), [str(text) for text in _list(one, "because")]
+            where = f" of {who['unit']}" if who.get("unit") else ""
+            yield f"  {who.get('comm')} (PID {who.get('pid')}){where}: {'; '.join(because[:2])}"
     policies = [policy for policy in _list(data, "policies") if isinstance(policy, Mapping)]
     if policies:
         yield ""

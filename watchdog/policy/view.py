@@ -1,7 +1,7 @@
 """Pure: the world as others see it: subjects for the policies, the guard's dossier, the leaks."""
 
 import heapq
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from watchdog.facts import (
@@ -62,7 +62,7 @@ def subjects(
     commit_short, alloc_failed = exhaustion.commit.short(), exhaustion.refusals.recent(now)
     members: dict[str, list[Trend]] = {}
     counted = world.host is not None and world.host.oom_kill is not None
-    untold = _untold(world)
+    untold = untold_of(world)
     shares: dict[str | None, float | None] = {}  # by cgroup: many processes have the same
     nobody = of_interest == Reach() and not held
     for trend in world.present:
@@ -201,6 +201,29 @@ def leaks(world: World, series: Series | None = None) -> list[dict[str, Any]]:
     ]
 
 
+def growth(world: World, most: int) -> dict[str, int]:
+    """By subject, bytes a second of the `most` that grow fastest, as policies are told it."""
+    moving = [(f"{one.row[PID]}:{one.row[START]}", one) for one in world.present if not one.fine]
+    found: list[tuple[str, Trend]] = [*moving]
+    found += [(f"unit:{unit}", trend) for unit, trend in world.unit_trends.items()]
+    rates = ((rate, key) for key, one in found if (rate := one.recent_rate() or 0.0) > 0)
+    return {key: round(rate) for rate, key in heapq.nlargest(most, rates)}
+
+
+def endings(world: World, idents: Iterable[Ident], most: int) -> dict[str, float]:
+    """By subject, in how many seconds memory ends for whose growth no leak is suspected yet.
+
+    Of the processes only `idents` are looked at.
+    """
+    found: list[tuple[str, Trend | None]] = [
+        (f"{pid}:{start}", world.present.get((pid, start))) for pid, start in idents
+    ]
+    found += [(f"unit:{unit}", trend) for unit, trend in world.unit_trends.items()]
+    ends = ((left, key) for key, one in found
+            if one and one.stage == "none" and (left := _exhausts_in(one)) is not None)  # fmt: skip
+    return {key: round(seconds, 1) for seconds, key in heapq.nsmallest(most, ends)}
+
+
 def identified(world: World, ident: Ident) -> Subject:
     """One process with what does not change while it lives."""
     one = world.present.get(ident)
@@ -248,7 +271,7 @@ def _sure(trend: Trend) -> float:
     return trend.verdict.confidence if trend.verdict else KEPT_CONFIDENCE
 
 
-def _untold(world: World) -> tuple[str, ...]:
+def untold_of(world: World) -> tuple[str, ...]:
     """What nothing tells: limits where no cgroup is known, and then perhaps memory's end too."""
     if world.groups:
         return ()

@@ -15,14 +15,20 @@ and readers ignore what they do not know:
                               "confidence" (0..1), "exhausts_in_s" (null: it does not end)}]
     oom_kills                 {"since_start": n, "last": the last oom.kill event, or null}
     policies                  [{"name", "mode", "waiting": [sentences]}]
-    guard                     {"mode" ("off" | "observe" | "enforce"), "state": in words}
+    guard                     {"mode" ("off" | "observe" | "enforce"), "state": in words, "ranked":
+                              whom it would take, as in its last event, while memory is short}
     degraded                  [sentences]
     mutes                     [{"id", "kind" ("silence" | "ack"), "match", "by", "reason",
                               "left_s"}]
     notify                    null where nobody is to be notified, else {"waiting": n, "dropped": n,
                               "held": bool, "problems": {notifier: sentence}, "last": {notifier:
                               {"id", "why" (null: it arrived)}}}
-    subjects                  optional, for `check --explain`
+    conditions                for `check --explain`, by subject ("pid:start", "unit:NAME"), at most
+                              64 of a kind: {"growth": {subject: bytes a second}, "growth_whole":
+                              nobody else grows, "exhausts_in_s": {subject: s}, "oom_counted": bool,
+                              "oom_killed": {subject: up, within an hour}, "limits_pressed":
+                              [cgroups], "commit_short": bool or null, "alloc_failed_up": up or
+                              null, "untold": [what nothing tells]}
 """
 
 import contextlib
