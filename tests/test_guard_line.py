@@ -232,14 +232,19 @@ def test_the_guards_last_word_is_known(line: Callable[[], Line]) -> None:
     assert word(("hurry", 2.0)) == ("memory is near the mark", [])
     assert word(report("pressure.begun")) == ("memory is short", [])
     first = {"entity": {"pid": 7}, "rank": {"blame": 3}, "because": ["a leak"]}
+    second = first | {"entity": {"pid": 8}}
     said, ranked = word(report("guard.action", do="terminate", comm="shop", pid=7, outcome="done",
-                               decided_t=1e9 + 400, candidates=[first]))  # fmt: skip
+                               decided_t=1e9 + 400, candidates=[first, second]))  # fmt: skip
     assert said == ("memory is short: terminate shop (PID 7): done; it only says what it would do: "
                     "its budget of 1 in 1 h is used up for another 50 min")  # fmt: skip
-    assert ranked == [first]
+    assert ranked == [first, second]
+    said, ranked = word(report("guard.action", do="kill", comm="shop", pid=7, outcome="done",
+                               decided_t=1e9 + 400, candidates=[first]))  # fmt: skip
+    assert said.startswith("memory is short: kill shop (PID 7): done; it only says")
+    assert ranked == [first, second]
     said, ranked = word(report("guard.action", do="hold", pid=None, outcome="would", candidates=[]))
     assert said.startswith("memory is short: hold: would; it only says")
-    assert ranked == [first]
+    assert ranked == [first, second]
     said, ranked = word(report("pressure.ended"), ("hurry", 0.0))
     assert said.startswith("watching; it only says what it would do: its budget")
     assert ranked == []

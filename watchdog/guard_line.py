@@ -52,7 +52,8 @@ class GuardLine:
         self.spared: dict[Ident, str] | None = None  # as the guard was told
         self.hurry_s = 0.0  # how often the guard wants us to look; 0: as often as the rules say
         self.short = ""  # what the guard said last of a shortage that goes on
-        self.ranked: list[Any] = []  # whom it would take in it
+        self.ranked: list[Any] = []  # whom it would take in it, by the decision of then
+        self.decided_t: float | None = None
         self.stopping = False
 
     @property
@@ -212,7 +213,9 @@ class GuardLine:
         elif kind == "guard.action":
             who = f" {body['comm']} (PID {body['pid']})" if body.get("pid") else ""
             self.short = f"{SHORT}: {body.get('do')}{who}: {body.get('outcome')}"
-            self.ranked = list(body.get("candidates") or self.ranked)
+            at = body.get("decided_t")  # a SIGKILL goes with its SIGTERM, and names nobody else
+            if body.get("candidates") and at != self.decided_t:
+                self.ranked, self.decided_t = list(body["candidates"]), at
 
     def _used_up(self) -> str:
         """A sentence where the budget allows nothing more now, else ""."""
