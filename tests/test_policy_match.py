@@ -114,8 +114,9 @@ def test_a_protected_name_wants_a_trusted_executable() -> None:
         "name sshd is protected (protect.name sshd)"
     )
     assert protected(by_name, process("sshd", trusted=False)) is None
-    # who cannot be looked at is left alone
+    # where it cannot be looked at a system account is believed
     assert "not known" in str(protected(by_name, process("sshd")))
+    assert "not known" in str(protected(by_name, process("sshd", uid=None)))
     assert protected(rules(name_unverified=("sshd",)), process("sshd", trusted=False))
 
 
@@ -125,6 +126,15 @@ def test_a_protected_executable_must_be_roots_too() -> None:
     assert protected(by_exe, process("x", "/usr/sbin/sshd (deleted)", trusted=True))
     assert protected(by_exe, process("x", "/usr/sbin/sshd", trusted=False)) is None
     assert protected(by_exe, process("x", None)) is None
+
+
+@pytest.mark.parametrize("uid", [1000, 65534, 100_000, 1_000_000_000])
+def test_a_person_cannot_hide_an_executable_and_be_protected_for_it(uid: int) -> None:
+    """His own FUSE mount in his own namespace refuses root, and can show any path."""
+    hidden = process("sshd", "/usr/sbin/sshd", uid=uid)
+    assert protected(rules(name=("sshd",)), hidden) is None
+    assert protected(rules(exe=("/usr/sbin/sshd",)), hidden) is None
+    assert protected(default_rules(), hidden) is None
 
 
 def test_units_users_scores_and_the_first_processes_are_protected() -> None:

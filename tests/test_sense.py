@@ -326,6 +326,21 @@ def test_the_effective_user_counts_and_an_executable_that_was_replaced_keeps_its
 
 
 def test_the_host_of_a_made_tree(tree):
+@pytest.mark.parametrize(
+    ("uid", "exe", "trusted"),
+    [(0, "/bin/sh", True), (33, "/bin/sh", True), (1000, "/bin/sh", False),
+     (100_000, "/bin/sh", False), (33, "/no/such/sshd", None), (1000, "/no/such/sshd", False)],
+)  # fmt: skip
+def test_only_root_and_system_accounts_are_trusted(tree, uid, exe, trusted):
+    """A program of root bound over another path in somebody's own namespace is his all the same;
+    whose program it is cannot be told where the file cannot be looked at."""
+    tree.process(7)
+    tree.write("7/status", f"Name:\tsshd\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+    (tree.root / "7/exe").unlink(missing_ok=True)
+    os.symlink(exe, tree.root / "7/exe")
+    assert wide.read(str(tree.root), 7).trusted is trusted
+
+
     tree.write(
         "meminfo", "MemTotal: 100 kB\nMemAvailable: 50 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
     )

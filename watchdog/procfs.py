@@ -9,6 +9,10 @@ from typing import NamedTuple
 from watchdog import words
 
 
+# System accounts by Debian's convention (adduser, FIRST_UID); all others are people's.
+SYSTEM_UID_BELOW = 1000
+
+
 class Stat(NamedTuple):
     """The fields of /proc/PID/stat that identify; never its rss, which kernels misreport."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from watchdog.facts import Subject
 from watchdog.policy import pattern
 from watchdog.policy.rules import Match, Rules, Selector
+from watchdog.procfs import SYSTEM_UID_BELOW
 
 COMM_MAX = 15  # bytes; the kernel cuts there
 # What the administrator has already said with oom_score_adj.
@@ -122,17 +123,28 @@ def protected(rules: Rules, s: Subject) -> str | None:
     for name in names(s)[0]:
         if hit := pattern.first(rule.name_unverified, name):
             return f"name {name} is protected (protect.name_unverified {hit})"
-        if s.trusted is not False and (hit := pattern.first(rule.name, name)):
+        if _vouched(s) and (hit := pattern.first(rule.name, name)):
             return f"name {name} is protected (protect.name {hit}{_doubt(s)})"
     # "(deleted)" stands behind the path of an executable that an upgrade has replaced
     exe = entity.exe.removesuffix(" (deleted)") if entity.exe else None
-    if exe and s.trusted is not False and (hit := pattern.first(rule.exe, exe)):
+    if exe and _vouched(s) and (hit := pattern.first(rule.exe, exe)):
         return f"executable {exe} is protected (protect.exe {hit}{_doubt(s)})"
     return None
 
 
 def _doubt(s: Subject) -> str:
     return "" if s.trusted else "; who owns the executable is not known"
+def _vouched(s: Subject) -> bool:
+    """May the executable speak for it?
+
+    Where it cannot be looked at (by who is not root, or in an old recording) root and the system
+    accounts are believed. A person could hide it: of whom that is known nobody is.
+    """
+    if s.trusted is not None:
+        return s.trusted
+    return s.entity.uid is None or s.entity.uid < SYSTEM_UID_BELOW
+
+
 
 
 def weight(rules: Rules, s: Subject) -> int:

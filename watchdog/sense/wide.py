@@ -15,8 +15,6 @@ from watchdog.facts import Who
 CMDLINE_MAX = 1024
 # What is read of it: a name of one byte may take four characters to tell.
 _READ_MAX = 4 * CMDLINE_MAX
-# System accounts by Debian's convention (adduser, FIRST_UID).
-SYSTEM_UID_BELOW = 1000
 NUMBERS_MAX = 4096
 _numbers: dict[int, int] = {}
 _SECRET = re.compile(
@@ -119,8 +117,13 @@ def _number(path: str) -> int | None:
 
 
 def _trusted(found: os.stat_result | None, exe: str | None, uid: int | None) -> bool | None:
-    """Is the executable root's, closed to others, and run by root or a system account?"""
+    """Is the executable root's, closed to others, and run by root or a system account?
+
+    Whose it is may be hidden (a file system of FUSE refuses root too); who runs it is not, and that
+    is enough to say no.
+    """
+    if uid is not None and uid >= procfs.SYSTEM_UID_BELOW:
+        return False
     if found is None or exe is None or uid is None:
         return None
-    closed = found.st_uid == 0 and not found.st_mode & 0o022
-    return exe.startswith("/") and closed and uid < SYSTEM_UID_BELOW
+    return exe.startswith("/") and found.st_uid == 0 and not found.st_mode & 0o022
