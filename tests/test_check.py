@@ -5,17 +5,17 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from watchdog.cli import check, explain_rules
-from watchdog.facts import Entity, Subject
+from watchdog.facts import Entity, Group, Subject
 from watchdog.policy.load import ConfigError
 from watchdog.policy.load import load as load_here
-from watchdog.policy.rules import Match, Policy, Rules, When, from_plain
+from watchdog.policy.rules import Match, Policy, Rules, When, default_rules, from_plain
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store import now as now_json
 from watchdog.store.place import StoreError
@@ -399,6 +399,18 @@ def test_explain_says_where_the_guard_has_it_while_memory_is_short(
         "that\\x0ais so\n"
     ) in run("--explain", "12", shop)[1]
     assert "the guard:" not in run("--explain", "13", shop)[1]
+
+
+def test_explain_tells_what_was_said_to_systemd_oomd() -> None:
+    class Told(Cgroups):
+        def read(self, t: float, up: float, paths: Iterable[str]) -> list[Group]:
+            return [Group(t, up, "shop-1.service", path, oomd=said) for path in paths]
+
+    cgroups = Told()
+    for said, answer in (("omit", "protected"), ("avoid", "weight_because")):
+        s = explain_rules._limited(member(12, "worker", "shop-1.service"), cgroups)
+        found = explain_rules._answer(default_rules(), s, {}, [s])
+        assert f"ManagedOOMPreference={said}" in found[answer]
 
 
 def test_explain_says_who_bars_an_action(run: Run, live: Path, tmp_path: Path) -> None:

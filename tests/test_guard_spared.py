@@ -9,10 +9,11 @@ from guard_world import World, row
 
 from watchdog.clock import RealClock
 from watchdog.engine import Engine
-from watchdog.facts import Sweep, Who
+from watchdog.facts import Group, Sweep, Who
 from watchdog.guard.around import Options
 from watchdog.guard.loop import Guard
 from watchdog.policy import view
+from watchdog.policy.match import weight
 from watchdog.policy.rules import Rules, Selector
 
 MIB = 1 << 20
@@ -179,6 +180,20 @@ def test_what_becomes_known_or_changes_counts_at_once() -> None:
     assert list(one.spared()) == [(8, 8)]
     one.set_rules(Rules(protect=Selector(unit=("x.service",))))
     assert one.spared() == {}
+
+
+def test_what_root_said_to_systemd_oomd_counts_while_it_is_said() -> None:
+    one = engine((7, "pg", "pg.service"), (8, "pg", "pg.service"), (9, "x", "x.service"))
+    one.feed(Who(1e9, 1001.0, 8, 8, uid=33, cgroup="/system.slice/pg.service/worker"))
+    own = Group(1e9, 1001.0, "pg.service", "/system.slice/pg.service", anon=1)
+    one.feed(own._replace(cgroup=None, oomd="omit"))  # as a recording may tell it
+    one.feed(own._replace(oomd="omit"))
+    assert list(one.spared()) == [(7, 7), (8, 8)]
+    assert one.spared()[8, 8].endswith("(ManagedOOMPreference=omit)")
+    one.feed(own._replace(cgroup=None))
+    one.feed(own._replace(oomd="avoid"))
+    assert one.spared() == {}
+    assert weight(one.rules, view.identified(one.world, (8, 8))) == -1
 
 
 def test_what_protection_does_not_read_is_judged_once() -> None:

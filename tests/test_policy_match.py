@@ -177,6 +177,16 @@ def test_weights() -> None:
     assert selects(Selector(name=("x",)), process()) is None
 
 
+def test_what_the_administrator_said_to_systemd_oomd_counts() -> None:
+    assert protected(rules(), process(oomd="omit")) == (
+        "unit shop-1.service is omitted by the administrator (ManagedOOMPreference=omit)"
+    )
+    assert protected(rules(), unit("a.service")._replace(oomd="omit"))
+    assert protected(rules(), process(oomd="avoid")) is None
+    assert weight(Rules(), process(oomd="avoid", oom_score_adj=500)) == -1
+    assert weight(Rules(prefer=Selector(unit=("shop-*",))), process(oomd="avoid")) == 1
+
+
 def test_the_rules_survive_json() -> None:
     assert from_plain(to_plain(default_rules())) == default_rules()
     assert from_plain({}) == default_rules()

@@ -1,5 +1,6 @@
 """Reading /proc and cgroups: made trees, and then this very machine."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -325,7 +326,6 @@ def test_the_effective_user_counts_and_an_executable_that_was_replaced_keeps_its
     assert wide.read(str(tree.root), 8) == wide.Wide(None, None, None, None, None, None)
 
 
-def test_the_host_of_a_made_tree(tree):
 @pytest.mark.parametrize(
     ("uid", "exe", "trusted"),
     [(0, "/bin/sh", True), (33, "/bin/sh", True), (1000, "/bin/sh", False),
@@ -341,6 +341,7 @@ def test_only_root_and_system_accounts_are_trusted(tree, uid, exe, trusted):
     assert wide.read(str(tree.root), 7).trusted is trusted
 
 
+def test_the_host_of_a_made_tree(tree):
     tree.write(
         "meminfo", "MemTotal: 100 kB\nMemAvailable: 50 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
     )
@@ -382,6 +383,38 @@ def test_a_host_tells_promises_shared_and_unowned_memory(tree):
 
 def mounts(tree, *lines):
     tree.write("self/mountinfo", "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode", "said", "found"),
+    [
+        (0, 0o755, {}, None),
+        (0, 0o755, {"user.oomd_omit": b"1"}, "omit"),
+        (0, 0o755, {"user.oomd_avoid": b"yes", "user.oomd_omit": b"0"}, "avoid"),
+        (0, 0o755, {"user.oomd_avoid": b"1", "user.oomd_omit": b"true"}, "omit"),
+        (1000, 0o755, {"user.oomd_omit": b"1"}, None),
+        (0, 0o775, {"user.oomd_omit": b"1"}, None),
+    ],
+)
+def test_what_root_says_of_a_unit_to_systemd_oomd(tree, monkeypatch, uid, mode, said, found):
+    mounts(tree, "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw")
+    tree.write("cg/cgroup.controllers", "memory\n")
+    for path in ("cg/system.slice", "cg/system.slice/db.service", "cg/system.slice/db.service/x"):
+        tree.write(f"{path}/memory.stat", "anon 100\n")
+    groups = Cgroups(str(tree.root), str(tree.root))
+
+    def getxattr(path, name):
+        if name in said:
+            return said[name]
+        raise OSError(errno.ENODATA, "none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda _: os.stat_result((mode, 1, 1, 1, uid, *[0] * 5)))
+        patch.setattr(os, "getxattr", getxattr)
+        read = groups.read(1.0, 2.0, ["/system.slice/db.service/x"])
+    # of the unit, not of a slice, nor of what somebody made inside
+    assert [(one.unit, one.oomd) for one in read if one.unit] == [("db.service", found)]
+    assert {one.oomd for one in read if not one.unit} == {None}
 
 
 def test_a_cgroup_of_v2(tree):

@@ -19,7 +19,7 @@ FACTS = [
     Sweep(1.0, None, (), census=False, inputs=True),
     Who(1.0, 2.0, 7, 70, 1, 0, "/bin/a", "/x", None, "c", -5, "a --b", True),
     Who(1.0, None, 7, 70),
-    Group(1.0, 2.0, None, "/x", anon=5, events={"oom_kill": 1}),
+    Group(1.0, 2.0, None, "/x", anon=5, events={"oom_kill": 1}, oomd="omit"),
     KernelLine(1.0, 2.0, "6,1,2,-;text \x1b", "other"),
     Tick(1.0, 2.0),
     Outcome(1.0, 2.0, "id", "done", ""),

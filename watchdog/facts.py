@@ -89,7 +89,8 @@ class Group(NamedTuple):
     unit if the cgroup is that unit's own. ``limit``, ``low``, ``high`` are None where unlimited.
     ``events`` are the kernel's counts: on v2 memory.events, on v1 "oom_kill" and, as "max", how
     often the limit was run into (memory.failcnt). ``stall_us`` is how long all of it has waited for
-    memory (PSI full), read only near a limit.
+    memory (PSI full), read only near a limit. ``oomd`` is what ManagedOOMPreference= says of the
+    unit, "omit" or "avoid".
     """
 
     t: float
@@ -107,6 +108,7 @@ class Group(NamedTuple):
     high: int | None = None
     events: Mapping[str, int] | None = None
     stall_us: int | None = None
+    oomd: str | None = None
 
 
 class KernelLine(NamedTuple):
@@ -381,6 +383,7 @@ class Subject(NamedTuple):
     alloc_failed: bool | None = None  # the kernel refused memory to anybody lately
     cause: str | None = None  # id of the latest event about it
     untold: tuple[str, ...] = ()
+    oomd: str | None = None  # ManagedOOMPreference= of its unit: "omit", "avoid"
 
 
 class Order(NamedTuple):

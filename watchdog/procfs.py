@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from watchdog import words
 
-
 # System accounts by Debian's convention (adduser, FIRST_UID); all others are people's.
 SYSTEM_UID_BELOW = 1000
 

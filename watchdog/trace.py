@@ -378,7 +378,7 @@ _READERS: dict[str, Any] = {
                 "stall_us",
             }
         ),
-        frozenset({"unit", "cgroup"}),
+        frozenset({"unit", "cgroup", "oomd"}),
     ),
     "kmsg": _plain(KernelLine, frozenset({"t", "up"}), frozenset({"line", "boot_id"})),
     "tick": _plain(Tick, frozenset({"t", "up"}), frozenset()),

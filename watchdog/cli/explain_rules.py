@@ -180,6 +180,8 @@ def _cgroups() -> Cgroups:
 def _limited(s: Subject, cgroups: Cgroups) -> Subject:
     """With what its cgroup and those above it hold of their limits; of a unit what it holds."""
     groups = cgroups.read(0.0, 0.0, [s.cgroup] if s.cgroup else [])
+    said = (one.oomd for one in groups if one.oomd and one.unit == s.entity.unit)
+    s = s._replace(oomd=next(said, None))
     own: Group | None = next((one for one in groups if one.cgroup == s.cgroup), None)
     if own is None:
         return s
@@ -270,6 +272,8 @@ def _weighed(rules: Rules, s: Subject, total: int) -> str | None:
     by = selects(rules.avoid, s) or selects(rules.prefer, s)
     if by:
         return by
+    if total and s.oomd == "avoid":
+        return f"unit {s.entity.unit} is to be avoided (ManagedOOMPreference=avoid)"
     return f"its oom_score_adj is {s.oom_score_adj}" if total else None
 
 

@@ -114,6 +114,8 @@ def protected(rules: Rules, s: Subject) -> str | None:
         return f"it is PID {entity.pid}"
     if entity.unit is not None and (hit := pattern.first(rule.unit, entity.unit)):
         return f"unit {entity.unit} is protected (protect.unit {hit})"
+    if s.oomd == "omit":
+        return f"unit {entity.unit} is omitted by the administrator (ManagedOOMPreference=omit)"
     if s.oom_score_adj is not None and s.oom_score_adj <= PROTECTED_AT:
         return f"its oom_score_adj is {s.oom_score_adj}"
     if entity.uid is not None and entity.uid in rule.user:
@@ -132,8 +134,6 @@ def protected(rules: Rules, s: Subject) -> str | None:
     return None
 
 
-def _doubt(s: Subject) -> str:
-    return "" if s.trusted else "; who owns the executable is not known"
 def _vouched(s: Subject) -> bool:
     """May the executable speak for it?
 
@@ -145,6 +145,8 @@ def _vouched(s: Subject) -> bool:
     return s.entity.uid is None or s.entity.uid < SYSTEM_UID_BELOW
 
 
+def _doubt(s: Subject) -> str:
+    return "" if s.trusted else "; who owns the executable is not known"
 
 
 def weight(rules: Rules, s: Subject) -> int:
@@ -154,6 +156,8 @@ def weight(rules: Rules, s: Subject) -> int:
     if selects(rules.prefer, s):
         return 1
     adj = s.oom_score_adj or 0
+    if s.oomd == "avoid":
+        return -1
     return -1 if PROTECTED_AT < adj < AVOIDED_BELOW else int(adj > 0)
 
 

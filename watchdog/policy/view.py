@@ -121,6 +121,7 @@ def subjects(
             alloc_failed=alloc_failed,
             cause=worst.event,
             untold=untold,
+            oomd=group.oomd,
         )
 
 
@@ -164,12 +165,18 @@ class Spared:
         """By identity, why. PID 1 and 2 are left out: nobody signals them anyway."""
         found: dict[Ident, str] = {}
         known = self._known
+        said: dict[tuple[str | None, str | None], str | None] = {}  # by unit and cgroup
         for one in world.present:
             row = one.row
             if row[PID] <= 2:
                 continue
             who = one.who  # of it `protected` reads these; parents and cgroups are of all kinds
-            alike = (row[COMM], row[UNIT], *((who.uid, who.exe, who.trusted) if who else ()))
+            place = (row[UNIT], who.cgroup if who else None)
+            try:
+                oomd = said[place]
+            except KeyError:
+                oomd = said[place] = _preference(world, *place)
+            alike = (row[COMM], row[UNIT], oomd, *((who.uid, who.exe, who.trusted) if who else ()))
             try:
                 why = known[alike]
             except KeyError:
@@ -236,7 +243,17 @@ def identified(world: World, ident: Ident) -> Subject:
         cgroup=who.cgroup if who else None,
         trusted=who.trusted if who else None,
         oom_score_adj=who.oom_score_adj if who else None,
+        oomd=_preference(world, one.row[UNIT], who.cgroup if who else None) if one else None,
     )
+
+
+def _preference(world: World, unit: str | None, cgroup: str | None) -> str | None:
+    """What ManagedOOMPreference= says of the unit whose process is in that cgroup."""
+    if unit is None:
+        return None
+    above, _, _ = f"{cgroup or ''}/".partition(f"/{unit}/")
+    group = world.groups.get(f"{above}/{unit}" if cgroup else f"/{unit}")
+    return group.oomd if group is not None and group.unit == unit else None
 
 
 def _lasting(subject: Subject) -> Subject:

@@ -17,6 +17,9 @@ SCAN_MAX = 10_000
 NEAR = 0.9
 # systemd-oomd counts here what it killed in a cgroup (src/oom/oomd-util.c of systemd).
 OOMD_XATTR = "user.oomd_kill"
+# What PID 1 leaves there of ManagedOOMPreference= (src/core/cgroup.c); the first one counts.
+PREFERENCES = (("omit", "user.oomd_omit"), ("avoid", "user.oomd_avoid"))
+_YES = (b"1", b"yes", b"y", b"true", b"t", b"on")
 
 
 class Cgroups:
@@ -109,6 +112,26 @@ class Cgroups:
             found["oomd_kill"] = int(killed)
         return found
 
+    def _preference(self, path: str) -> str | None:
+        """What ManagedOOMPreference= says of a unit: "omit", "avoid", or None.
+
+        A login owns its folder and could write there what it likes: only root's word counts.
+        """
+        folder = f"{self.base}{path}"
+        try:
+            found = os.stat(folder)
+        except (OSError, ValueError):
+            return None
+        if found.st_uid != 0 or found.st_mode & 0o022:
+            return None
+        for said, name in PREFERENCES:
+            try:
+                if os.getxattr(folder, name).strip().lower() in _YES:
+                    return said
+            except OSError:  # it is not set, or cannot be
+                continue
+        return None
+
     def _has_memory(self, base: str) -> bool:
         try:
             with open(f"{base}/cgroup.controllers", "rb") as file:
@@ -146,8 +169,9 @@ class Cgroups:
         usage, limit = self._number(path, "memory.current"), self._number(path, "memory.max")
         high = self._number(path, "memory.high")
         near = is_near(usage, limit) or is_near(usage, high)
+        unit = _own_unit(path)
         return Group(
-            t, up, _own_unit(path), path,
+            t, up, unit, path,
             anon=stat.get("anon"),
             shmem=stat.get("shmem"),
             file=stat.get("file"),
@@ -159,6 +183,7 @@ class Cgroups:
             high=high,
             events=self._events(path),
             stall_us=self._stall(path) if near else None,
+            oomd=self._preference(path) if unit else None,
         )  # fmt: skip
 
     def _stall(self, path: str) -> int | None:

@@ -69,7 +69,9 @@ class Senses:
         if census or shares:
             paths = {seen.cgroup for seen in self.processes.seen.values() if seen.cgroup}
         else:
-            paths = self._hot_paths() | self.near
+            # What is new may have been said to be spared, and it grows before the next census.
+            new = {who.cgroup for who in told if who.cgroup and who.cgroup not in self.shmem}
+            paths = self._hot_paths() | self.near | set(sorted(new)[:HOT_GROUPS_MAX])
         if census:
             self.near.clear()
             self.shmem = {}
