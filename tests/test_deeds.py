@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -248,6 +250,58 @@ def test_a_unit_is_not_ended_for_its_protected_member(house: House) -> None:
     house.engine.rules = house.engine.rules._replace(protect=Selector())
     house.deeds.carry_out(house.order("kill-unit"), "kill-unit")
     assert house.answers[1][1] in ("done", "gone")  # its cgroup is a folder, with nobody in it
+
+
+LOGIN, APP = "user@1000.service", "app-x.scope"
+
+
+@pytest.fixture
+def logged_in(house: House) -> Iterator[tuple[House, Path, Order, subprocess.Popen[bytes]]]:
+    """Somebody in a unit of his own inside his login, and the order to end that."""
+    one = subprocess.Popen(["/bin/sleep", "60"])
+    start = int(Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    path = f"/user.slice/{LOGIN}/app.slice/{APP}"
+    folder = house.folder / f"cg{path}"
+    folder.mkdir(parents=True)
+    (folder / "cgroup.procs").write_text(f"{one.pid}\n")
+    house.engine.feed(Who(1e9, 1000.0, one.pid, start, uid=1000, exe="/bin/sleep", cgroup=path,
+                          inner=APP))  # fmt: skip
+    row = (one.pid, start, "sleep", MIB, 0, None, LOGIN, None)
+    house.engine.feed(Sweep(1e9, 1001.0, (row,), False))
+    order = house.order("kill-unit", Entity(one.pid, start, "sleep", unit=LOGIN, inner=APP))
+    yield house, folder, order, one
+    one.kill()
+    one.wait()
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_in_a_login_only_what_is_inside_it_is_ended(
+    logged_in: tuple[House, Path, Order, subprocess.Popen[bytes]], inner: bool
+) -> None:
+    house, _, order, one = logged_in
+    if not inner:  # nothing tells where: then it is the process alone
+        house.cgroups.base = str(house.folder / "elsewhere")
+    house.deeds.carry_out(order, "kill-unit")
+    assert house.answers[0][1] == "done", house.answers
+    assert (APP in house.answers[0][2]) is inner
+    assert one.wait(5) == -signal.SIGKILL
+
+
+def test_who_has_left_the_unit_inside_a_login_or_shares_it_with_a_protected_one_lives(
+    logged_in: tuple[House, Path, Order, subprocess.Popen[bytes]],
+) -> None:
+    house, folder, order, one = logged_in
+    (folder / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    house.deeds.carry_out(order, "kill-unit")
+    assert house.answers[-1][1] == "changed"
+    (folder / "cgroup.procs").write_text(f"{one.pid}\n{os.getppid()}\n")
+    house.deeds.carry_out(order, "kill-unit")
+    assert house.answers[-1][1] == "protected", "we run below it"
+    (folder / "cgroup.procs").write_text(f"{one.pid}\n")
+    house.engine.rules = house.engine.rules._replace(protect=Selector(user=(1000,)))
+    house.deeds.carry_out(order, "kill-unit")
+    assert house.answers[-1][1] == "protected"
+    assert one.poll() is None
 
 
 @pytest.mark.parametrize("do", ["restart-unit", "throttle"])

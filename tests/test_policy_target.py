@@ -119,6 +119,61 @@ def test_who_is_in_no_unit_has_none_to_restart(mode: str) -> None:
     assert world.see(process(unit=None)) == [], "and it is not tried again"
 
 
+LOGIN = "user@1000.service"
+
+
+def inside(pid: int, inner: str | None, unit: str = LOGIN, **more: Any) -> Subject:
+    one = process(pid, unit=unit, **more)
+    return one._replace(entity=one.entity._replace(inner=inner))
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+@pytest.mark.parametrize("inner", ["app-x.scope", None])
+def test_in_a_login_kill_unit_means_the_unit_inside_it_or_the_process(
+    inner: str | None, mode: str
+) -> None:
+    outcome = None if mode == "enforce" else "would"
+    one = policy(do=("kill-unit",), mode=mode)
+    elsewhere = inside(8, "db.scope", comm="db", leak="none")
+    world = World(INSIDE._replace(policies=(one,)))
+    found = world.step(inside(7, inner), elsewhere)
+    assert [(one.subject.entity.pid, one.outcome) for one in found] == [(7, outcome)]
+    together = inside(8, inner, comm="db", leak="none")
+    world = World(INSIDE._replace(policies=(one,)))
+    assert world.see(inside(7, inner), together) == [
+        ("kill-unit", "protected" if inner else outcome)
+    ]
+
+
+def test_of_a_login_kill_unit_takes_the_worst_with_the_unit_that_it_is_in() -> None:
+    one = policy(match=Match(unit=("user@*",)), per="unit", do=("kill-unit",))
+    spared = inside(9, "b.scope", comm="db", leak="none")
+    calm = (inside(7, "a.scope", leak="none"), inside(10, None, leak="none"))
+    here = (*calm, inside(8, "b.scope"), spared)
+    (order,) = World(rules(one)).step(unit(LOGIN), *here)
+    assert (order.subject.entity.pid, order.subject.entity.inner) == (8, "b.scope")
+    barred = World(INSIDE._replace(policies=(one,)))
+    assert barred.see(unit(LOGIN), *here) == [("kill-unit", "protected")]
+    assert "PID 9 is in it" in barred.orders[0].because[-1]
+    alone = World(Rules(policies=(one,), protect=Selector(user=(33,))))
+    assert alone.see(unit(LOGIN), *here) == [("kill-unit", "protected")]
+    assert "all of its processes are protected" in alone.orders[0].because[-1]
+    assert World(rules(one)).see(unit(LOGIN)) == [("kill-unit", "gone")]
+    scope = policy(match=Match(unit=("init.scope",)), do=("kill-unit",))
+    assert World(rules(scope)).see(process(unit="init.scope")) == [("kill-unit", "protected")]
+
+
+def test_two_units_inside_a_login_are_two_and_each_is_ended_once() -> None:
+    one = policy(do=("kill-unit",), budget=(9, 3600.0))
+    here = (inside(7, "a.scope"), inside(8, "a.scope"), inside(9, "b.scope"), inside(10, None))
+    found = [(one.subject.entity.pid, one.outcome) for one in World(rules(one)).step(*here)]
+    assert found == [(7, None), (8, "cooldown"), (9, None), (10, None)]
+    other = policy("q", do=("kill",), match=Match(name=("db",)))
+    for inner, second in (("a.scope", []), ("b.scope", [("q", "kill")])):
+        both = World(rules(one, other)).step(inside(7, "a.scope"), inside(8, inner, comm="db"))
+        assert [(one.policy, one.do) for one in both] == [("p", "kill-unit"), *second]
+
+
 # ---- one at a time -----------------------------------------------------------------------------
 
 

@@ -5,12 +5,13 @@ order's outcome or as an event; nothing waits.
 """
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
-from watchdog import targets
+from watchdog import targets, words
 from watchdog.act import evidence
-from watchdog.act.kill import kill_unit
+from watchdog.act.kill import kill, kill_unit
 from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
 from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
@@ -20,6 +21,7 @@ from watchdog.incidents import Incidents
 from watchdog.policy.match import protected
 from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
+from watchdog.procfs import is_login
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
 from watchdog.throttle import CHECK_S, Answer, Throttles
@@ -124,6 +126,9 @@ class Deeds:
         if unit is None:
             self.answer(order, "failed", "it belongs to no unit")
             return
+        if verb == "kill-unit" and is_login(unit.name):
+            self.answer(order, *self._kill_inside(order))
+            return
         unit = unit._replace(invocation=self.lives.get(unit.name))
         reason = None if verb == "kill-unit" else self._barred(order, unit)
         if reason is not None:
@@ -142,6 +147,23 @@ class Deeds:
         if policy is not None and names_unit(policy, unit.name):
             return None
         return targets.refusal(world, rules, unit.name, unit.members)
+
+    def _kill_inside(self, order: Order) -> tuple[str, str]:
+        """Of a login the unit inside it that the process is in, or else that process alone."""
+        subject, world = order.subject, self.engine.world
+        pid, start = subject.entity.pid, subject.entity.start
+        if pid is None or start is None:
+            return "gone", "nobody is left in it"
+        unit = targets.inside(world, (pid, start))
+        folder = self._folder(unit) if unit is not None else None
+        if unit is None or folder is None:
+            return kill(
+                pid, start, signal.SIGKILL,
+                still_protected=lambda: protected(self.engine.rules, subject),
+            )  # fmt: skip
+        if not targets.holds(folder, (pid, start)):
+            return "changed", f"PID {pid} is not in {words.safe(unit.name)} any more"
+        return self._kill_unit(unit)
 
     def _kill_unit(self, unit: Unit) -> tuple[str, str]:
         world, rules = self.engine.world, self.engine.rules

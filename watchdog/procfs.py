@@ -147,7 +147,8 @@ class Place(NamedTuple):
 
 # What has no life of its own: a login, a slice, everybody's scope.
 _NEVER = (".slice", "init.scope")
-_NEVER_STARTS = ("session-", "user@", "user-runtime-dir@")
+_LOGINS = ("session-", "user@")
+_NEVER_STARTS = (*_LOGINS, "user-runtime-dir@")
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".automount")
 # What a runtime puts before the id of a container, and before the name that somebody gave it.
 _ID_PREFIXES = ("docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-")
@@ -169,6 +170,11 @@ def place(path: str | None) -> Place:
     unit = parts[outer] if parts[outer].endswith(_UNIT_SUFFIXES) else None
     below = [part for part in parts[outer + 1 :] if not part.endswith(".slice")]
     return Place(unit, below[-1] if below else None, _container(parts))
+
+
+def is_login(unit: str) -> bool:
+    """Does a unit of this name hold what one person started, in units of his own?"""
+    return unit.startswith(_LOGINS)
 
 
 def never(unit: str) -> str | None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 
 from watchdog import procfs
+from watchdog.act.kill import members
 from watchdog.act.unit import Unit
 from watchdog.facts import UNIT, DossierRow, Ident, Subject
 from watchdog.guard_facts import SHARED_UNITS
@@ -36,15 +37,15 @@ def places(
     world: World, rules: Rules, cgroups: Cgroups, rows: Iterable[DossierRow]
 ) -> dict[str, Place]:
     """By entity, those of the dossier's first rows."""
-    members: dict[str, list[Ident]] = {}
+    idents_of: dict[str, list[Ident]] = {}
     for ident, row in world.rows.items():
         if row[UNIT] is not None:
-            members.setdefault(key_of(world, ident), []).append(ident)
+            idents_of.setdefault(key_of(world, ident), []).append(ident)
     found: dict[str, Place] = {}
     for entity in dict.fromkeys(row[9] for row in rows):
         if len(found) >= UNITS_MAX:
             break
-        idents = members.get(entity)
+        idents = idents_of.get(entity)
         name = leaf(world, entity, idents or ())
         if not idents or name is None:
             continue
@@ -62,7 +63,7 @@ def places(
 def leaf(world: World, entity: str, idents: Iterable[Ident]) -> str | None:
     """The last component of the entity's own cgroup: a unit, or in a login the unit below it."""
     unit, _, inner = entity.partition("/")
-    if inner:
+    if inner and not unit.endswith(":"):  # else that is the path of a program
         return inner
     known = any(world.rows[ident][UNIT] == entity for ident in idents)
     return unit if known and not unit.startswith(SHARED_UNITS) else None
@@ -78,6 +79,31 @@ def refusal(world: World, rules: Rules, name: str, idents: Iterable[Ident]) -> s
         if why is not None:
             return f"PID {ident[0]} is in it: {why}"
     return None
+
+
+def inside(world: World, ident: Ident) -> Unit | None:
+    """The unit inside its login that a process is in, with all of it that we know.
+
+    None where it is in none, or in one that has a name as only PID 1 gives it.
+    """
+    entity = key_of(world, ident)
+    name = leaf(world, entity, (ident,))
+    if name is None or never(name) is not None:
+        return None
+    others = (one for one in world.rows if one != ident and key_of(world, one) == entity)
+    return Unit(name, (ident, *others))
+
+
+def holds(folder: str, ident: Ident) -> bool:
+    """Is that process in the cgroup, or in one below it, at this moment?"""
+    if ident[0] not in members(folder):
+        return False
+    try:
+        with open(f"/proc/{ident[0]}/stat", "rb", buffering=0) as file:
+            stat = procfs.parse_stat(file.read(4096))
+    except OSError:
+        return False
+    return stat is not None and stat.start_ticks == ident[1]
 
 
 def unit_of(world: World, subject: Subject) -> Unit | None:

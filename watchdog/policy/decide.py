@@ -31,7 +31,6 @@ from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
 from watchdog.policy.rules import DESTRUCTIVE, PLAIN, Match, Policy, Rules, verb
 from watchdog.policy.target import (
-    SIGNALLED,
     Crowd,
     cools,
     counts,
@@ -256,7 +255,7 @@ class Decider:
             ledger.purses[purse_name] = purse.spend(*policy.budget, now, t)
         out = []
         for do in todo:
-            who, said = (found.hit if do in SIGNALLED else s), because
+            who, said = (found.hit if found.single(do) else s), because
             held = ("budget", "") if over and do in spending else found.held(do)
             outcome = held[0] if held else self._outcome(mode, do, now, t)
             if held and held[1]:

@@ -2,7 +2,8 @@
 
 Asked once an incident; what is spent of a budget and what is told of an action come from the same
 answer. A unit whose name nobody protects may hold a protected process: that bars all that is done
-to the whole unit as well.
+to the whole unit as well. A login is never a whole: there kill-unit means the unit inside it that a
+process is in (an application's, by the user's own manager), or else that process alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,21 +13,22 @@ from watchdog.facts import Subject
 from watchdog.policy import pattern
 from watchdog.policy.match import protected, weight
 from watchdog.policy.rules import BARRED, BARRED_BY_WILDCARD, PLAIN, Policy, Rules, verb
-from watchdog.procfs import never
+from watchdog.procfs import is_login, never
 
 SIGNALLED = ("terminate", "kill")
 # What is done to the whole unit, whomever the policy is about.
 WHOLE_UNIT = ("kill-unit", "restart-unit", "throttle")
-_INSIDE = "in "  # before the key of a unit: somebody in it
+_IN = "in "  # before the key of a unit: somebody in it
+_INNER = (".service", ".scope")
 _STAGES = ("confirmed", "suspected")
 
 Crowd = Callable[[], Iterable[Subject]]
 
 
 class Target(NamedTuple):
-    """``hit``: whom terminate and kill are sent to; ``barred`` and ``unit_barred``: why nobody
-    there, and why not the whole unit, may be touched; ``named``: the policy names the unit without
-    a wildcard.
+    """``hit``: whom terminate and kill are sent to, and kill-unit in a login; ``barred`` and
+    ``unit_barred``: why nobody there, and why not the whole unit, may be touched; ``named``: the
+    policy names the unit without a wildcard.
     """
 
     hit: Subject
@@ -36,18 +38,24 @@ class Target(NamedTuple):
 
     def held(self, do: str) -> tuple[str, str] | None:
         """(outcome, why) of an action that will not be done, or None."""
-        kind = verb(do)
+        kind, single = verb(do), self.single(do)
         unit = self.hit.entity.unit
         if kind in WHOLE_UNIT and unit is None:
             return "failed", "it belongs to no unit"
-        if kind in WHOLE_UNIT and unit and (lone := never(unit)):
+        if kind in WHOLE_UNIT and not single and unit and (lone := never(unit)):
             return "protected", lone
-        why = self.unit_barred if kind in WHOLE_UNIT else self.barred
+        why = self.barred if single else None
+        if kind in WHOLE_UNIT:
+            why = why or self.unit_barred
         if why and (kind in BARRED or (kind in BARRED_BY_WILDCARD and not self.named)):
             return "protected", why
-        if kind in SIGNALLED and self.hit.is_unit:
+        if single and self.hit.is_unit:
             return "gone", "nobody is left in it"
         return None
+
+    def single(self, do: str) -> bool:
+        """Is it about `hit`, and not about the unit as such?"""
+        return _is_single(verb(do), self.hit.entity.unit)
 
 
 def names_unit(policy: Policy, unit: str | None) -> bool:
@@ -75,8 +83,22 @@ def needs_members(policy: Policy) -> bool:
 def cools(policy: Policy, s: Subject) -> str:
     """The key that a cooldown is about: what restarts a unit restarts it for all of its workers."""
     unit = s.entity.unit
-    whole = unit is not None and any(verb(do) in WHOLE_UNIT for do in policy.do)
-    return f"unit:{unit}" if whole else s.key
+    if unit is None or not any(verb(do) in WHOLE_UNIT for do in policy.do):
+        return s.key
+    name = _inside(s) if is_login(unit) else unit
+    return f"unit:{name}" if name else s.key
+
+
+def _inside(s: Subject) -> str | None:
+    """The unit inside its login that a process is in, as judge.proven calls its entity."""
+    unit, inner = s.entity.unit, s.entity.inner
+    if unit is None or not is_login(unit) or not inner or not inner.endswith(_INNER):
+        return None
+    return f"{unit}/{inner}"
+
+
+def _is_single(kind: str, unit: str | None) -> bool:
+    return kind in SIGNALLED or (kind == "kill-unit" and unit is not None and is_login(unit))
 
 
 def touches(policy: Policy, s: Subject, target: Target) -> tuple[set[str], set[str]]:
@@ -85,39 +107,45 @@ def touches(policy: Policy, s: Subject, target: Target) -> tuple[set[str], set[s
     The process, and the unit if they are about a unit. A unit that somebody is touched in is not
     touched as a whole, and nobody is while it is; two of its processes may be at once.
     """
-    touched = {s.key, target.hit.key, cools(policy, s)}
-    unit = s.entity.unit
-    if unit is None:
-        return touched, touched
-    whole, inside = f"unit:{unit}", f"{_INSIDE}unit:{unit}"
-    if whole in touched:
-        return touched | {inside}, touched
-    return touched | {whole}, touched | {inside}
+    base = {s.key, target.hit.key, cools(policy, s)}
+    alone, touched = set(base), set(base)
+    for name in (s.entity.unit, _inside(target.hit)):
+        whole = f"unit:{name}"
+        if name is not None and whole in base:
+            alone.add(f"{_IN}{whole}")
+        elif name is not None:
+            alone.add(whole)
+            touched.add(f"{_IN}{whole}")
+    return alone, touched
 
 
 def target(rules: Rules, policy: Policy, s: Subject, todo: Iterable[str], crowd: Crowd) -> Target:
     """Whom `todo` hits; in a unit terminate and kill hit the worst of its members."""
     kinds = {verb(do) for do in todo}
-    named = names_unit(policy, s.entity.unit)
+    unit = s.entity.unit
+    named = names_unit(policy, unit)
     if not kinds & {*BARRED, *BARRED_BY_WILDCARD}:
         return Target(s, None, None, named)
     barred = protected(rules, s)
-    if barred or not needs_members(policy) or s.entity.unit is None:
+    if barred or not needs_members(policy) or unit is None:
         return Target(s, barred, barred, named)
-    members = [one for one in crowd() if not one.is_unit and one.entity.unit == s.entity.unit]
-    reasons = [protected(rules, one) for one in members]
+    members = [one for one in crowd() if not one.is_unit and one.entity.unit == unit]
+    reasons = {one.key: protected(rules, one) for one in members}
+    hit, why = s, barred
+    if s.is_unit and any(_is_single(kind, unit) for kind in kinds):
+        candidates = [one for one in members if reasons[one.key] is None]
+        if candidates:
+            hit = min(candidates, key=lambda one: (
+                _STAGES.index(one.leak) if one.leak in _STAGES else len(_STAGES),
+                -weight(rules, one), -(one.resident_bytes or 0), one.key,
+            ))  # fmt: skip
+        elif members:
+            why = f"all of its processes are protected: {reasons[members[0].key]}"
+    if is_login(unit):
+        name = _inside(hit)
+        members = [one for one in members if one.key == hit.key or (name and _inside(one) == name)]
     inside = next(
-        (f"PID {one.entity.pid} is in it: {why}"
-         for one, why in zip(members, reasons, strict=True) if why), None,
+        (f"PID {one.entity.pid} is in it: {reason}"
+         for one in members if (reason := reasons[one.key])), None,
     )  # fmt: skip
-    if not s.is_unit or not kinds & set(SIGNALLED):
-        return Target(s, None, inside, named)
-    candidates = [one for one, why in zip(members, reasons, strict=True) if why is None]
-    if not candidates:
-        why = f"all of its processes are protected: {reasons[0]}" if reasons else None
-        return Target(s, why, inside, named)
-    worst = min(candidates, key=lambda one: (
-        _STAGES.index(one.leak) if one.leak in _STAGES else len(_STAGES),
-        -weight(rules, one), -(one.resident_bytes or 0), one.key,
-    ))  # fmt: skip
-    return Target(worst, None, inside, named)
+    return Target(hit, why, inside, named)
