@@ -123,6 +123,7 @@ class House:
         self.answers: list[tuple[str, str, str]] = []
         self.events: list[Event] = []
         self.spent = 0
+        self.listens, self.owed = True, list[Any]()
         self.deeds = self.made()
 
     def made(self) -> Deeds:
@@ -135,11 +136,18 @@ class House:
         found = Deeds(
             self.clock, self.children, self.cgroups, self.engine, self.store, str(self.folder),
             lambda order, outcome, said: self.answers.append((order.do, outcome, said)),
-            feed, spend,
+            feed, spend, self.owe,
         )  # fmt: skip
         self.units = FakeUnits()
         found.units = found.throttles.units = self.units  # type: ignore[assignment]
+        found.comebacks.systemctl = str(self.folder / "no systemctl")
         return found
+
+    def owe(self, *one: Any) -> bool:
+        """Tell the guard, who may be behind."""
+        if self.listens:
+            self.owed.append(one)
+        return self.listens
 
     def order(self, do: str, entity: Entity | None = None, policy: str = "throttler") -> Order:
         entity = entity or Entity(unit=SHOP)
@@ -611,3 +619,99 @@ def test_who_takes_long_to_end_is_started_again_when_he_has(house: House) -> Non
     asked()
     house.units.answer()
     assert (over, house.spent, len(house.events)) == (["over"] * 2, 1, 1), "it lives on"
+
+
+# ---- a service that stays down after a policy's SIGTERM ---------------------------------------
+
+
+def told_by(house: House, pid: int) -> list[str | None]:
+    """What is said of a policy's SIGTERM to that process of the unit."""
+    said: list[str | None] = []
+    house.deeds.terminated(house.order("terminate", Entity(pid, 50, unit=SHOP)), said.append)
+    until = time.monotonic() + 20
+    while not said and time.monotonic() < until:
+        house.children.turn()
+        house.deeds.turn()
+        time.sleep(0.01)
+    return said
+
+
+def pid_1_says(house: House, restart: str, pid: int = 900_007) -> None:
+    program = house.folder / "systemctl"
+    lines = (f"Restart={restart}", f"ExecMainPID={pid}", f"Id={SHOP}", "", "Restart=no", "Id=x")
+    program.write_text("#!/bin/sh\n" + "".join(f"echo {line}\n" for line in lines))
+    program.chmod(0o755)
+    house.deeds.comebacks.systemctl = str(program)
+
+
+DOWN = f"it is the main process of {SHOP}, and Restart=on-failure does not follow a clean end"
+
+
+def test_a_sigterm_of_a_policy_says_whether_its_service_stays_down(house: House) -> None:
+    assert told_by(house, 900_007) == [None], "there is nobody to tell it"
+    pid_1_says(house, "always")
+    assert told_by(house, 900_007) == [None]
+    pid_1_says(house, "on-failure")
+    assert told_by(house, 900_008) == [None], "a worker is not its main process"
+    assert told_by(house, 900_007) == [DOWN]
+    house.engine.pressed = True
+    pid_1_says(house, "always")
+    assert told_by(house, 900_007) == [DOWN], "while memory is short nobody is asked again"
+    assert house.owed == [(SHOP, pid, "policy:throttler:i-1") for pid in
+                          (900_007, 900_007, 900_008, 900_007, 900_007)]  # fmt: skip
+
+
+def test_the_guard_hears_whom_a_policy_has_ended_also_where_it_is_behind(house: House) -> None:
+    house.listens = False
+    told_by(house, 900_007)
+    house.deeds.turn()
+    assert house.owed == []
+    house.listens = True
+    house.deeds.turn()
+    house.deeds.turn()
+    assert house.owed == [(SHOP, 900_007, "policy:throttler:i-1")]
+    login = house.order("terminate", Entity(900_007, 50, unit="user@1000.service"))
+    house.deeds.terminated(login, lambda _: None)
+    assert len(house.owed) == 1, "nobody asked for a login"
+
+
+def test_what_a_sigterm_of_the_guard_leaves_down_is_known_before(house: House) -> None:
+    pid_1_says(house, "on-failure")
+    body = {"do": "terminate", "outcome": "done", "unit": SHOP, "pid": 900_007}
+    assert house.deeds.left_down("guard.action", body) is None
+    house.deeds.look_ahead()
+    house.deeds.look_ahead()
+    assert len(house.children.running) == 1, "not more often than once a minute"
+    until = time.monotonic() + 20
+    while not house.deeds.comebacks.known and time.monotonic() < until:
+        house.children.turn()
+        house.deeds.turn()
+        time.sleep(0.01)
+    assert house.deeds.left_down("guard.action", body) == DOWN
+    for other in ({"do": "kill"}, {"outcome": "gone"}, {"pid": 900_008}, {"unit": None}):
+        assert house.deeds.left_down("guard.action", body | other) is None
+    house.engine.pressed = True
+    house.deeds.look_ahead()
+    assert house.children.running == [], "no program more while memory is short"
+
+
+def test_a_policy_pays_for_whom_it_has_ended_and_started_again(house: House) -> None:
+    over: list[str] = []
+    policy = house.policy._replace(budget=(2, 3600.0))
+    house.engine.set_rules(house.engine.rules._replace(policies=(policy,)))
+    ledger = house.engine.decider.ledger
+    ledger.purses.clear()
+    for number in range(3):
+        incident = f"policy:throttler:i-{number}"
+        house.deeds.revive(SHOP, 900_007, incident, False, lambda: over.append("over"))
+    assert [(one.kind, one.body["policy"], one.body["incident"], one.body["outcome"])
+            for one in house.events] == [
+        ("policy.action", "throttler", "i-0", "done"),
+        ("policy.action", "throttler", "i-1", "done"),
+        ("policy.action", "throttler", "i-2", "budget"),
+    ]  # fmt: skip
+    assert {one.body["restarts"] for one in house.events} == {False}
+    assert (over, house.spent, ledger.left(policy)) == (["over"] * 3, 0, 0)
+    house.engine.set_rules(house.engine.rules._replace(policies=()))
+    house.deeds.revive(SHOP, 900_007, "policy:throttler:i-4", False, lambda: None)
+    assert house.events[-1].body["outcome"] == "done", "without the policy it is still our doing"

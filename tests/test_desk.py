@@ -176,3 +176,21 @@ def test_a_storm_of_hooks_is_held_back_and_nothing_else_counts_as_one(made):
     assert [(one.order_id, one.outcome) for one in told] == [(f"o-{HOOKS_AT_ONCE}", "failed")]
     assert "under way" in told[0].detail
     desk.children.close()
+
+
+def test_the_outcome_of_a_sigterm_says_that_its_service_stays_down(tmp_path, monkeypatch):
+    class Deeds:
+        def terminated(self, order, told):
+            told("it stays down" if order.id == "a" else None)
+
+    store, found = Store(str(tmp_path / "history.db")), []
+    made = Desk(RealClock(), default_rules(), None, store, None, None, True, found.append)
+    made.deeds = Deeds()
+    monkeypatch.setattr("watchdog.desk.kill", lambda *_, **__: ("done", "sent"))
+    who = Subject("7:9", Entity(7, 9, "x", unit="x.service"), False)
+    for name, do in (("a", "terminate"), ("b", "terminate"), ("c", "kill")):
+        made.carry_out(Order(name, "p", do, "enforce", who, "i", None, (), None))
+    assert [(one.order_id, one.detail, one.restarts) for one in found] == [
+        ("a", "sent; it stays down", False), ("b", "sent", None), ("c", "sent", None),
+    ]  # fmt: skip
+    store.close()

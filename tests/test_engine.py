@@ -233,8 +233,9 @@ def test_a_policy_in_observe_logs_and_says_what_it_would_have_done():
         ("terminate", "would")
     ]
     assert actions[0].cause.startswith("leak.confirmed")
-    done = engine.feed(Outcome(T0 + 131, UP0 + 131, orders[0].id, "done", "said"))
+    done = engine.feed(Outcome(T0 + 131, UP0 + 131, orders[0].id, "done", "said", False))
     assert done[0].body["outcome"] == "done" and done[0].because[-1] == "said"
+    assert done[0].body["restarts"] is False and "restarts" not in actions[0].body
     assert engine.feed(Outcome(T0 + 131, UP0 + 131, orders[0].id, "done", "again")) == []
 
 

@@ -13,6 +13,7 @@ from watchdog.guard.around import Options, flock
 from watchdog.guard.keeper import ANEW_EVERY_S
 from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, REVIVE_S, Guard
 from watchdog.guard.revivals import AGAIN_S, OWED_MAX, Revivals
+from watchdog.guard_facts import OF_POLICY
 from watchdog.handover import LOAD_S
 from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
 
@@ -173,6 +174,28 @@ def test_a_watcher_that_is_gone_when_memory_is_well_leaves_nobody_down(house: Ho
     house.another_watcher()
     house.tick(900)
     assert house.heard("revive") == []
+
+
+def test_whom_a_policy_has_ended_is_handed_back_and_costs_the_guard_nothing(house: House) -> None:
+    policys = ("web.service", 12, f"{OF_POLICY}leaks:leaks-12:5-1")
+    house.tick(900, REVIVE_S)
+    house.guard._take([("ended", *policys)])
+    house.tick(900)
+    assert house.heard("revive") == [("revive", *policys, True)], "memory is well: at once"
+    house.guard.revivals.note("host-1", [SHOP])
+    budget = (1, 3600.0)
+    house.guard.pressure.rules = house.guard.pressure.rules._replace(budget=budget)
+    house.clock.up += 1.0
+    house.another_watcher()
+    house.tick(900)
+    assert [one[4] for one in house.heard("revive")] == [True, True]
+    house.guard.scene.spent.spend(budget, house.clock.up, 1e9)
+    house.clock.up += 1.0
+    house.another_watcher()
+    house.tick(900)
+    assert [one[4] for one in house.heard("revive")] == [True, False]
+    house.guard._take([("revived", *policys[:2])])
+    assert house.guard.revivals.left == [(*SHOP, "host-1")]
 
 
 @pytest.mark.parametrize("well", [False, True])

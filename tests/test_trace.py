@@ -23,6 +23,7 @@ FACTS = [
     KernelLine(1.0, 2.0, "6,1,2,-;text \x1b", "other"),
     Tick(1.0, 2.0),
     Outcome(1.0, 2.0, "id", "done", ""),
+    Outcome(1.0, 2.0, "id", "done", "it stays down", restarts=False),
     Said(1.0, 2.0, "guard.action", "1", ("because",), {"victim": {"pid": 1}}),
 ]
 

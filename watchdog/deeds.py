@@ -4,24 +4,27 @@ The desk hands orders of policies here, the guard its wishes. Each ends in one a
 order's outcome or as an event; nothing waits.
 """
 
+import heapq
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from watchdog import targets, words
 from watchdog.act import evidence
+from watchdog.act.comebacks import Comebacks
 from watchdog.act.kill import kill, kill_unit
 from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
 from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
-from watchdog.facts import UNIT, Entity, Order, Said, Sweep
+from watchdog.facts import RSS, UNIT, Entity, Order, Said, Sweep
+from watchdog.guard_facts import OF_POLICY
 from watchdog.incidents import Incidents
 from watchdog.policy.match import protected
 from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
-from watchdog.procfs import is_login
+from watchdog.procfs import is_login, never
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
 from watchdog.throttle import CHECK_S, Answer, Throttles
@@ -34,6 +37,9 @@ REVIVE_MOST_S = 180.0
 # A daemon that stops waits so long for what it puts back; the guard ends it a second later.
 PUT_BACK_S = 2.0
 TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
+OWING_MAX = 8
+AHEAD_EVERY_S = 60.0  # it may hover about where it counts as near
+AHEAD_MAX = 32  # processes, whose units PID 1 is asked about
 SMAPS_AT_ONCE = 2  # each is a Python of its own, within our own limit
 
 
@@ -43,6 +49,7 @@ class Deeds:
     def __init__(
         self, clock: Clock, children: Children, cgroups: Cgroups, engine: Engine, store: Store,
         state: str, answer: Answer, feed: Callable[[Said], None], spend: Callable[[], None],
+        owe: Callable[[str, int, str], bool],
     ) -> None:  # fmt: skip
         self.clock = clock
         self.children = children
@@ -52,6 +59,10 @@ class Deeds:
         self.answer = answer
         self.feed = feed
         self.spend = spend
+        self.owe = owe
+        self.owing: list[tuple[str, int, str]] = []  # not taken by the guard yet
+        self.comebacks = Comebacks(children)
+        self.ahead_from = 0.0  # then PID 1 may be asked about the largest again
         self.units = Units(children)
         self.invocations = INVOCATIONS  # a folder
         self.lives: dict[str, str] = {}  # of units, as they were last seen
@@ -69,6 +80,8 @@ class Deeds:
     def turn(self) -> None:
         """Go on with what has ended, and with what is due."""
         self.units.turn()
+        self.comebacks.turn()
+        self.owing = [one for one in self.owing if not self.owe(*one)]
         over = [one for one in self.smaps if one[1].done]
         self.smaps = [one for one in self.smaps if not one[1].done]
         for order, child, found in over:
@@ -199,6 +212,25 @@ class Deeds:
         policy = self.engine.rules.policy(order.policy)
         self.throttles.throttle(order, unit, policy.cooldown_s if policy else CHECK_S)
 
+    def terminated(self, order: Order, told: Callable[[str | None], None]) -> None:
+        """A policy's SIGTERM was sent; `told` gets a sentence where its service stays down for it.
+
+        If it does, it is started again as after the guard's, and the policy's budget pays.
+        """
+        unit, pid = order.subject.entity.unit, order.subject.entity.pid
+        if unit is None or pid is None or never(unit) is not None:
+            told(None)
+            return
+        one = unit, pid, f"{OF_POLICY}{order.policy}:{''.join(order.incident.split())}"
+        if not self.owe(*one):
+            self.owing = [*self.owing, one][-OWING_MAX:]
+
+        def asked() -> None:
+            told(self.comebacks.stays_down(unit, pid))
+
+        if self.engine.pressed or not self.comebacks.ask([unit], asked):
+            asked()
+
     def _evidence(self, order: Order) -> None:
         entity, world = order.subject.entity, self.engine.world
         found: dict[str, Any] = {"order": order.id, "t": self.clock.wall()}
@@ -242,6 +274,21 @@ class Deeds:
 
     # ---- wishes of the guard -----------------------------------------------------------------
 
+    def look_ahead(self) -> None:
+        """Memory comes near the mark: ask who of the largest stays down if the guard ends it."""
+        up = self.clock.boottime()
+        if self.engine.pressed or up < self.ahead_from:
+            return
+        self.ahead_from = up + AHEAD_EVERY_S
+        rows = heapq.nlargest(AHEAD_MAX, self.engine.world.rows.values(), key=lambda row: row[RSS])
+        self.comebacks.ask({row[UNIT]: None for row in rows if row[UNIT] is not None}, lambda: None)
+
+    def left_down(self, kind: str, body: Mapping[str, Any]) -> str | None:
+        """A sentence where a report of the guard is of a SIGTERM that leaves a service down."""
+        if (kind, body.get("do"), body.get("outcome")) != ("guard.action", "terminate", "done"):
+            return None
+        return self.comebacks.stays_down(body.get("unit"), body.get("pid"))
+
     def stop_unit(self, entity: str, folder: str, incident: str) -> None:
         """Its processes, which were in `folder`, were ended; now it is to stay down."""
 
@@ -254,11 +301,16 @@ class Deeds:
     def revive(
         self, unit: str, pid: int, incident: str, may: bool, over: Callable[[], None]
     ) -> None:
-        """Start a service again that stays down because of the guard's SIGTERM; then `over`.
+        """Start a service again that stays down because of a SIGTERM of ours; then `over`.
 
         Nothing is done while memory is short again, nor for some minutes while it is still ending:
         the guard asks until it is over.
         """
+        of_policy, name = incident.startswith(OF_POLICY), ""
+        if of_policy:
+            name, _, incident = incident.removeprefix(OF_POLICY).partition(":")
+            policy = self.engine.rules.policy(name)
+            may = policy is None or self.engine.decider.ledger.left(policy) > 0
         one, up = (unit, pid), self.clock.boottime()
         if self.engine.pressed or one in self.asking:
             return
@@ -269,9 +321,17 @@ class Deeds:
             if outcome == "ending" and self.clock.boottime() - since < REVIVE_MOST_S:
                 return
             self.revivals.pop(one, None)
-            if outcome == "done":
+            if outcome == "done" and not of_policy:
                 self.spend()
-            if outcome not in ("changed", "ending"):  # else it is up, or was not its service
+            if outcome in ("changed", "ending"):  # it is up, or was not its service
+                pass
+            elif of_policy:
+                entity = Entity(unit=unit)._asdict()
+                body = {**entity, "policy": name, "do": "revive", "mode": "enforce",
+                        "target": entity, "incident": incident, "outcome": outcome,
+                        "restarts": False}  # fmt: skip
+                self._say("policy.action", f"{incident}-revive-{unit}", (said,), body)
+            else:
                 self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
             over()
 

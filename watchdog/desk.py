@@ -225,7 +225,15 @@ class Desk:
             still_protected=lambda: protected(self.rules, order.subject),
             still_needed=None,
         )  # fmt: skip
-        self.done(order, outcome, detail)
+        if outcome != "done" or number != SIGNALS["terminate"] or self.deeds is None:
+            self.done(order, outcome, detail)
+            return
+
+        def told(down: str | None) -> None:
+            said = f"{detail}; {down}" if down else detail
+            self.done(order, outcome, said, restarts=False if down else None)
+
+        self.deeds.terminated(order, told)
 
     def _hook(self, order: Order, argv: Sequence[str], user: str | None, timeout_s: float) -> None:
         if len(self.hooks) >= HOOKS_AT_ONCE:
@@ -244,6 +252,7 @@ class Desk:
         for order, child in over:
             self.done(order, *hook.outcome(child))
 
-    def done(self, order: Order, outcome: str, detail: str) -> None:
+    def done(self, order: Order, outcome: str, detail: str, restarts: bool | None = None) -> None:
         """What became of an order."""
-        self.feed_back(Outcome(self.clock.wall(), self.clock.boottime(), order.id, outcome, detail))
+        t, up = self.clock.wall(), self.clock.boottime()
+        self.feed_back(Outcome(t, up, order.id, outcome, detail, restarts))

@@ -131,13 +131,17 @@ class Tick(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of an order: done, gone, protected, changed or failed, with one sentence."""
+    """What became of an order: done, gone, protected, changed or failed, with one sentence.
+
+    ``restarts`` is False where a service stays down for it.
+    """
 
     t: float
     up: float | None
     order_id: str
     outcome: str
     detail: str
+    restarts: bool | None = None
 
 
 class Said(NamedTuple):

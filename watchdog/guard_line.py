@@ -149,6 +149,9 @@ class GuardLine:
                 if kind == "guard.action" and body.get("outcome") == "done":
                     self._spent(body.get("decided_t", t))
                 self._note(kind, body)
+                down = self.deeds.left_down(kind, body) if self.deeds else None
+                if down:
+                    because, body = [*because, down], {**body, "restarts": False}
                 self.feed(Said(t, up, kind, identity, tuple(because), body))
                 if self.deeds:
                     self.deeds.incidents.heard(t, kind, identity, because, body)
@@ -161,6 +164,10 @@ class GuardLine:
         self._spent(t)
         self.send("spend", t)
 
+    def owe(self, unit: str, pid: int, incident: str) -> bool:
+        """A policy's SIGTERM may have ended it for good: the guard remembers that for us."""
+        return self.send("ended", unit, pid, incident)
+
     def _wish(self, message: wire.Message) -> None:
         """What the guard asks for beside its reports."""
         kind = message[0]
@@ -169,6 +176,8 @@ class GuardLine:
             self.senses.interval_s = self.interval_s
             if self.hurry_s:
                 self.senses.next_up = self.clock.boottime()
+                if self.deeds:
+                    self.deeds.look_ahead()
         elif kind == "inputs":
             # For that decision: how many the kernel has killed is for our senses to tell.
             host = self.senses.own(Host(*message[1]))._replace(oom_kill=None)

@@ -270,6 +270,11 @@ def _looked(value: dict[str, Any]) -> Looked:
     return Looked(value["t"], value.get("up"), value["look_id"], tuple(entries), units, said)
 
 
+def _outcome(value: dict[str, Any]) -> Outcome:
+    found: Outcome = _OUTCOME(value)
+    return found._replace(restarts=False if found.restarts is False else None)
+
+
 def _parts(value: dict[str, Any]) -> Parts:
     found: Parts = _PARTS(value)
     go = value.get("go") is True if "go" in value else None
@@ -339,6 +344,7 @@ _KILL_TEXTS = frozenset({"boot_id", "identity", "comm", "exe", "unit", "cgroup"}
 _PARTS = _plain(
     Parts, frozenset(Parts._fields) - {"look_id", "go", "libraries"}, frozenset({"look_id"})
 )
+_OUTCOME = _plain(Outcome, frozenset({"t", "up"}), frozenset({"order_id", "outcome", "detail"}))
 _READERS: dict[str, Any] = {
     "parts": _parts,
     "cgroup_kills": _cgroup_kills,
@@ -382,7 +388,5 @@ _READERS: dict[str, Any] = {
     ),
     "kmsg": _plain(KernelLine, frozenset({"t", "up"}), frozenset({"line", "boot_id"})),
     "tick": _plain(Tick, frozenset({"t", "up"}), frozenset()),
-    "outcome": _plain(
-        Outcome, frozenset({"t", "up"}), frozenset({"order_id", "outcome", "detail"})
-    ),
+    "outcome": _outcome,
 }

@@ -92,7 +92,7 @@ class Watcher:
         )  # fmt: skip
         self.deeds = self.desk.deeds = self.guard.deeds = Deeds(
             clock, self.children, self.senses.cgroups, self.engine, self.store, opts.state,
-            self.desk.done, self._feed, self.guard.spend,
+            self.desk.done, self._feed, self.guard.spend, self.guard.owe,
         )  # fmt: skip
         self.places: dict[str, Any] = {}
         self.throttled = as_object(kept.get(THROTTLED)) or {}

@@ -105,7 +105,7 @@ class Units:
                 ending = state in ("active", "deactivating")
                 return "ending" if ending else "changed", f"it is {words.safe(state)}"
             if not may:
-                return "budget", "it stays down: the guard's budget is used up"
+                return "budget", "it stays down: the budget is used up"
             return ([self.systemctl, "start", "--no-block", "--", unit.name],)
 
         self._ask(unit, plan, "it would have stayed down, and is started again", done)

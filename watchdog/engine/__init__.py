@@ -256,6 +256,11 @@ class Engine:
             if done and isinstance(victim, Mapping) and victim.get("pid") is not None:
                 self.kills.ours(victim["pid"], said.t if said.up is None else said.up)
             body = {**body, "killed_by": US if done else None}
+        elif body.get("do") == "revive" and body.get("outcome") == "done":
+            policy = self.rules.policy(str(body.get("policy")))
+            if policy is not None:
+                self.decider.ledger.pay(policy, said.t)
+                self.decider.changed = True
         return [self._event(said.kind, said.identity, said.t, said.up, said.because, body)]
 
     # ---- policies ----------------------------------------------------------------------------
@@ -290,7 +295,10 @@ class Engine:
         pid = order.subject.entity.pid
         if pid is not None and order.do in SIGNALLED and outcome.outcome == "done":
             self.kills.ours(pid, outcome.t if outcome.up is None else outcome.up)
-        return [self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)]
+        event = self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)
+        if outcome.restarts is False:
+            event = event._replace(body={**event.body, "restarts": False})
+        return [event]
 
     def _action(self, order: Order, outcome: str, detail: str, t: float, up: float | None) -> Event:
         entity = order.subject.entity

@@ -186,8 +186,8 @@ class Guard:
         if not rules.revive:
             owed.forget()
         left, to = self.scene.spent.left(rules.budget, up), self.keeper.started
-        for number, one in enumerate(owed.left):
-            if owed.due(one, up, to) and self.keeper.send(("revive", *one, number < left)):
+        for one in owed.left:
+            if owed.due(one, up, to) and self.keeper.send(owed.wish(one, left)):
                 owed.sent[one] = up
 
     def _mode(self) -> str:
@@ -300,8 +300,8 @@ class Guard:
             elif kind == "spend":  # what the watcher has just used up for us
                 budget = self.pressure.rules.budget
                 self.scene.spent.spend(budget, self.clock.boottime(), message[1])
-            elif kind == "revived":
-                self.revivals.over(message[1], message[2])
+            elif kind in ("ended", "revived"):
+                self.revivals.heard(*message)
             elif kind == "rules":
                 self._take_rules(message[1])
                 self._answer()

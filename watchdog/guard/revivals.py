@@ -1,14 +1,16 @@
-"""Units that a signal of the guard may have ended for good, until each has been seen to.
+"""Units that a signal of ours may have ended for good, until each has been seen to.
 
     signalled -> memory is well -> handed to a watcher, again and again -> it says that it is over
 
-They are kept in a file in memory, beside what was spent: neither a watcher nor a guard that is
-started anew in between forgets who is down because of us. A new boot starts everybody anyway.
+A policy's SIGTERM is told by the watcher that sent it. They are kept in a file in memory, beside
+what was spent: neither a watcher nor a guard that is started anew in between forgets who is down
+because of us. A new boot starts everybody anyway.
 """
 
 from collections.abc import Sequence
 
 from watchdog.guard.kept_lines import KeptLines
+from watchdog.guard_facts import OF_POLICY
 
 OWED_MAX = 8
 AGAIN_S = 30.0  # who is still ending is asked after so often, and an answer may be lost
@@ -36,6 +38,21 @@ class Revivals:
         """Is it to be handed over now, to a watcher that was started then?"""
         sent = self.sent.get(one)
         return sent is None or sent < started or up - sent >= AGAIN_S
+
+    def heard(self, kind: str, unit: str, pid: int, incident: str = "") -> None:
+        """A watcher has "ended" one for a policy, or what was to be done about it is done."""
+        if kind == "ended":
+            self.note(incident, [(unit, pid)])
+        else:
+            self.over(unit, pid)
+
+    def wish(self, one: Owed, left: int) -> tuple[str, str, int, str, bool]:
+        """What the watcher is asked for, where so many are left of the guard's budget.
+
+        Of whom a policy has ended the watcher asks the policy's own.
+        """
+        ours = [other for other in self.left if not other[2].startswith(OF_POLICY)]
+        return ("revive", *one, one not in ours or ours.index(one) < left)
 
     def over(self, unit: str, pid: int) -> None:
         """A watcher has done what was to be done about it."""

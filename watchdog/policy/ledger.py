@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from watchdog.policy.budget import Purse
-from watchdog.policy.rules import Rules
+from watchdog.policy.rules import Policy, Rules
 
 # Who has not been seen for so long is gone.
 FORGET_S = 120.0
@@ -117,6 +117,15 @@ class Ledger:
         if len(self.cool) > COOLDOWNS_MAX:
             last = sorted(self.cool.items(), key=lambda one: one[1])[-COOLDOWNS_MAX:]
             self.cool = dict(last)
+
+    def left(self, policy: Policy) -> int:
+        """How often its budget lets something be done now."""
+        return self.purses.get(policy.name, Purse()).left(*policy.budget, self.now or 0.0)
+
+    def pay(self, policy: Policy, t: float) -> None:
+        """Something was done for it after its decision."""
+        purse = self.purses.get(policy.name, Purse())
+        self.purses[policy.name] = purse.spend(*policy.budget, self.now or 0.0, t)
 
     def kept(self, rules: Rules) -> dict[str, Any]:
         """Everything that must outlive us, as JSON takes it."""
