@@ -17,6 +17,7 @@ from watchdog.clock import JumpClock
 from watchdog.deeds import PUT_BACK_S, REVIVE_MOST_S, SMAPS_AT_ONCE, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
+from watchdog.policy.ledger import Standing
 from watchdog.policy.rules import Match, Policy, Rules, Selector
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
@@ -524,6 +525,24 @@ def test_a_unit_that_grows_beyond_its_limit_is_let_go(house: House) -> None:
     house.pass_by(AGAIN_S)
     assert house.units.asked[1:] == [("put back", SHOP, "infinity")] * 2
     assert len(house.events) == 1, "it is said once"
+
+
+def test_what_stands_behind_a_throttle_is_due_when_it_was_of_no_use(house: House) -> None:
+    house.throttle()
+    house.use(450)
+    house.pass_by(CHECK_S)
+    assert house.events[0].because[-1] == "nothing further is ordered"
+    policy = house.policy._replace(do=("throttle", "kill-unit"))
+    house.engine.set_rules(house.engine.rules._replace(policies=(policy,)))
+    standing = Standing(1000.0, None)
+    standing.left, standing.later = (), ("kill-unit",)
+    house.engine.decider.ledger.standing["throttler", f"unit:{SHOP}"] = standing
+    order = house.order("throttle")._replace(incident=f"throttler-unit:{SHOP}-1000000")
+    house.deeds.carry_out(order, "throttle")
+    house.use(650)
+    house.pass_by(CHECK_S)
+    assert house.events[1].because[-1] == "next, if it is still so: kill-unit"
+    assert standing.left == ("kill-unit",)
 
 
 def test_what_cannot_be_throttled_is_said(house: House) -> None:

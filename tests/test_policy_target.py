@@ -6,6 +6,7 @@ import pytest
 from policy_world import World, policy, process, rules, unit
 
 from watchdog.facts import Subject
+from watchdog.policy.ledger import Standing
 from watchdog.policy.rules import Match, Policy, Rules, Selector
 
 SHOP = "shop.service"
@@ -240,3 +241,58 @@ def test_what_was_not_done_holds_nobody_up(outcome: str) -> None:
     (first,) = world.step(process())
     world.decider.settle(first, outcome)
     assert world.see(process(), after=1) == [("kill", None)]
+
+
+# ---- a throttle that is of no use ---------------------------------------------------------------
+
+
+THEN = on_unit("throttle", budget=(1, 36000.0))._replace(do=("log", "throttle", "kill-unit"))
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_what_ends_a_unit_comes_after_a_throttle_that_was_of_no_use(failed: bool) -> None:
+    world = World(rules(THEN))
+    first = world.step(unit())
+    assert [(order.do, order.outcome) for order in first] == [("log", None), ("throttle", None)]
+    assert first[1].because[-1] == "if that is of no use: kill-unit"
+    assert world.see(unit()) == []
+    assert world.decider.waiting()["p"][0].endswith("if the limit is of no use kill-unit")
+    if failed:  # it could not be set, or was lifted, also by a watcher that was started since
+        world.decider.settle(first[1], "failed")
+    else:
+        world.decider.settle(first[1], "done")
+        world.restart()
+        assert world.decider.ledger.moves_on(first[1].incident)
+    (then,) = world.step(unit())
+    assert (then.do, then.outcome, then.incident) == ("kill-unit", None, first[1].incident)
+    assert world.see(unit()) == [], "once"
+    assert not world.decider.ledger.moves_on(first[1].incident)
+    world.decider.settle(then, "failed")
+    assert world.see(unit()) == [("kill-unit", "budget")], "what is tried again is paid for"
+
+
+def test_nothing_follows_a_throttle_that_has_helped_or_is_only_said() -> None:
+    world = World(rules(THEN))
+    order = world.step(unit())[1]
+    for _ in range(9):
+        assert world.see(unit(leak="none")) == []
+    assert not world.decider.ledger.moves_on(order.incident)
+    world = World(rules(THEN._replace(mode="observe")))
+    assert world.see(unit()) == [("log", None), ("throttle", "would")]
+    world.decider.settle(world.orders[1], "would")
+    assert world.see(unit()) == []
+
+
+def test_a_throttle_that_is_barred_is_passed_over() -> None:
+    one = policy(match=Match(unit=("shop*",), name=("shop",)), do=("throttle", "terminate"))
+    world = World(INSIDE._replace(policies=(one,)))
+    here = (process(7), process(8, "db", leak="none"))
+    assert world.see(*here) == [("throttle", "protected")]
+    assert world.see(*here) == [("terminate", None)]
+    assert world.see(*here) == []
+
+
+def test_of_a_store_from_before_there_was_nothing_behind_a_throttle() -> None:
+    plain = Standing(5.0, None).plain()
+    assert Standing.of(plain[:7]).later == ()
+    assert Standing.of(plain).plain() == plain

@@ -5,7 +5,8 @@
 It is put back when its time is over, when it is of no use, when the daemon stops, and at the next
 start after a crash; where somebody else has set another limit meanwhile, that one stays. What
 cannot be put back now is tried again each minute, and stays in the store until it is done: nothing
-else would ever undo it before the next boot, which undoes all of them.
+else would ever undo it before the next boot, which undoes all of them. One that was of no use lets
+its policy go on: `policy/ledger` has what stands behind it in `do`.
 """
 
 import json
@@ -17,6 +18,7 @@ from watchdog.act.unit import Unit, Units, is_ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
 from watchdog.facts import UNIT, Entity, Order
+from watchdog.policy.target import stages
 from watchdog.store.db import Store
 
 KEPT = "throttled"
@@ -207,13 +209,21 @@ class Throttles:
             if outcome == "changed":
                 self._say_lifted(name, one, outcome, (said,))
             elif one.why:
-                self._say_lifted(name, one, "failed", (one.why, said))
+                self._say_lifted(name, one, "failed", (one.why, said, self._next(one)))
 
         self.busy.add(name)
         limit = _bytes(one.former)
         within_s = SHOW_STOPPING_S if self.stopping else SHOW_S
         former = "infinity" if limit is None else str(limit)
         self.units.put_back(name, former, one.ours, within_s, done)
+
+    def _next(self, one: Held) -> str:
+        """What its policy does now that the limit was of no use."""
+        policy = self.engine.rules.policy(one.policy)
+        _, later = stages(policy.do) if policy is not None else ((), ())
+        if not later:
+            return "nothing further is ordered"
+        return f"next, if it is still so: {', '.join(later)}"
 
     def _say_lifted(self, name: str, one: Held, outcome: str, because: tuple[str, ...]) -> None:
         entity = Entity(unit=name)._asdict()

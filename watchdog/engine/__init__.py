@@ -256,6 +256,8 @@ class Engine:
             if done and isinstance(victim, Mapping) and victim.get("pid") is not None:
                 self.kills.ours(victim["pid"], said.t if said.up is None else said.up)
             body = {**body, "killed_by": US if done else None}
+        elif (body.get("do"), body.get("outcome")) == ("throttle", "failed"):  # it was lifted
+            self.decider.changed |= self.decider.ledger.moves_on(str(body.get("incident")))
         elif body.get("do") == "revive" and body.get("outcome") == "done":
             policy = self.rules.policy(str(body.get("policy")))
             if policy is not None:

@@ -8,6 +8,7 @@ The life of an incident, for one policy and one subject:
 Rules of this file
 - An incident is decided once. A decision that a cooldown or a spent budget holds back is said
   once, and taken when it may be, if the incident still lasts then.
+- What ends something behind a `throttle` belongs to its decision, and is due if that is of no use.
 - The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
   and budgets run in observe too, and begin anew when a policy changes its mode.
 - Who is muted is said once to be so; what still holds when it is over is decided then.
@@ -25,7 +26,7 @@ from watchdog import words
 from watchdog.facts import Mute, Order, Subject
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
-from watchdog.policy.ledger import ONLY_SAID, Ledger, Pair, Standing
+from watchdog.policy.ledger import MOVED, ONLY_SAID, REARM_S, Ledger, Pair, Standing, incident
 from watchdog.policy.match import Found, look
 from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
@@ -35,13 +36,12 @@ from watchdog.policy.target import (
     cools,
     counts,
     needs_members,
+    stages,
     strongest,
     target,
     touches,
 )
 
-# A condition must have been gone for so long before the next time is another incident.
-REARM_S = 60.0
 # A timer does not run through a gap in which nobody looked (a census takes 60 s at the most), nor
 # through one of so many intervals, where these are longer.
 GAP_S, GAP_INTERVALS = 90.0, 2.5
@@ -186,7 +186,7 @@ class Decider:
         if standing is not None:
             standing.seen = now
         if not holds:
-            if standing is not None and _is_over(standing, now):
+            if standing is not None and standing.is_over(now):
                 del table[pair]
             return None
         oom_at = s.oom_killed_up if policy.when.oom_kill else None
@@ -194,7 +194,7 @@ class Decider:
             standing = table[pair] = Standing(now, oom_at)
         standing.held, standing.ended = now, None
         if standing.left is None and now - standing.began >= policy.for_s:
-            standing.left = policy.do
+            standing.left, standing.later = stages(policy.do)
         if not standing.left:
             return None
         because = found.because + tuple(one.said for one in asked)
@@ -227,7 +227,8 @@ class Decider:
         if is_said:
             cooling = (policy.name, cooling[1] + ONLY_SAID)
         until = max(ledger.cool.get(real, now), ledger.cool.get(cooling, now))
-        if until > now:
+        moved = MOVED in standing.said  # it belongs to the decision that was paid for
+        if until > now and not moved:
             if "cooldown" in standing.said:
                 return []
             standing.said += ("cooldown",)
@@ -243,7 +244,7 @@ class Decider:
         spending = [do for do in todo if do in counted and found.held(do) is None]
         purse_name = policy.name + (ONLY_SAID if is_said else "")
         purse = ledger.purses.get(purse_name, Purse())
-        over = bool(spending) and not purse.left(*policy.budget, now)
+        over = bool(spending) and not moved and not purse.left(*policy.budget, now)
         if over:
             if "budget" in standing.said:
                 return []
@@ -251,7 +252,7 @@ class Decider:
             free = words.duration(purse.free_in(*policy.budget, now))
             spent = f"budget of {policy.budget[0]} per {words.duration(policy.budget[1])} is spent"
             because += (f"{spent}; free again in {free}",)
-        elif spending:
+        elif spending and not moved:
             ledger.purses[purse_name] = purse.spend(*policy.budget, now, t)
         out = []
         for do in todo:
@@ -260,6 +261,8 @@ class Decider:
             outcome = held[0] if held else self._outcome(mode, do, now, t)
             if held and held[1]:
                 said = (*because, held[1])
+            elif do == "throttle" and standing.later:
+                said = (*because, f"if that is of no use: {', '.join(standing.later)}")
             elif who is not s:
                 said = (*because, "of the unit's processes this one goes first")
             order = self._order(due, who, do, said, outcome)
@@ -269,7 +272,9 @@ class Decider:
             out.append(order)
         if any(one.do in strong and one.outcome in (None, "would") for one in out):
             ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))
-        standing.left = tuple(spending) if over or is_said else ()
+        standing.decided(spending if over or is_said else ())
+        if "throttle" in todo and found.held("throttle"):
+            ledger.moves_on(incident((policy.name, s.key), standing.began))
         if is_said and not over:
             standing.said += ("lock",)
         if policy.cooldown_s > 0 and not over:
@@ -297,8 +302,8 @@ class Decider:
         self, due: _Due, who: Subject, do: str, because: tuple[str, ...], outcome: str | None
     ) -> Order:
         policy, standing, s = due.policy, due.standing, due.subject
-        incident = f"{policy.name}-{s.key}-{round(standing.began * 1000)}"
-        order_id = f"{incident}-{do}"
+        name = incident((policy.name, s.key), standing.began)
+        order_id = f"{name}-{do}"
         if standing.tries:
             order_id += f"-{standing.tries}"
         if outcome in ("cooldown", "budget", "muted"):
@@ -307,7 +312,7 @@ class Decider:
         if outcome == "would" and mode != policy.mode:
             order_id += "-would"  # it may be done yet
         cause = who.cause or s.cause
-        return Order(order_id, policy.name, do, mode, who, incident, cause, because, outcome)
+        return Order(order_id, policy.name, do, mode, who, name, cause, because, outcome)
 
     def _opened(self, order_id: str, one: _Open) -> None:
         if len(self._open) >= OPEN_MAX:
@@ -316,6 +321,8 @@ class Decider:
 
     def settle(self, order: Order, outcome: str) -> None:
         """What became of an order. A kill that failed did nothing: its incident is open again."""
+        if order.do == "throttle" and outcome not in ("done", "would"):
+            self.changed |= self.ledger.moves_on(order.incident)
         one = self._open.pop(order.id, None)
         if one is None:
             return
@@ -353,7 +360,9 @@ class Decider:
                 held_by = one.said[-1] if one.said else "another action on it"
                 found[name].append(f"{key}: held back by {held_by}")
             else:
-                found[name].append(f"{key}: decided; nothing more until its conditions end")
+                then = f"if the limit is of no use {', '.join(one.later)}" if one.later else ""
+                then = then or "nothing more until its conditions end"
+                found[name].append(f"{key}: decided; {then}")
         for (name, key), until in self.ledger.cool.items():
             found[name].append(f"{key}: cooldown, {words.duration(max(0.0, until - now))} to go")
         return found
@@ -385,12 +394,3 @@ def _parts(policy: Policy) -> _Parts:
     passing = Match(min_age_s=match.min_age_s, min_resident=match.min_resident)
     lasting = match._replace(min_age_s=None, min_resident=None)
     return _Parts(policy, lasting, None if passing == Match() else passing)
-
-
-def _is_over(standing: Standing, now: float) -> bool:
-    """Its conditions do not hold at this moment: has the incident ended?"""
-    if standing.left is None:
-        return True
-    if standing.ended is None:
-        standing.ended = now
-    return now - standing.ended >= REARM_S

@@ -5,7 +5,7 @@ budgets, by the wall clock, and forgets incidents and cooldowns. What is remembe
 the subjects that are there, and by the budgets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from watchdog.policy.budget import Purse
@@ -13,9 +13,13 @@ from watchdog.policy.rules import Policy, Rules
 
 # Who has not been seen for so long is gone.
 FORGET_S = 120.0
+# A condition must have been gone for so long before the next time is another incident.
+REARM_S = 60.0
 COOLDOWNS_MAX = 4096
 # After the key of a cooldown or a purse: it is of what was only said, for want of the right to it.
 ONLY_SAID = " (only said)"
+
+MOVED = "moved on"  # among what is said of an incident whose throttle was of no use
 
 Pair = tuple[str, str]  # (policy, subject key)
 
@@ -23,13 +27,14 @@ Pair = tuple[str, str]  # (policy, subject key)
 class Standing:
     """Where one policy stands with one subject: an incident that waits or is decided."""
 
-    __slots__ = ("began", "ended", "held", "left", "oom_at", "said", "seen", "tries")
+    __slots__ = ("began", "ended", "held", "later", "left", "oom_at", "said", "seen", "tries")
 
     def __init__(self, began: float, oom_at: float | None) -> None:
         self.began = began  # names the incident, too
         self.held = began
         self.seen = began
         self.left: tuple[str, ...] | None = None  # actions still to be decided; None: waiting
+        self.later: tuple[str, ...] = ()  # to be decided if a throttle is of no use
         self.said: tuple[str, ...] = ()  # "cooldown", "budget": told already
         self.ended: float | None = None
         self.oom_at = oom_at
@@ -38,24 +43,44 @@ class Standing:
     def plain(self) -> list[Any]:
         """As JSON takes it; `seen` is not kept, time stands still while nobody looks."""
         left = None if self.left is None else list(self.left)
-        return [self.began, self.held, left, list(self.said), self.ended, self.oom_at, self.tries]
+        return [self.began, self.held, left, list(self.said), self.ended, self.oom_at, self.tries,
+                list(self.later)]  # fmt: skip
 
     @classmethod
     def of(cls, plain: list[Any]) -> "Standing":
         """The inverse of `plain`."""
-        began, held, left, said, ended, oom_at, tries = plain
+        began, held, left, said, ended, oom_at, tries, *later = plain
         self = cls(float(began), None if oom_at is None else float(oom_at))
         self.held = float(held)
         self.left = None if left is None else tuple(map(str, left))
         self.said = tuple(map(str, said))
+        self.later = tuple(map(str, later[0] if later else ()))
         self.ended = None if ended is None else float(ended)
         self.tries = int(tries)
         return self
+
+    def decided(self, left: Iterable[str]) -> None:
+        """What was due was decided but for these."""
+        self.left = tuple(left)
+        self.said = tuple(one for one in self.said if one != MOVED)
+
+    def is_over(self, now: float) -> bool:
+        """Its conditions do not hold at this moment: has the incident ended?"""
+        if self.left is None:
+            return True
+        if self.ended is None:
+            self.ended = now
+        return now - self.ended >= REARM_S
 
     def shift(self, by: float) -> None:
         """Move with a clock that was set."""
         self.began, self.held, self.seen = self.began + by, self.held + by, self.seen + by
         self.ended = None if self.ended is None else self.ended + by
+
+
+def incident(pair: Pair, began: float) -> str:
+    """Its name."""
+    return f"{pair[0]}-{pair[1]}-{round(began * 1000)}"
 
 
 class Ledger:
@@ -118,6 +143,15 @@ class Ledger:
             last = sorted(self.cool.items(), key=lambda one: one[1])[-COOLDOWNS_MAX:]
             self.cool = dict(last)
 
+    def moves_on(self, name: str) -> bool:
+        """A throttle of that incident was of no use: what stands behind it in `do` is next."""
+        for pair, one in self.standing.items():
+            if one.later and incident(pair, one.began) == name:
+                one.left, one.later = one.later, ()
+                one.said += (MOVED,)
+                return True
+        return False
+
     def left(self, policy: Policy) -> int:
         """How often its budget lets something be done now."""
         return self.purses.get(policy.name, Purse()).left(*policy.budget, self.now or 0.0)
@@ -161,6 +195,7 @@ class Ledger:
             if pair[0] in actions:
                 if one.left:
                     one.left = tuple(do for do in one.left if do in actions[pair[0]])
+                one.later = tuple(do for do in one.later if do in actions[pair[0]])
                 self.standing[pair] = one
         self.cool = {pair: until for pair, until in cool.items() if pair[0] in actions}
         self.purses = {

@@ -12,7 +12,15 @@ from typing import NamedTuple
 from watchdog.facts import Subject
 from watchdog.policy import pattern
 from watchdog.policy.match import protected, weight
-from watchdog.policy.rules import BARRED, BARRED_BY_WILDCARD, PLAIN, Policy, Rules, verb
+from watchdog.policy.rules import (
+    BARRED,
+    BARRED_BY_WILDCARD,
+    DESTRUCTIVE,
+    PLAIN,
+    Policy,
+    Rules,
+    verb,
+)
 from watchdog.procfs import is_login, never
 
 SIGNALLED = ("terminate", "kill")
@@ -61,6 +69,13 @@ class Target(NamedTuple):
 def names_unit(policy: Policy, unit: str | None) -> bool:
     """Does the policy name that unit, with no wildcard?"""
     return unit is not None and pattern.is_literal(unit) and unit in policy.match.unit
+
+
+def stages(todo: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is done at once, and what only if the throttle that stands before it is of no use."""
+    at = todo.index("throttle") if "throttle" in todo else len(todo)
+    later = tuple(do for do in todo[at:] if verb(do) in DESTRUCTIVE)
+    return tuple(do for do in todo if do not in later), later
 
 
 def strongest(todo: tuple[str, ...]) -> str:
