@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from watchdog import evidence
 from watchdog.act.unit import Unit
 from watchdog.child import Children
 from watchdog.clock import JumpClock
-from watchdog.deeds import PUT_BACK_S, REVIVE_MOST_S, SMAPS_AT_ONCE, Deeds
+from watchdog.deeds import PUT_BACK_S, REVIVE_MOST_S, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
 from watchdog.policy.ledger import Standing
@@ -557,39 +558,90 @@ def test_what_cannot_be_throttled_is_said(house: House) -> None:
     assert house.units.asked == []
 
 
-def test_evidence_of_a_process_and_of_a_unit(house: House) -> None:
-    stat = Path(f"/proc/{os.getpid()}/stat").read_text()
-    start = int(stat.rpartition(")")[2].split()[19])
-    house.deeds.carry_out(
-        house.order("evidence", Entity(os.getpid(), start, unit=SHOP)), "evidence"
-    )
-    until = time.monotonic() + 20
-    while not house.answers and time.monotonic() < until:
+def settle(house: House, count: int) -> None:
+    """Until so many answers are there."""
+    until = time.monotonic() + 30
+    while len(house.answers) < count and time.monotonic() < until:
         house.children.turn()
         house.deeds.turn()
         time.sleep(0.01)
+    assert len(house.answers) == count
+
+
+def written(house: House, name: str = "o-evidence") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((house.folder / "evidence" / f"{name}.json").read_text())
+    return found
+
+
+def test_evidence_of_a_process_and_of_a_unit(house: House) -> None:
+    stat = Path(f"/proc/{os.getpid()}/stat").read_text()
+    start = int(stat.rpartition(")")[2].split()[19])
+    order = house.order("evidence", Entity(os.getpid(), start, unit=SHOP))
+    house.deeds.carry_out(order, "evidence")
+    settle(house, 1)
     assert house.answers[0][1] == "done"
-    found = json.loads((house.folder / "evidence" / "o-evidence.json").read_text())
+    found = written(house)
     assert "VmRSS" in found["processes"][str(os.getpid())]["status"]
     assert found["cgroup"]["memory.stat"] == "anon 1"
     assert "Rss:" in found["smaps_rollup"] or "not read" in found["smaps_rollup"]
-    # of a unit its largest processes; and nothing slow while memory is short
+    other = house.order("evidence", Entity(os.getpid(), start + 1, unit=SHOP))
+    house.deeds.carry_out(other, "evidence")
+    settle(house, 2)
+    assert "not read" in written(house)["smaps_rollup"], "it is not the process that was meant"
+
+
+def test_evidence_is_seen_at_once_and_written_when_memory_is_well(house: House) -> None:
+    """Of a unit its largest processes; no program more while memory is short."""
     house.engine.pressed = True
     house.deeds.carry_out(house.order("evidence"), "evidence")
-    found = json.loads((house.folder / "evidence" / "o-evidence.json").read_text())
+    (house.cg / "memory.stat").write_text("anon 2\n")
+    house.deeds.turn()
+    assert (house.children.running, house.answers) == ([], [])
+    house.engine.pressed = False
+    settle(house, 1)
+    found = written(house)
     assert set(found["processes"]) == {"900007", "900008"}
     assert len(found["processes"]["900007"]["cmdline"]) == 256
+    assert found["processes"]["900007"]["cgroup"] == f"/system.slice/{SHOP}"
+    assert found["cgroup"]["memory.stat"] == "anon 1"
     assert "memory is short" in found["smaps_rollup"]
 
 
-def test_evidence_of_many_starts_few_programs(house: House) -> None:
+def test_evidence_of_many_starts_few_programs_and_keeps_no_more_than_some(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "WAITING_MAX", 40_000)
     for number in range(60):
         order = house.order("evidence", Entity(os.getpid(), 1, unit=SHOP))
         house.deeds.carry_out(order._replace(id=f"o-{number}"), "evidence")
-    assert len(house.children.running) == SMAPS_AT_ONCE
-    assert len(house.answers) == 60 - SMAPS_AT_ONCE
-    found = json.loads((house.folder / "evidence" / "o-59.json").read_text())
-    assert found["smaps_rollup"] == "not read: others are being read"
+    assert len(house.children.running) == evidence.AT_ONCE
+    assert 0 < len(house.deeds.evidence.waiting) < 58
+    assert {(outcome, said) for _, outcome, said in house.answers} == {
+        ("failed", "too much is waiting to be written already")
+    }
+
+
+@pytest.mark.parametrize("hangs", ["at once", "later", "not at all"])
+def test_a_disk_that_hangs_holds_nobody_up(
+    house: House, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    program = house.folder / "writer"
+    said = '[\\"done\\", \\"evidence in x\\"]'
+    lines = {"at once": "", "later": f'echo "{said}"\n', "not at all": "exit 3\n"}[hangs]
+    program.write_text(f"#!/bin/sh\n{lines}exec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(evidence, "ours", lambda _: [str(program)])
+    monkeypatch.setattr(evidence, "WRITTEN_S", 0.3 if hangs == "at once" else 30.0)
+    house.deeds.carry_out(house.order("evidence"), "evidence")
+    settle(house, 1)
+    assert (
+        house.answers[0][1:]
+        == {
+            "at once": ("failed", "what writes it took longer than 0.3 s and was ended"),
+            "later": ("done", "evidence in x; without smaps_rollup"),
+            "not at all": ("failed", "what writes it ended with status 3"),
+        }[hangs]
+    )
 
 
 def test_wishes_of_the_guard_become_events(house: House) -> None:

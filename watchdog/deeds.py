@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from watchdog import targets, words
-from watchdog.act import evidence
 from watchdog.act.comebacks import Comebacks
 from watchdog.act.kill import kill, kill_unit
 from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
-from watchdog.child import Child, Children, ours
+from watchdog.child import Children
 from watchdog.clock import Clock
 from watchdog.engine import Engine
+from watchdog.evidence import Evidence
 from watchdog.facts import RSS, UNIT, Entity, Order, Said, Sweep
 from watchdog.guard_facts import OF_POLICY
 from watchdog.incidents import Incidents
@@ -29,9 +29,6 @@ from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
 from watchdog.throttle import CHECK_S, Answer, Throttles
 
-SMAPS_S = 0.5
-SMAPS_MAX = 64 << 10
-MEMBERS_SHOWN = 5
 # Whoever got SIGTERM may still be ending when memory is well; PID 1 gives a service 90 s for that.
 REVIVE_MOST_S = 180.0
 # A daemon that stops waits so long for what it puts back; the guard ends it a second later.
@@ -40,7 +37,6 @@ TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
 OWING_MAX = 8
 AHEAD_EVERY_S = 60.0  # it may hover about where it counts as near
 AHEAD_MAX = 32  # processes, whose units PID 1 is asked about
-SMAPS_AT_ONCE = 2  # each is a Python of its own, within our own limit
 
 
 class Deeds:
@@ -55,7 +51,6 @@ class Deeds:
         self.children = children
         self.cgroups = cgroups
         self.engine = engine
-        self.state = state
         self.answer = answer
         self.feed = feed
         self.spend = spend
@@ -73,7 +68,7 @@ class Deeds:
         self.incidents = Incidents(engine, cgroups, state)
         self.revivals: dict[tuple[str, int], float] = {}  # (unit, PID), since when
         self.asking: set[tuple[str, int]] = set()  # PID 1, about these
-        self.smaps: list[tuple[Order, Child, dict[str, Any]]] = []
+        self.evidence = Evidence(clock, children, engine, state, answer)
 
     # ---- life --------------------------------------------------------------------------------
 
@@ -82,13 +77,7 @@ class Deeds:
         self.units.turn()
         self.comebacks.turn()
         self.owing = [one for one in self.owing if not self.owe(*one)]
-        over = [one for one in self.smaps if one[1].done]
-        self.smaps = [one for one in self.smaps if not one[1].done]
-        for order, child, found in over:
-            failure = child.failure()
-            text = bytes(child.output).decode("ascii", "replace")
-            found["smaps_rollup"] = f"not read: it {failure}" if failure else text
-            self._write(order, found)
+        self.evidence.turn()
         self.throttles.turn()
 
     def deadline(self) -> float | None:
@@ -99,7 +88,7 @@ class Deeds:
         """What was throttled gets back what it had; what takes too long is for the next start."""
         self.throttles.stop()
         until = self.clock.boottime() + PUT_BACK_S
-        while self.throttles.held and self.clock.boottime() < until:
+        while (self.throttles.held or self.evidence.jobs) and self.clock.boottime() < until:
             self.clock.wait(self.children.fds(), 0.1)
             self.children.turn()
             self.turn()
@@ -132,10 +121,11 @@ class Deeds:
 
     def carry_out(self, order: Order, verb: str) -> None:
         """One of kill-unit, restart-unit, throttle, evidence."""
-        if verb == "evidence":
-            self._evidence(order)
-            return
         unit = targets.unit_of(self.engine.world, order.subject)
+        if verb == "evidence":
+            folder = self._folder(unit) if unit is not None else None
+            self.evidence.take(order, folder, unit.members if unit is not None else ())
+            return
         if unit is None:
             self.answer(order, "failed", "it belongs to no unit")
             return
@@ -230,47 +220,6 @@ class Deeds:
 
         if self.engine.pressed or not self.comebacks.ask([unit], asked):
             asked()
-
-    def _evidence(self, order: Order) -> None:
-        entity, world = order.subject.entity, self.engine.world
-        found: dict[str, Any] = {"order": order.id, "t": self.clock.wall()}
-        found |= {"entity": entity._asdict(), "because": list(order.because)}
-        unit = targets.unit_of(world, order.subject)
-        found["cgroup"] = evidence.of_cgroup(self._folder(unit) if unit else None)
-        idents: list[tuple[int, int]] = []
-        if entity.pid is not None and entity.start is not None:
-            idents = [(entity.pid, entity.start)]
-        elif unit is not None:
-            rows = world.rows
-            idents = sorted(unit.members, key=lambda one: -rows[one][3])[:MEMBERS_SHOWN]
-        found["processes"] = {
-            str(pid): {
-                "cmdline": (one.cmdline or "")[: evidence.CMDLINE_MAX]
-                if (one := world.present.get((pid, start))) and one.who else None,
-                **evidence.of_process(pid),
-            }
-            for pid, start in idents
-        }  # fmt: skip
-        left_out = None
-        if self.engine.pressed:
-            left_out = "not read: memory is short"
-        elif len(self.smaps) >= SMAPS_AT_ONCE:
-            left_out = "not read: others are being read"
-        if left_out or not idents:
-            found["smaps_rollup"] = left_out
-            self._write(order, found)
-            return
-        pid, start = idents[0]
-        argv = [*ours("watchdog.act.smaps"), str(pid), str(start)]
-        try:
-            child = self.children.start(argv, b"", SMAPS_S, max_output=SMAPS_MAX)
-        except OSError:
-            self._write(order, found)
-            return
-        self.smaps.append((order, child, found))
-
-    def _write(self, order: Order, found: dict[str, Any]) -> None:
-        self.answer(order, *evidence.write(self.state, order.id, found))
 
     # ---- wishes of the guard -----------------------------------------------------------------
 

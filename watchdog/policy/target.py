@@ -146,7 +146,8 @@ def target(rules: Rules, policy: Policy, s: Subject, todo: Iterable[str], crowd:
         return Target(s, barred, barred, named)
     members = [one for one in crowd() if not one.is_unit and one.entity.unit == unit]
     reasons = {one.key: protected(rules, one) for one in members}
-    hit, why = s, barred
+    hit = s
+    why: str | None = None
     if s.is_unit and any(_is_single(kind, unit) for kind in kinds):
         candidates = [one for one in members if reasons[one.key] is None]
         if candidates:
