@@ -547,6 +547,27 @@ def test_who_comes_before_the_rows_that_it_explains(tree):
     assert kinds.index(Who) < kinds.index(Sweep)
 
 
+def test_the_unit_of_a_newcomer_is_read_before_the_next_census(tree):
+    """It may be one that root has said is to be spared."""
+    mounts(tree, "31 23 0:28 / /cg rw - cgroup2 cgroup2 rw")
+    tree.write("cg/cgroup.controllers", "memory\n")
+    for name in ("shop", "new"):
+        tree.write(f"cg/system.slice/{name}.service/memory.stat", "anon 1\n")
+    tree.process(7)
+    clock = JumpClock()
+    senses = Senses(clock, 1.0, str(tree.root))
+    senses.cgroups = Cgroups(str(tree.root), str(tree.root))
+    told = []
+    for number in range(3):
+        units = [fact.unit for fact in senses.due() if isinstance(fact, Group) and fact.unit]
+        told.append(units)
+        if number == 0:
+            tree.process(9, start=200, cgroup="0::/system.slice/new.service\n")
+        clock.jump(1.0)
+    assert told == [["shop.service"], ["new.service"], []]
+    senses.close()
+
+
 def test_under_a_low_limit_of_open_files_fewer_are_kept(tree, monkeypatch):
     for soft, kept in ((4096, 512), (150, 50), (20, 1), (resource.RLIM_INFINITY, 512)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
