@@ -607,6 +607,18 @@ def test_evidence_is_seen_at_once_and_written_when_memory_is_well(house: House) 
     assert "memory is short" in found["smaps_rollup"]
 
 
+def test_evidence_of_the_guard_is_written_too_and_nobody_waits_for_it(house: House) -> None:
+    body = {"incident": "host-1", "do": "hold", "outcome": "failed", "pid": None}
+    house.deeds.incidents.heard(5.0, "guard.action", "host-1-1", ("why",), body)
+    house.deeds.incidents.heard(9.0, "pressure.ended", "host-1", ("it is well",), {})
+    while house.deeds.evidence.jobs:
+        house.children.turn()
+        house.deeds.turn()
+        time.sleep(0.01)
+    assert written(house, "guard-9-host-1")["decisions"][0]["because"] == ["why"]
+    assert house.answers == []
+
+
 def test_evidence_of_many_starts_few_programs_and_keeps_no_more_than_some(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from watchdog import incidents, wire
+from watchdog import wire
 from watchdog.act import evidence
 from watchdog.engine import Engine
 from watchdog.facts import Host, Sweep, Who
@@ -46,7 +46,9 @@ class House:
         self.engine.feed(Sweep(1e9, 1000.0, (row,), True))
         cgroups = Cgroups(str(folder))
         cgroups.base, cgroups.v2 = str(folder / "cg"), True
-        self.seen = Incidents(self.engine, cgroups, str(folder), str(self.proc))
+        self.seen = Incidents(
+            self.engine, cgroups, lambda *named: evidence.write(str(folder), *named), str(self.proc)
+        )
 
     def lives(self, start: int) -> None:
         fields = ["1", "1", "1", "0", "-1", *["0"] * 11, "1", "0", str(start)]
@@ -65,8 +67,6 @@ class House:
 
     def over(self, incident: str = "host-1", t: float = 1e9 + 60.0) -> None:
         self.seen.heard(t, "pressure.ended", incident, ("memory was short for 9 s",), {})
-        if self.seen.writer is not None:
-            self.seen.writer.join(10)
 
     def files(self) -> list[Path]:
         return sorted((self.folder / evidence.FOLDER).glob("*"))
@@ -125,7 +125,7 @@ def test_only_who_was_meant_is_looked_at(house: House) -> None:
 
 
 def test_it_is_bounded_and_no_incident_takes_what_belongs_to_another(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: House,
 ) -> None:
     house.over("host-0")
     assert house.files() == [], "nobody was taken"
@@ -135,21 +135,9 @@ def test_it_is_bounded_and_no_incident_takes_what_belongs_to_another(
     house.over("host-1")
     assert house.files() == [], "the guard was started anew in between"
     assert len(house.seen.decisions) == DECISIONS_MAX
-    hangs: Any = SimpleNamespace(is_alive=lambda: True, join=lambda _: None)
-    house.seen.writer = hangs
     house.over("host-2")
-    assert (house.files(), house.seen.decisions) == ([], []), "of one disk one thread waits"
-    house.seen.writer = None
-    house.action("kill", 1e9, incident="host-3")
-
-    def no_thread(**_: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        hung = SimpleNamespace(start=no_thread)
-        patched.setattr(incidents.threading, "Thread", lambda **_: hung)
-        house.over("host-3")
-    assert house.seen.writer is None
+    (path,) = house.files()
+    path.unlink()
     many = [(PID, START, "x" * 15, MIB, 0, None, SHOP, None)] * 256
     for number in range(20):
         house.seen.saw(Host(1e9 + number, 3.0), many)
@@ -166,7 +154,7 @@ def test_what_the_guard_sends_gets_there() -> None:
                      nobody, nobody, nobody)  # fmt: skip
     line.senses = type("Near", (), {"container": None, "own": Senses.own})()
     there: Any = SimpleNamespace(saw=lambda *a: heard.append(a), heard=lambda *a: heard.append(a))
-    line.deeds = SimpleNamespace(incidents=there)  # type: ignore[assignment]
+    line.deeds = SimpleNamespace(incidents=there, left_down=lambda *_: None)  # type: ignore[assignment]
     row = (8, 80, "x", 5, 0, None, None, None)
     wire.send(guard, ("inputs", tuple(Host(5.0, 3.0)), [row]))
     report = (5.5, 3.0, "guard.action", "host-1-1", ("why",), {"outcome": "would"})

@@ -65,10 +65,10 @@ class Deeds:
         self.throttles = Throttles(
             clock, self.units, engine, store, self._folder, answer, self._say
         )
-        self.incidents = Incidents(engine, cgroups, state)
         self.revivals: dict[tuple[str, int], float] = {}  # (unit, PID), since when
         self.asking: set[tuple[str, int]] = set()  # PID 1, about these
         self.evidence = Evidence(clock, children, engine, state, answer)
+        self.incidents = Incidents(engine, cgroups, self.evidence.keep)
 
     # ---- life --------------------------------------------------------------------------------
 

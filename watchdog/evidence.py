@@ -1,4 +1,4 @@
-"""Effect: evidence for a policy: seen by the watcher before anybody is touched, written by a child.
+"""Effect: evidence: seen by the watcher before anybody is touched, written by a child.
 
 What is read here at once are small files that wait for no disk and that every census reads as well:
 the deed that follows may end who is looked at. The disk may hang, and smaps_rollup may take 300 ms
@@ -33,12 +33,14 @@ class _Job:
 
     __slots__ = ("child", "order", "smaps")
 
-    def __init__(self, order: Order, child: Child, smaps: bool) -> None:
+    def __init__(self, order: Order | None, child: Child, smaps: bool) -> None:
         self.order, self.child, self.smaps = order, child, smaps
 
 
 class Evidence:
-    """`take` an order; `answer` gets its outcome when it is written, or could not be."""
+    """`take` an order, and `answer` gets its outcome when it is written, or could not be; or `keep`
+    what somebody else has seen, and nobody waits for it.
+    """
 
     def __init__(
         self, clock: Clock, children: Children, engine: Engine, state: str, answer: Answer
@@ -49,7 +51,7 @@ class Evidence:
         self.state = state
         self.answer = answer
         self.jobs: list[_Job] = []
-        self.waiting: deque[tuple[Order, bytes, bool]] = deque()
+        self.waiting: deque[tuple[Order | None, bytes, bool]] = deque()
 
     def take(self, order: Order, folder: str | None, members: tuple[Ident, ...]) -> None:
         """Look at the process, or at the largest of a unit's `members`, and at the cgroup."""
@@ -74,22 +76,33 @@ class Evidence:
         found["smaps_rollup"] = None
         if idents:
             found["smaps_rollup"] = NOT_READ if smaps else "not read: memory is short"
-        asked = {"state": self.state, "name": order.id, "found": evidence.bounded(found)}
-        if smaps:
-            asked["ident"] = idents[0]
+        self.keep(order.id, found, order, idents[0] if smaps else None)
+
+    def keep(
+        self, name: str, found: dict[str, Any], order: Order | None = None,
+        ident: Ident | None = None,
+    ) -> None:  # fmt: skip
+        """Write it once memory is not short, with smaps_rollup of `ident`."""
+        asked = {"state": self.state, "name": name, "found": evidence.bounded(found)}
+        if ident is not None:
+            asked["ident"] = ident
         raw = json.dumps(asked).encode()
         if len(raw) + sum(len(one[1]) for one in self.waiting) > WAITING_MAX:
-            self.answer(order, "failed", "too much is waiting to be written already")
+            self._answer(order, "failed", "too much is waiting to be written already")
             return
-        self.waiting.append((order, raw, smaps))
+        self.waiting.append((order, raw, ident is not None))
         self.turn()
+
+    def _answer(self, order: Order | None, outcome: str, said: str) -> None:
+        if order is not None:
+            self.answer(order, outcome, said)
 
     def turn(self) -> None:
         """Go on with what has ended, and with what waits."""
         over = [job for job in self.jobs if job.child.done]
         self.jobs = [job for job in self.jobs if not job.child.done]
         for job in over:
-            self.answer(job.order, *_outcome(job.child))
+            self._answer(job.order, *_outcome(job.child))
         for job in self.jobs:
             if job.smaps and b"\n" in job.child.output:  # the rest is written
                 job.smaps = False
@@ -99,7 +112,7 @@ class Evidence:
             try:
                 child = self.children.start(ours("watchdog.act.evidence"), raw, WRITTEN_S)
             except OSError as error:
-                self.answer(order, "failed", f"it cannot be written: {error.strerror}")
+                self._answer(order, "failed", f"it cannot be written: {error.strerror}")
                 continue
             self.jobs.append(_Job(order, child, smaps))
 

@@ -6,8 +6,7 @@ which the watcher heard of it.
 """
 
 import os
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from watchdog import procfs, targets, words
@@ -21,17 +20,19 @@ READ_MAX = 16 << 10
 
 
 class Incidents:
-    """`saw` and `heard` are called with what the guard sends."""
+    """`saw` and `heard` are called with what the guard sends; `keep` writes a file of that name."""
 
-    def __init__(self, engine: Engine, cgroups: Cgroups, state: str, proc: str = "/proc") -> None:
+    def __init__(
+        self, engine: Engine, cgroups: Cgroups, keep: Callable[[str, dict[str, Any]], None],
+        proc: str = "/proc",
+    ) -> None:  # fmt: skip
         self.engine = engine
         self.cgroups = cgroups
-        self.state = state
+        self.keep = keep
         self.proc = proc
         self.incident = ""
         self.decisions: list[dict[str, Any]] = []
         self.inputs: tuple[Host, Sequence[tuple[Any, ...]]] | None = None
-        self.writer: threading.Thread | None = None
 
     def saw(self, host: Host, rows: Sequence[tuple[Any, ...]]) -> None:
         """What a decision that is told next has seen: the machine, and everybody read closely."""
@@ -80,19 +81,10 @@ class Incidents:
         return found
 
     def _write(self, t: float, because: Sequence[str]) -> None:
-        """In a thread: the disk that was swapped to may take its time, and the loop has none."""
         found = {"incident": self.incident, "t": t, "because": list(because)}
         found["decisions"], self.decisions = self.decisions, []
-        if not found["decisions"] or (self.writer is not None and self.writer.is_alive()):
-            return
-        name = f"guard-{t:.0f}-{self.incident}"
-        self.writer = threading.Thread(
-            target=evidence.write, args=(self.state, name, found), name="evidence", daemon=True
-        )
-        try:
-            self.writer.start()
-        except RuntimeError:
-            self.writer = None  # no thread to be had: the events hold the decisions
+        if found["decisions"]:
+            self.keep(f"guard-{t:.0f}-{self.incident}", found)
 
     def _text(self, path: str) -> str:
         """A small file of the kernel's, line by line made safe; "" where it cannot be read."""

@@ -108,7 +108,7 @@ def _rotate(folder: str, path: str, more: int) -> None:
         try:
             os.unlink(path)
         except FileNotFoundError:
-            continue  # another thread writes one too
+            continue  # another one writes, too
 
 
 def _texts(paths: Mapping[str, str]) -> dict[str, str]:
