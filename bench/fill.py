@@ -74,7 +74,7 @@ def rate(size: int, count: int, huge: bool) -> float | None:
         return None
     if any(statuses):
         sys.exit(f"fill: a process ended with {statuses}")
-    found = list(struct.iter_unpack("dd", times))
+    found: list[tuple[float, float]] = list(struct.iter_unpack("dd", times))
     return size * count / (max(end for _, end in found) - min(began for began, _ in found))
 
 

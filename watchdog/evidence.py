@@ -83,7 +83,11 @@ class Evidence:
         ident: Ident | None = None,
     ) -> None:  # fmt: skip
         """Write it once memory is not short, with smaps_rollup of `ident`."""
-        asked = {"state": self.state, "name": name, "found": evidence.bounded(found)}
+        asked: dict[str, Any] = {
+            "state": self.state,
+            "name": name,
+            "found": evidence.bounded(found),
+        }
         if ident is not None:
             asked["ident"] = ident
         raw = json.dumps(asked).encode()

@@ -309,12 +309,13 @@ def _waits(key: str, s: Subject, now: dict[str, Any]) -> str:
     if key not in ("oom_kill", "alloc_failed"):
         return ": waits"
     t, began, since = now.get("t"), now.get("started"), ""
-    if t is not None and began is not None:
-        since = f", none since the daemon began {words.duration(max(0.0, t - began))} ago"
+    runs_s = max(0.0, t - began) if t is not None and began is not None else 0.0
+    if runs_s:
+        since = f", none since the daemon began {words.duration(runs_s)} ago"
     if key == "oom_kill":
         if s.oom_killed_up is not None:
             return ": waits for the next"
-        if since and t - began > KILLS_KNOWN_S:
+        if runs_s > KILLS_KNOWN_S:
             since = f", none within the last {words.duration(KILLS_KNOWN_S)}"
         return f": waits for an OOM kill of it{since}"
     last, up = _conditions(now).get("alloc_failed_up"), float(now.get("up") or 0.0)
