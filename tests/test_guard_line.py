@@ -116,9 +116,10 @@ def test_a_sigterm_that_leaves_a_service_down_is_told_as_such(line: Callable[[],
     one.line.deeds = SimpleNamespace(  # type: ignore[assignment]
         left_down=lambda kind, body: "it stays down" if body["pid"] == 7 else None,
         look_ahead=lambda: asked.append("PID 1"),
+        incidents=SimpleNamespace(heard=lambda *_: None),
     )
     for pid in (7, 8):
-        body = {"do": "terminate", "outcome": "done", "pid": pid}
+        body = {"do": "terminate", "outcome": "done", "pid": pid, "comm": "shop"}
         assert wire.send(one.guard, ("report", 1.0, 1.0, "guard.action", "i", ["why"], body))
     for hurry_s in (2.0, 0.0):
         assert wire.send(one.guard, ("hurry", hurry_s))
