@@ -18,13 +18,13 @@ from watchdog.clock import RealClock
 from watchdog.engine import Engine
 from watchdog.guard.incident import Incident
 from watchdog.guard.scene import Scene
-from watchdog.policy.guard_when import GuardRules, Mark, Pressure
+from watchdog.policy.guard_when import GuardRules, Pressure
 from watchdog.policy.rules import default_rules
 from watchdog.sense.fast import Eyes
 from watchdog.sense.senses import Senses
 
 MARK_MS = 100.0
-SHORT = Pressure(GuardRules("observe", Mark(1.0)))  # whatever is available is too little
+SHORT = Pressure(GuardRules("observe"))
 
 
 def dossier(scene: Scene) -> int:
@@ -47,7 +47,9 @@ def once(eyes: Eyes, scene: Scene) -> tuple[float, float, bool]:
     host, pswpout = eyes.host(clock.wall(), up)
     Pressure(GuardRules()).step(host, up, pswpout)
     calm = time.perf_counter()
-    SHORT.now_by = "available"
+    SHORT.now_by = "available"  # whatever is available is too little
+    SHORT.begin_bytes = (host.mem_available or 0) + 1
+    SHORT.end_bytes = 2 * SHORT.begin_bytes
     scene.forget_looks()
     scene.glance(up - 1.0, host, 0.0)  # the look before, which belongs to an earlier tick
     chosen: list[str] = []

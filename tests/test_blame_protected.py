@@ -113,6 +113,9 @@ def test_nor_is_one_of_which_most_are_not_read() -> None:
     workers = [*rows, row(900, "shop.service", 2000, use=4000, own=5)]
     read = whole(grown, workers, {**sizes, 900: 5 * MIB}, None, lambda *_: False)
     assert not any(one.entity_read for one in read)
+    young = [*rows, row(900, "shop.service", 2000, use=4000, own=0)]
+    read = whole(grown, young, sizes, None, lambda *_: False)
+    assert all(one.entity_read for one in read), "one that has next to nothing makes no difference"
     read = whole(grown, workers, sizes, None, lambda pid, _: pid == 900)
     assert all(one.entity_read for one in read), "it has ended"
 

@@ -109,25 +109,20 @@ def test_more_than_fit_are_said_to_be_more(line: Callable[[], Line]) -> None:
 
 
 def test_a_sigterm_that_leaves_a_service_down_is_told_as_such(line: Callable[[], Line]) -> None:
-    one, fed, asked = line(), list[Any](), list[str]()
+    one, fed = line(), list[Any]()
     one.line.feed = fed.append
     one.line.store = SimpleNamespace(put_kept=lambda _: None)  # type: ignore[assignment]
-    one.line.senses = SimpleNamespace(interval_s=1.0, next_up=0.0)  # type: ignore[assignment]
     one.line.deeds = SimpleNamespace(  # type: ignore[assignment]
         left_down=lambda kind, body: "it stays down" if body["pid"] == 7 else None,
-        look_ahead=lambda: asked.append("PID 1"),
         incidents=SimpleNamespace(heard=lambda *_: None),
     )
     for pid in (7, 8):
         body = {"do": "terminate", "outcome": "done", "pid": pid, "comm": "shop"}
         assert wire.send(one.guard, ("report", 1.0, 1.0, "guard.action", "i", ["why"], body))
-    for hurry_s in (2.0, 0.0):
-        assert wire.send(one.guard, ("hurry", hurry_s))
     one.line.hear()
     assert [(said.because, said.body.get("restarts")) for said in fed] == [
         (("why", "it stays down"), False), (("why",), None),
     ]  # fmt: skip
-    assert asked == ["PID 1"], "before memory is short, once"
 
 
 @pytest.mark.parametrize("inside", [None, "the cgroup of PID 1 is a container's"])

@@ -53,6 +53,18 @@ def test_it_is_as_protected_as_before(world: World) -> None:
     assert newcomer(world, 200) == SAID
 
 
+def test_what_the_watcher_saw_before_it_ran_its_program_says_nothing(world: World) -> None:
+    """systemd's own child has the unit's name in brackets, and is nobody yet."""
+    world.gone(DB)
+    world.scene.take_dossier(1000.0, [row(AGAIN, "postgresql.service", 1, comm="(postgres)",
+                                          start=FRESH)])  # fmt: skip
+    assert newcomer(world, comm="(postgres)") is None
+    assert newcomer(world) == SAID
+    world.scene.take_dossier(1000.0, [row(AGAIN, "postgresql.service", 1, comm="postgres",
+                                          start=FRESH)])  # fmt: skip
+    assert newcomer(world) is None, "it was looked at, and is not protected any more"
+
+
 def test_a_hog_is_taken_while_the_watcher_says_nothing(world: World) -> None:
     world.gone(DB)
     squeeze(world, comm="hog")
@@ -86,7 +98,7 @@ def test_the_number_may_be_given_away_meanwhile(world: World) -> None:
 def test_it_holds_until_the_next_word(world: World) -> None:
     world.gone(DB)
     assert newcomer(world) == SAID
-    world.scene.take_dossier(1002.0, [row(AGAIN, "other.service", start=FRESH)])
+    world.scene.take_dossier(1002.0, [row(AGAIN, "other.service", start=FRESH, comm="postgres")])
     assert newcomer(world) is None
     world.scene.take_spared(True, {WHY: [(AGAIN, FRESH)]})
     assert newcomer(world) == WHY

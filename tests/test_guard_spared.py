@@ -81,7 +81,8 @@ def test_a_fresh_fork_of_a_protected_one_is_protected(world: World) -> None:
     world.tick(80, 1.0)
     assert world.signals == [(LEAK, signal.SIGTERM)]
     # The watcher knows it, and does not protect it.
-    world.scene.take_dossier(world.up, [row(SMALL, "other.service", start=fresh)])
+    known = row(SMALL, "other.service", start=fresh, comm="postgres")
+    world.scene.take_dossier(world.up, [known])
     assert world.scene.spares(SMALL, fresh) is None
     world.scene.take_dossier(world.up + 60, [])
     assert world.scene.spares(SMALL, fresh) is None

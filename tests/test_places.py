@@ -11,6 +11,7 @@ from watchdog.guard.scene import Scene
 from watchdog.policy.guard_when import GuardRules, Mark, Pressure
 from watchdog.sense import places
 from watchdog.sense.fast import Eyes
+from watchdog.sense.host import HostFiles
 from watchdog.sense.places import Places
 
 MIB = 1 << 20
@@ -129,6 +130,23 @@ def test_what_the_arc_has_given_back_since_the_last_word_counts_once(tmp_path: P
     text = meminfo(1048, 50, 150).replace("PageTables: 20480", "PageTables: 40960")
     (tmp_path / "meminfo").write_text(text)
     assert scene.with_arc(scene.eyes.host(1e9, 1.0)[0]).mem_available == 1130 * MIB
+
+
+def test_a_container_does_not_count_the_arc_of_the_whole_machine(tmp_path: Path) -> None:
+    """lxcfs makes meminfo its own; /proc/spl is everybody's."""
+    arcstats = f"name type data\nsize 4 {16384 * MIB}\nc_min 4 {48 * MIB}\n"
+    write(tmp_path / "spl/kstat/zfs/arcstats", arcstats)
+    (tmp_path / "meminfo").write_text(meminfo(5, 50, 150))
+    scene = Scene(Eyes(str(tmp_path)), Pressure(GuardRules()), lambda *_: None)
+    scene.take_machine(1.0, Places(str(tmp_path), str(tmp_path)).read())
+    seen = scene.with_arc(scene.eyes.host(1e9, 1.0)[0]).mem_available
+    assert seen is not None
+    assert 150 * MIB <= seen < 160 * MIB
+    watched = HostFiles(str(tmp_path))
+    arc = watched.read(1e9, 1.0).arc
+    watched.close()
+    assert arc is not None
+    assert arc < 10 * MIB
 
 
 # ---- what nobody's end gives back ----------------------------------------------------------------

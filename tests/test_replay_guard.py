@@ -118,6 +118,14 @@ def test_a_budget_is_counted_over_a_recording_as_it_would_have_been_spent() -> N
     assert enforced[1].because[-1] == (
         "the guard's budget: 1 in 1 h are used up: the kernel decides"
     )  # fmt: skip
+    rebooted = facts[: len(machine())] + [
+        fact._replace(
+            up=fact.up - UP0 + 10, **({"boot_id": "next"} if isinstance(fact, Host) else {})
+        )
+        for fact in facts[len(machine()) :]
+    ]
+    enforced_after = actions(judged(rebooted, mode="enforce", budget=(1, 3600.0)))
+    assert [one.body["outcome"] for one in enforced_after] == ["would", "budget", "would"]
     differs = ("mode", "outcome")
     same = [
         [(e.t, e.id, {k: v for k, v in e.body.items() if k not in differs}) for e in some]

@@ -1,5 +1,6 @@
 """Units: ended as a whole on cgroups of our own, and asked for at a PID 1 that a script plays."""
 
+import errno
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from watchdog.act.kill import kill_unit, members
 from watchdog.act.unit import Unit, Units
 from watchdog.child import Children
 from watchdog.procfs import never
+from watchdog.sense.fast import Eyes
 
 # ---- a cgroup in a folder: what the kernel would tell, about children of ours -------------------
 
@@ -450,11 +453,32 @@ def test_evidence_is_bounded_and_the_oldest_goes_first(tmp_path: Path) -> None:
     assert (folder / "large.json").stat().st_size <= evidence.FILE_MAX
 
 
+def test_evidence_on_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evidence.write(str(tmp_path), "a", {"text": "first"})[0] == "done"
+    left = [10]
+
+    def write(fd: int, raw: bytes, real: Any = os.write) -> int:
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return int(real(fd, raw[: left.pop()]))
+
+    with monkeypatch.context() as full:
+        full.setattr(evidence.os, "write", write)
+        outcome, said = evidence.write(str(tmp_path), "a", {"text": "second"})
+    assert (outcome, said.partition(": ")[2]) == ("failed", "No space left on device")
+    (path,) = (tmp_path / "evidence").iterdir()
+    assert json.loads(path.read_text()) == {"text": "first"}
+
+
 def test_evidence_of_a_process_holds_no_environment(tmp_path: Path) -> None:
-    found = evidence.of_process(os.getpid())
+    start = Eyes("/proc").start_of(os.getpid()) or 0
+    found = evidence.of_process(os.getpid(), start)
     assert "VmRSS" in found["status"]
     assert not set(found) & {"environ", "mem", "maps"}
-    assert evidence.of_process(1 << 30) == {}
+    assert evidence.of_process(1 << 30, 0) == {}
+    assert evidence.of_process(os.getpid(), start + 1) == {}, "its number is another's now"
     outcome, said = evidence.write(str(tmp_path), "a", found)
     assert outcome == "done"
     assert json.loads((tmp_path / "evidence" / "a.json").read_text())["statm"]

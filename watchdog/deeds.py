@@ -35,7 +35,7 @@ REVIVE_MOST_S = 180.0
 PUT_BACK_S = 2.0
 TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
 OWING_MAX = 8
-AHEAD_EVERY_S = 60.0  # it may hover about where it counts as near
+AHEAD_EVERY_S = 600.0  # some machines are always near it
 AHEAD_MAX = 32  # processes, whose units PID 1 is asked about
 
 
@@ -224,13 +224,14 @@ class Deeds:
     # ---- wishes of the guard -----------------------------------------------------------------
 
     def look_ahead(self) -> None:
-        """Memory comes near the mark: ask who of the largest stays down if the guard ends it."""
+        """Memory is near the mark: ask who of the largest stays down if the guard ends it."""
         up = self.clock.boottime()
         if self.engine.pressed or up < self.ahead_from:
             return
-        self.ahead_from = up + AHEAD_EVERY_S
         rows = heapq.nlargest(AHEAD_MAX, self.engine.world.rows.values(), key=lambda row: row[RSS])
-        self.comebacks.ask({row[UNIT]: None for row in rows if row[UNIT] is not None}, lambda: None)
+        units = {row[UNIT]: None for row in rows if row[UNIT] is not None}
+        if self.comebacks.ask(units, lambda: None):
+            self.ahead_from = up + AHEAD_EVERY_S
 
     def left_down(self, kind: str, body: Mapping[str, Any]) -> str | None:
         """A sentence where a report of the guard is of a SIGTERM that leaves a service down."""

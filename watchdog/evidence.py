@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from watchdog import words
 from watchdog.act import evidence
 from watchdog.child import Child, Children, ours
 from watchdog.clock import Clock
@@ -51,6 +52,7 @@ class Evidence:
         self.state = state
         self.answer = answer
         self.jobs: list[_Job] = []
+        self.stuck: list[Child] = []  # their time was over, and they have not ended
         self.waiting: deque[tuple[Order | None, bytes, bool]] = deque()
 
     def take(self, order: Order, folder: str | None, members: tuple[Ident, ...]) -> None:
@@ -70,7 +72,7 @@ class Evidence:
                 "cmdline": ((one.cmdline if one else None) or "")[: evidence.CMDLINE_MAX]
                 if who else None,
                 "cgroup": who.cgroup if who else None,  # its file waits for a lock
-                **evidence.of_process(ident[0]),
+                **evidence.of_process(*ident),
             }  # fmt: skip
         smaps = bool(idents) and not self.engine.pressed
         found["smaps_rollup"] = None
@@ -103,18 +105,23 @@ class Evidence:
 
     def turn(self) -> None:
         """Go on with what has ended, and with what waits."""
-        over = [job for job in self.jobs if job.child.done]
-        self.jobs = [job for job in self.jobs if not job.child.done]
+        # One that hangs in the kernel does not end when it is killed.
+        over = [job for job in self.jobs if job.child.done or job.child.timed_out]
+        self.jobs = [job for job in self.jobs if job not in over]
+        self.stuck = [child for child in (*self.stuck, *(job.child for job in over))
+                      if not child.done]  # fmt: skip
         for job in over:
             self._answer(job.order, *_outcome(job.child))
         for job in self.jobs:
             if job.smaps and b"\n" in job.child.output:  # the rest is written
                 job.smaps = False
                 job.child.deadline_s = self.children.now() - job.child.began + SMAPS_S
-        while self.waiting and len(self.jobs) < AT_ONCE and not self.engine.pressed:
+        busy = len(self.stuck)
+        while self.waiting and busy + len(self.jobs) < AT_ONCE and not self.engine.pressed:
             order, raw, smaps = self.waiting.popleft()
             try:
-                child = self.children.start(ours("watchdog.act.evidence"), raw, WRITTEN_S)
+                argv = ours("watchdog.act.evidence", bare=True)
+                child = self.children.start(argv, raw, WRITTEN_S)
             except OSError as error:
                 self._answer(order, "failed", f"it cannot be written: {error.strerror}")
                 continue
@@ -127,5 +134,8 @@ def _outcome(child: Child) -> tuple[str, str]:
     lines = bytes(child.output).split(b"\n")[:-1]
     if not lines:
         return "failed", f"what writes it {failure or 'has said nothing'}"
-    outcome, said = json.loads(lines[-1])
+    try:
+        outcome, said = json.loads(lines[-1])
+    except (ValueError, TypeError):
+        return "failed", f"what writes it said {words.safe(lines[-1].decode('utf-8', 'replace'))}"
     return str(outcome), f"{said}; without smaps_rollup" if failure else str(said)

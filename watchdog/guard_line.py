@@ -176,8 +176,6 @@ class GuardLine:
             self.senses.interval_s = self.interval_s
             if self.hurry_s:
                 self.senses.next_up = self.clock.boottime()
-                if self.deeds:
-                    self.deeds.look_ahead()
         elif kind == "inputs":
             # For that decision: how many the kernel has killed is for our senses to tell.
             host = self.senses.own(Host(*message[1]))._replace(oom_kill=None)

@@ -248,6 +248,8 @@ class Watcher:
             self.guard.spare(self.engine.spared())
             history = self.engine.levels.history(up)
             self.guard.send("dossier", up, rows, places, shmem, history)
+            if self.guard.hurry_s:
+                self.deeds.look_ahead()
             self._checked()
             self._write_now()
             status = self._status()

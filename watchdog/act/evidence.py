@@ -5,9 +5,10 @@ go first. No environment, and of the command line what may be told (sense/wide m
 
 The program (`watchdog.act.evidence`, {"state", "name", "found", "ident"} on standard input) writes
 one, reads smaps_rollup and writes it again: beside a process that forks that can take 300 ms under
-the process's own lock, and a disk can hang. It prints [outcome, sentence] each time.
+the process's own lock, and a disk can hang. It prints [outcome, sentence] of what lies there.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -26,9 +27,11 @@ _OF_CGROUP = (
 )  # fmt: skip
 
 
-def of_process(pid: int, root: str = "/proc") -> dict[str, str]:
-    """The small files of one process; what cannot be read is left out."""
-    return _texts({name: f"{root}/{pid}/{name}" for name in _OF_PROCESS})
+def of_process(pid: int, start: int, root: str = "/proc") -> dict[str, str]:
+    """The small files of that process, of no other that has its number; {} where it has gone."""
+    found = _texts({name: f"{root}/{pid}/{name}" for name in _OF_PROCESS})
+    stat = procfs.parse_stat(_texts({"": f"{root}/{pid}/stat"}).get("", "").encode())
+    return found if stat is not None and stat.start_ticks == start else {}
 
 
 def of_cgroup(folder: str | None) -> dict[str, str]:
@@ -64,7 +67,9 @@ def main(_argv: list[str]) -> int:
     ident = asked.get("ident")
     if ident:
         found["smaps_rollup"] = rollup(*ident) or "not read: the process has gone, or hides it"
-        print(json.dumps(write(state, name, found)), flush=True)
+        outcome = write(state, name, found)
+        if outcome[0] == "done":  # else what was written before stays, and so does its outcome
+            print(json.dumps(outcome), flush=True)
     return 0
 
 
@@ -80,11 +85,14 @@ def write(state: str, name: str, found: Mapping[str, Any]) -> tuple[str, str]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path + ".new", flags, 0o600)
         try:
-            os.write(fd, raw)
+            while raw:
+                raw = raw[os.write(fd, raw) :]
         finally:
             os.close(fd)
         os.replace(path + ".new", path)  # whoever is ended between leaves what was there
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(path + ".new")  # on a full disk half of it may lie there
         return "failed", f"{words.safe(path)}: {error.strerror}"
     return "done", f"evidence in {words.safe(path)}"
 

@@ -103,6 +103,10 @@ class ReplayGuard:
     def _host(self, host: Host, now: float) -> None:
         if host.arc and host.mem_available is not None:
             host = host._replace(mem_available=host.mem_available + host.arc)
+        before = self.eyes.latest
+        if host.boot_id and before.boot_id and host.boot_id != before.boot_id:
+            spent = self.scene.spent  # a clock that has begun anew, as the guard's own has
+            spent.purse = spent.purse.moved(now, host.t)
         if host.oom_kill is None:  # what the guard itself read for a decision says nothing of it
             host = host._replace(oom_kill=self.eyes.latest.oom_kill)
         self.eyes.latest = host

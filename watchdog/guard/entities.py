@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from watchdog.guard_facts import DossierRow
 from watchdog.judge.candidates import Candidate
 
+# Nobody smaller is in a look (sense/fast.py), and the watcher tells of some who have just begun.
+UNREAD_LEAST = 1 << 20
+
 
 def whole(
     found: list[Candidate], rows: Iterable[DossierRow], sizes: Mapping[int, int],
@@ -43,7 +46,7 @@ def whole(
             else:
                 lost[name] = lost.get(name, 0) + own
             continue
-        if row[7] is None:
+        if row[7] is None and max(own, size or 0) >= UNREAD_LEAST:
             unread.add(name)
         if size is None:
             continue

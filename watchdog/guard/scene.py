@@ -104,13 +104,15 @@ class Scene:
         """
         row = self.dossier.get((pid, start))
         why = self.spared.get((pid, start)) or (row[7] if row else None)
-        if why or row:
+        if why:
             return why
+        seen = (seen or self.eyes.look(pid)) if self._new(start) else None
+        if row is not None and (seen is None or seen.comm == row[2]):
+            return None  # what the watcher saw, and not what it was before it ran its program
         if self.awaited:
             return "the watcher is being started and has not said yet who is protected"
         if not self.spared_whole:
             return "more are protected than could be told, and nothing is known of it"
-        seen = (seen or self.eyes.look(pid)) if self._new(start) else None
         if seen is None:
             return None
         parent = self.eyes.look(seen.ppid) if seen.ppid > 2 else None
@@ -162,14 +164,15 @@ class Scene:
         """What the ARC of ZFS gives back under pressure is available, and not in MemAvailable.
 
         The watcher said how large it was, and may be stopped since. What it has given back by now
-        is missing in the memory of which meminfo does not say who has it (`procfs.untold`).
+        is missing in the memory of which meminfo does not say who has it (`procfs.untold`), and it
+        cannot be more than that: in a container that may be the ARC of the whole machine.
         """
         if "arc" not in self.machine:
             return host
         (size, least, then), now = self.machine["arc"], self.eyes.untold
         if host.mem_available is None or then is None or now is None:
             return host
-        more = max(0, size - least - max(0, then - now))
+        more = max(0, min(size - least - max(0, then - now), now))
         return host._replace(mem_available=host.mem_available + more)
 
     def unowned(self, now: Look | None = None) -> list[str]:

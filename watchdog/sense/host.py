@@ -45,6 +45,9 @@ class HostFiles:
         if stalls:  # one a zone
             self.told["allocstall"] = sum(stalls)
         held, gives_back = self._arc()
+        untold = procfs.untold(memory)
+        if gives_back is not None and untold is not None:  # a container sees the machine's
+            gives_back = min(gives_back, untold)
         return Host(
             t,
             up,
