@@ -20,10 +20,10 @@ from watchdog.deeds import PUT_BACK_S, REVIVE_MOST_S, Deeds
 from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Host, Order, Said, Subject, Sweep, Who
 from watchdog.policy.ledger import Standing
-from watchdog.policy.rules import Match, Policy, Rules, Selector
+from watchdog.policy.rules import CHECK_S, Match, Policy, Rules, Selector
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
-from watchdog.throttle import AGAIN_S, AT_ONCE, CHECK_S, KEPT
+from watchdog.throttle import AGAIN_S, AT_ONCE, KEPT
 
 MIB = 1 << 20
 SHOP = "shop.service"
@@ -72,12 +72,13 @@ class FakeUnits:
             done("budget", "it stays down")
 
     def limit(
-        self, unit: Unit, chosen: Callable[[str], int | str], done: Callable[[str, str], None]
-    ) -> None:
+        self, unit: Unit, chosen: Callable[[str], int | tuple[str, str]],
+        done: Callable[[str, str], None],
+    ) -> None:  # fmt: skip
         def shown() -> None:
             high = chosen(self.former)
-            if isinstance(high, str):
-                done("failed", high)
+            if not isinstance(high, int):
+                done(*high)
                 return
             self.on_limit()
             self.asked.append(("limit", unit.name, high))
@@ -383,7 +384,7 @@ def test_the_daemon_waits_a_moment_for_what_it_puts_back(house: House) -> None:
     assert (house.deeds.throttles.held, house.kept()) == ({}, {})
     house.throttle()
     house.units.answer()
-    assert house.answers[-1] == ("throttle", "failed", "the daemon stops")
+    assert house.answers[-1] == ("throttle", "changed", "the daemon stops")
 
 
 def test_what_is_not_put_back_while_the_daemon_stops_is_kept(house: House) -> None:
@@ -439,9 +440,84 @@ def test_a_limit_of_the_administrator_is_never_loosened(house: House) -> None:
     house.use(495)
     house.throttle()
     assert house.units.asked == []
-    assert house.answers[0][1] == "failed"
+    assert house.answers[0][1] == "done"
     assert "MemoryHigh=500 MiB already" in house.answers[0][2]
-    assert (house.deeds.throttles.held, house.kept()) == ({}, {})
+    assert house.kept() == {}
+    house.pass_by(600.0)
+    assert (house.units.asked, house.events) == ([], []), "nothing is put back, nor said"
+    assert house.deeds.throttles.held == {}
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_a_limit_of_the_administrator_is_found_useless_as_ours_would_be(
+    house: House, raised: bool
+) -> None:
+    standing = behind(house)
+    house.units.former = str(500 * MIB)
+    house.use(495)
+    house.deeds.carry_out(house.order("throttle")._replace(incident=BEHIND), "throttle")
+    (house.cg / "memory.high").write_text("max\n" if raised else f"{500 * MIB}\n")
+    house.use(600)
+    house.pass_by(CHECK_S)
+    assert house.units.asked == []
+    assert standing.left == (() if raised else ("kill-unit",))
+    assert [one.body["outcome"] for one in house.events] == ([] if raised else ["failed"])
+
+
+def test_a_limit_of_ours_that_is_lower_still_is_put_back_in_time(house: House) -> None:
+    house.throttle()
+    house.units.former = str(420 * MIB)
+    house.use(415)
+    house.throttle("other")
+    assert house.answers[-1][1] == "changed"
+    house.pass_by(600.0)
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+
+
+BEHIND = f"throttler-unit:{SHOP}-1000000"
+
+
+def behind(house: House) -> Standing:
+    """An incident in which a unit is throttled, and killed if that is of no use."""
+    policy = house.policy._replace(do=("throttle", "kill-unit"), mode="enforce")
+    house.engine.set_rules(house.engine.rules._replace(policies=(policy,)))
+    standing = Standing(1000.0, None)
+    standing.left, standing.later = (), ("kill-unit",)
+    house.engine.decider.ledger.standing["throttler", f"unit:{SHOP}"] = standing
+    return standing
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_stands_behind_a_throttle_waits_for_another_after_a_restart(
+    house: House, crash: bool
+) -> None:
+    standing = behind(house)
+    house.deeds.carry_out(house.order("throttle")._replace(incident=BEHIND), "throttle")
+    house.deeds.throttles.recall({})  # a store that was late: it holds still
+    assert standing.left == ()
+    if not crash:
+        house.deeds.stop()
+    house.made().throttles.recall(house.stored())
+    assert house.units.asked == ([("put back", SHOP, "infinity")] if crash else [])
+    assert (standing.left, standing.later) == (("throttle",), ("kill-unit",))
+
+
+def test_a_throttle_of_a_minute_is_judged_before_it_ends(house: House) -> None:
+    standing = behind(house)
+    policy = house.engine.rules.policies[0]._replace(cooldown_s=CHECK_S)
+    house.engine.rules = house.engine.rules._replace(policies=(policy,))
+    house.deeds.carry_out(house.order("throttle")._replace(incident=BEHIND), "throttle")
+    house.use(600)
+    house.pass_by(CHECK_S)
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")], "once"
+    assert standing.left == ("kill-unit",)
+
+
+def test_a_throttle_that_comes_at_the_wrong_moment_is_no_failure(house: House) -> None:
+    house.units.late = True
+    house.throttle()
+    house.throttle("other")
+    assert house.answers == [("throttle", "changed", "its limit is being changed already")]
 
 
 @pytest.mark.parametrize("outcome", ["failed", "gone"])
@@ -534,13 +610,8 @@ def test_what_stands_behind_a_throttle_is_due_when_it_was_of_no_use(house: House
     house.use(450)
     house.pass_by(CHECK_S)
     assert house.events[0].because[-1] == "nothing further is ordered"
-    policy = house.policy._replace(do=("throttle", "kill-unit"))
-    house.engine.set_rules(house.engine.rules._replace(policies=(policy,)))
-    standing = Standing(1000.0, None)
-    standing.left, standing.later = (), ("kill-unit",)
-    house.engine.decider.ledger.standing["throttler", f"unit:{SHOP}"] = standing
-    order = house.order("throttle")._replace(incident=f"throttler-unit:{SHOP}-1000000")
-    house.deeds.carry_out(order, "throttle")
+    standing = behind(house)
+    house.deeds.carry_out(house.order("throttle")._replace(incident=BEHIND), "throttle")
     house.use(650)
     house.pass_by(CHECK_S)
     assert house.events[1].because[-1] == "next, if it is still so: kill-unit"

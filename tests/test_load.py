@@ -187,6 +187,9 @@ BROKEN = [
      "here; write it without"),
     (POLICY.replace('["log"]', '["throttle"]') + 'cooldown = "0s"',
      "policies.p.cooldown: with throttle expected 1 s or more: so long the limit holds"),
+    (POLICY.replace('["log"]', '["throttle", "kill"]') + 'cooldown = "59s"',
+     "policies.p.cooldown: with kill behind throttle expected 1 min or more: after that the limit "
+     "can be called of no use"),
     (POLICY.replace('leak = "confirmed"', 'limit_above = "100%"'),
      "policies.p.when.limit_above: expected less than 100%: nobody holds more than its limit"),
     (POLICY.replace('name = "x"', 'user = "4294967296"'),

@@ -271,6 +271,41 @@ def test_what_ends_a_unit_comes_after_a_throttle_that_was_of_no_use(failed: bool
     assert world.see(unit()) == [("kill-unit", "budget")], "what is tried again is paid for"
 
 
+@pytest.mark.parametrize("outcome", ["changed", "gone"])
+def test_a_throttle_that_came_to_nothing_is_tried_again_and_nothing_ends_for_it(
+    outcome: str,
+) -> None:
+    world = World(rules(THEN._replace(budget=(2, 36000.0))))
+    first = world.step(unit())[1]
+    world.decider.settle(first, outcome)
+    assert world.see(unit()) == [("throttle", "cooldown")]
+    world.restart()
+    (second,) = world.step(unit(), after=600)
+    assert (second.do, second.outcome) == ("throttle", None)
+    assert second.id != first.id
+    world.decider.settle(second, outcome)
+    assert world.see(unit(), after=600) == [("throttle", "budget")]
+
+
+def test_what_was_paid_for_stays_so_while_the_lock_is_refused() -> None:
+    world = World(rules(THEN))
+    throttle = world.step(unit())[1]
+    world.decider.settle(throttle, "failed")
+    world.decider.granted = False
+    assert world.see(unit()) == [("kill-unit", "would")]
+    world.decider.granted = True
+    assert world.see(unit()) == [("kill-unit", None)]
+
+
+def test_only_who_enforces_throttles_again_what_an_earlier_run_has() -> None:
+    for mode, left in (("enforce", ("throttle",)), ("observe", ())):
+        world = World(rules(THEN._replace(mode=mode)))
+        world.step(unit())
+        ledger = world.decider.ledger
+        assert ledger.lifted(world.rules, ()) is (mode == "enforce")
+        assert [one.left for one in ledger.standing.values()] == [left]
+
+
 def test_nothing_follows_a_throttle_that_has_helped_or_is_only_said() -> None:
     world = World(rules(THEN))
     order = world.step(unit())[1]
@@ -283,16 +318,27 @@ def test_nothing_follows_a_throttle_that_has_helped_or_is_only_said() -> None:
     assert world.see(unit()) == []
 
 
-def test_a_throttle_that_is_barred_is_passed_over() -> None:
-    one = policy(match=Match(unit=("shop*",), name=("shop",)), do=("throttle", "terminate"))
+def test_a_throttle_that_is_barred_is_passed_over_within_the_budget() -> None:
+    do = ("run:x", "throttle", "terminate")
+    one = policy(match=Match(unit=("shop*",), name=("shop",)), do=do[1:], budget=(1, 36000.0))
     world = World(INSIDE._replace(policies=(one,)))
     here = (process(7), process(8, "db", leak="none"))
-    assert world.see(*here) == [("throttle", "protected")]
-    assert world.see(*here) == [("terminate", None)]
+    assert world.see(*here) == [("throttle", "protected"), ("terminate", None)]
+    assert len(world.decider.kept()["purses"]["p"]) == 1
     assert world.see(*here) == []
+    one = policy(do=do, budget=(1, 36000.0), cooldown_s=0.0)
+    world = World(rules(one))
+    found = [world.see(process(pid, unit=LOGIN)) for pid in (7, 8, 8, 9)]
+    barred = ("throttle", "protected")
+    assert found[0] == [("run:x", None), barred, ("terminate", None)]
+    assert found[1] == [("run:x", "budget"), barred, ("terminate", "budget")]
+    assert found[2:] == [[], found[1]]
+    assert world.see(process(9, unit=LOGIN), after=36000) == [("run:x", None), ("terminate", None)]
 
 
 def test_of_a_store_from_before_there_was_nothing_behind_a_throttle() -> None:
     plain = Standing(5.0, None).plain()
-    assert Standing.of(plain[:7]).later == ()
-    assert Standing.of(plain).plain() == plain
+    assert len(plain) == 7, "and who wrote it can read ours"
+    assert Standing.of(plain).later == ()
+    for one in (plain, [*plain, ["kill-unit"]]):
+        assert Standing.of(one).plain() == one

@@ -15,7 +15,7 @@ import pytest
 
 from watchdog.act import evidence, kill
 from watchdog.act.kill import kill_unit, members
-from watchdog.act.unit import Unit, Units
+from watchdog.act.unit import AT_ONCE, Unit, Units
 from watchdog.child import Children
 from watchdog.procfs import never
 from watchdog.sense.fast import Eyes
@@ -391,9 +391,9 @@ def test_a_limit_is_chosen_when_pid_1_has_told_what_was_before(pid1: Pid1) -> No
     pid1.tell()
     seen: list[str] = []
 
-    def refused(former: str) -> str:
+    def refused(former: str) -> tuple[str, str]:
         seen.append(former)
-        return "it cannot be kept"
+        return "failed", "it cannot be kept"
 
     pid1.units.limit(UNIT, refused, pid1.done)
     assert pid1.settle() == ("failed", "it cannot be kept")

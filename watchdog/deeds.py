@@ -22,12 +22,13 @@ from watchdog.facts import RSS, UNIT, Entity, Order, Said, Sweep
 from watchdog.guard_facts import OF_POLICY
 from watchdog.incidents import Incidents
 from watchdog.policy.match import protected
+from watchdog.policy.rules import CHECK_S
 from watchdog.policy.target import names_unit
 from watchdog.policy.view import identified
 from watchdog.procfs import is_login, never
 from watchdog.sense.cgroups import Cgroups
 from watchdog.store.db import Store
-from watchdog.throttle import CHECK_S, Answer, Throttles
+from watchdog.throttle import Answer, Throttles
 
 # Whoever got SIGTERM may still be ending when memory is well; PID 1 gives a service 90 s for that.
 REVIVE_MOST_S = 180.0

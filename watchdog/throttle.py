@@ -5,8 +5,9 @@
 It is put back when its time is over, when it is of no use, when the daemon stops, and at the next
 start after a crash; where somebody else has set another limit meanwhile, that one stays. What
 cannot be put back now is tried again each minute, and stays in the store until it is done: nothing
-else would ever undo it before the next boot, which undoes all of them. One that was of no use lets
-its policy go on: `policy/ledger` has what stands behind it in `do`.
+else would ever undo it before the next boot, which undoes all of them. A lower limit of somebody
+else is left as it is, and watched as ours. One that was of no use, or cannot be set, lets its
+policy go on: `policy/ledger` has what stands behind it in `do`.
 """
 
 import json
@@ -18,15 +19,14 @@ from watchdog.act.unit import Unit, Units, is_ours
 from watchdog.clock import Clock
 from watchdog.engine import Engine
 from watchdog.facts import UNIT, Entity, Order
+from watchdog.policy.rules import CHECK_S
 from watchdog.policy.target import stages
 from watchdog.store.db import Store
 
 KEPT = "throttled"
 # MemoryHigh never lies below what is in use: PID 1 itself would have to reclaim it.
 HIGH_FACTOR, HIGH_LEAST = 1.05, 16 << 20
-# How often it is asked whether the limit is of any use; stalling for most of the time it is not.
-CHECK_S = 60.0
-STALLED = 0.8
+STALLED = 0.8  # of the time: then the limit is of no use
 # What could not be put back is tried again; a daemon that stops has no minute.
 AGAIN_S, AGAIN_STOPPING_S = 60.0, 0.2
 AT_ONCE = 4
@@ -51,6 +51,7 @@ class Held(NamedTuple):
     incident: str = ""
     why: str = ""  # it is put back before its time
     ours: tuple[int, ...] = ()  # all that it may have been set to; (): not known
+    theirs: bool = False  # somebody else's limit, which is only watched
 
 
 class Throttles:
@@ -74,7 +75,13 @@ class Throttles:
     # ---- life --------------------------------------------------------------------------------
 
     def recall(self, kept: Mapping[str, Any]) -> None:
-        """A run before this one left units throttled: put back what they had."""
+        """A run before this one left units throttled: put back what they had.
+
+        Also where it has put that back itself, as it was stopped: what stands behind a throttle
+        waits for another one.
+        """
+        ledger, incidents = self.engine.decider.ledger, {one.incident for one in self.held.values()}
+        self.engine.decider.changed |= ledger.lifted(self.engine.rules, incidents)
         former, set_to = kept.get("former"), kept.get("set")
         if kept.get("boot_id") != self.engine.boot_id or not isinstance(former, dict):
             return
@@ -95,11 +102,10 @@ class Throttles:
         for name, one in list(self.held.items()):
             if name in self.busy:
                 continue
-            if up >= one.until_up:
-                if len(self.busy) < AT_ONCE:
-                    self._put_back(name, one)
-            elif one.check_up is not None and up >= one.check_up:
-                self._check(name, one, up)
+            if one.check_up is not None and up >= one.check_up and not self.stopping:
+                one = self._check(name, one, up)
+            if one.why or (up >= one.until_up and len(self.busy) < AT_ONCE):
+                self._put_back(name, one)
 
     def deadline(self) -> float | None:
         """When `turn` has to be called at the latest (boottime)."""
@@ -122,23 +128,33 @@ class Throttles:
         name, folder = unit.name, self.folder_of(unit)
         current = f"{folder}/memory.current"
         if folder is None or targets.number(current) is None:
-            self.answer(order, "failed", "its cgroup is not known")
+            outcome = "gone" if folder is None else "failed"
+            self.answer(order, outcome, "its cgroup is not known")
             return
         if name in self.busy:
-            self.answer(order, "failed", "its limit is being changed already")
+            self.answer(order, "changed", "its limit is being changed already")
             return
         known = self.held.get(name)
+        known = None if known is not None and known.theirs else known
         asked: list[int] = []
 
-        def chosen(former: str) -> int | str:
+        def chosen(former: str) -> int | tuple[str, str]:
             use, now = targets.number(current), self.clock.boottime()
-            if use is None or self.stopping:
-                return "its cgroup is gone" if use is None else "the daemon stops"
+            if use is None:
+                return "gone", "its cgroup is gone"
+            if self.stopping:
+                return "changed", "the daemon stops"
             high = _above(use)
             limit = _bytes(former)
             if limit is not None and limit <= high:
-                return (f"it has MemoryHigh={words.size(limit)} already, and {words.size(high)} "
-                        "would be no less")  # fmt: skip
+                said = f"it has MemoryHigh={words.size(limit)} already, and that stays"
+                if known is not None:
+                    return "changed", said
+                self.held[name] = Held(
+                    former, now + lasts_s, limit, now + CHECK_S, targets.stalled(folder),
+                    order.policy, order.incident, theirs=True,
+                )  # fmt: skip
+                return "done", said
             before, ours = (known.former, known.ours) if known else (former, ())
             if ours and not is_ours(former, ours):  # somebody else has set that meanwhile
                 before, ours = former, ()
@@ -148,13 +164,13 @@ class Throttles:
             )  # fmt: skip
             if not self._keep():
                 self._give_up(name, known)
-                return "what it was before cannot be kept, so it is left alone"
+                return "failed", "what it was before cannot be kept, so it is left alone"
             asked.append(high)
             return high
 
         def done(outcome: str, said: str) -> None:
             self.busy.discard(name)
-            if outcome == "done":
+            if outcome == "done" and asked:
                 size = words.size(asked[-1])
                 said = f"MemoryHigh={size}, put back in {words.duration(lasts_s)}"
             elif asked:  # PID 1 may have set it all the same: back to what is known
@@ -176,7 +192,7 @@ class Throttles:
             self.held[name] = known
         self._write()
 
-    def _check(self, name: str, one: Held, up: float) -> None:
+    def _check(self, name: str, one: Held, up: float) -> Held:
         """Is the limit of any use? A unit that stands still, or grows beyond it, is let go."""
         members = tuple(i for i, row in self.engine.world.rows.items() if row[UNIT] == name)
         folder = self.folder_of(Unit(name, members))
@@ -189,14 +205,20 @@ class Throttles:
             if share > STALLED:
                 why = (f"it stood still for {words.share(share)} of the last "
                        f"{words.duration(lasted)} under the limit")  # fmt: skip
-        if not why and use is not None and use > _above(one.high):
+        if one.theirs and not is_ours(str(targets.number(f"{folder}/memory.high")), (one.high,)):
+            why = ""  # it is another limit by now
+        elif not why and use is not None and use > _above(one.high):
             why = f"it grew to {words.size(use)} beyond a limit of {words.size(one.high)}"
-        one = one._replace(check_up=up + CHECK_S, stalled_us=stalled, why=why)
-        self.held[name] = one
-        if why:
-            self._put_back(name, one)
+        self.held[name] = one._replace(check_up=up + CHECK_S, stalled_us=stalled, why=why)
+        return self.held[name]
 
     def _put_back(self, name: str, one: Held) -> None:
+        if one.theirs:
+            del self.held[name]
+            if one.why:
+                self._say_lifted(name, one, "failed", (one.why, "it stays", self._next(one)))
+            return
+
         def done(outcome: str, said: str) -> None:
             self.busy.discard(name)
             if outcome in ("done", "gone", "changed"):
@@ -234,8 +256,9 @@ class Throttles:
     # ---- what a crash must not forget --------------------------------------------------------
 
     def _write(self) -> None:
-        former = {name: one.former for name, one in self.held.items()}
-        set_to = {name: [one.policy, one.incident, *one.ours] for name, one in self.held.items()}
+        ours = {name: one for name, one in self.held.items() if not one.theirs}
+        former = {name: one.former for name, one in ours.items()}
+        set_to = {name: [one.policy, one.incident, *one.ours] for name, one in ours.items()}
         found = {"boot_id": self.engine.boot_id, "former": former, "set": set_to}
         self.store.put_kept({KEPT: json.dumps(found)})
 

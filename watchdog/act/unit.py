@@ -110,11 +110,12 @@ class Units:
 
         self._ask(unit, plan, "it would have stayed down, and is started again", done)
 
-    def limit(self, unit: Unit, chosen: Callable[[str], int | str], done: Done) -> None:
+    def limit(self, unit: Unit, chosen: Callable[[str], int | tuple[str, str]], done: Done) -> None:
         """Set MemoryHigh until the next boot.
 
         `chosen` gets the present value, as systemd writes it, right before anything is changed. It
-        answers the new one in bytes, or in a sentence why it stays as it is.
+        answers the new one in bytes, or an outcome and in a sentence why it stays as it is.
+        "failed" is an end: where too many units are under way it is "changed".
         """
 
         def plan(shown: dict[str, str]) -> tuple[Sequence[str]] | tuple[str, str]:
@@ -122,11 +123,11 @@ class Units:
             if flaw:
                 return flaw
             high = chosen(shown.get("MemoryHigh", "infinity"))
-            if isinstance(high, str):
-                return "failed", high
+            if not isinstance(high, int):
+                return high
             return (self._set_high(unit.name, str(high)),)
 
-        self._ask(unit, plan, "PID 1 set its MemoryHigh", done)
+        self._ask(unit, plan, "PID 1 set its MemoryHigh", done, "changed")
 
     def put_back(
         self, name: str, former: str, ours: Sequence[int], within_s: float, done: Done
@@ -184,14 +185,15 @@ class Units:
 
         return plan
 
-    def _ask(self, unit: Unit, plan: Plan, said: str, done: Done) -> None:
+    def _ask(self, unit: Unit, plan: Plan, said: str, done: Done, too_many: str = "failed") -> None:
         reason = never(unit.name)
         if reason is None and not os.access(self.systemctl, os.X_OK):
             reason = "there is no systemd here"
-        if reason is None and len(self.jobs) >= AT_ONCE:
-            reason = f"{AT_ONCE} units are under way already"
         if reason is not None:
             done("failed", reason)
+            return
+        if len(self.jobs) >= AT_ONCE:
+            done(too_many, f"{AT_ONCE} units are under way already")
             return
         argv = [self.systemctl, "show", "-p", PROPERTIES, "--", unit.name]
         self._start(argv, SHOW_S, plan, said, done)

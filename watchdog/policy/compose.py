@@ -12,6 +12,7 @@ from watchdog.policy import pattern
 from watchdog.policy.conditions import OOM_RECENT_S
 from watchdog.policy.guard_when import GuardRules
 from watchdog.policy.rules import (
+    CHECK_S,
     DESTRUCTIVE,
     Hook,
     KernelLog,
@@ -26,6 +27,7 @@ from watchdog.policy.rules import (
     When,
     verb,
 )
+from watchdog.policy.target import stages
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -104,6 +106,10 @@ class _Composer:
         if "throttle" in do and table.get("cooldown", 1.0) < 1.0:
             self.refuse(f"{at}.cooldown", "with throttle expected 1 s or more: so long the limit "
                         "holds")  # fmt: skip
+        if stages(do)[1] and table.get("cooldown", CHECK_S) < CHECK_S:
+            self.refuse(f"{at}.cooldown", f"with {stages(do)[1][0]} behind throttle expected "
+                        f"{words.duration(CHECK_S)} or more: after that the limit can be called of "
+                        "no use")  # fmt: skip
         if when.get("limit_above", 0.0) >= 1.0:
             self.refuse(f"{at}.when.limit_above", "expected less than 100%: nobody holds more than "
                         "its limit")  # fmt: skip

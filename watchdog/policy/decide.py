@@ -8,7 +8,8 @@ The life of an incident, for one policy and one subject:
 Rules of this file
 - An incident is decided once. A decision that a cooldown or a spent budget holds back is said
   once, and taken when it may be, if the incident still lasts then.
-- What ends something behind a `throttle` belongs to its decision, and is due if that is of no use.
+- What ends something behind a `throttle` belongs to its decision, and is due if that is of no use;
+  where it is barred, at once.
 - The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
   and budgets run in observe too, and begin anew when a policy changes its mode.
 - Who is muted is said once to be so; what still holds when it is over is decided then.
@@ -235,6 +236,10 @@ class Decider:
             why = (*because, f"cooldown: {words.duration(until - now)} to go")
             return [self._order(due, s, strongest(todo), why, "cooldown")]
         found = target(self.rules, policy, s, todo, crowd)
+        if standing.later and "throttle" in todo and found.held("throttle"):
+            todo = standing.left = (*todo, *standing.later)
+            standing.later = ()
+            found = target(self.rules, policy, s, todo, crowd)
         alone, touched = (
             tuple(f"{mode} {key}" for key in keys) for keys in touches(policy, s, found)
         )
@@ -272,9 +277,7 @@ class Decider:
             out.append(order)
         if any(one.do in strong and one.outcome in (None, "would") for one in out):
             ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))
-        standing.decided(spending if over or is_said else ())
-        if "throttle" in todo and found.held("throttle"):
-            ledger.moves_on(incident((policy.name, s.key), standing.began))
+        standing.decided(spending if over or is_said else (), is_said)
         if is_said and not over:
             standing.said += ("lock",)
         if policy.cooldown_s > 0 and not over:
@@ -321,10 +324,11 @@ class Decider:
 
     def settle(self, order: Order, outcome: str) -> None:
         """What became of an order. A kill that failed did nothing: its incident is open again."""
-        if order.do == "throttle" and outcome not in ("done", "would"):
+        if order.do == "throttle" and outcome in ("failed", "protected"):  # no limit can be set
             self.changed |= self.ledger.moves_on(order.incident)
-        one = self._open.pop(order.id, None)
-        if one is None:
+        elif order.do == "throttle" and outcome in ("changed", "gone"):
+            self.changed |= self.ledger.throttles_again(order.incident)
+        if (one := self._open.pop(order.id, None)) is None:
             return
         if outcome not in ("done", "would"):
             for key in one.touched:
@@ -360,8 +364,8 @@ class Decider:
                 held_by = one.said[-1] if one.said else "another action on it"
                 found[name].append(f"{key}: held back by {held_by}")
             else:
-                then = f"if the limit is of no use {', '.join(one.later)}" if one.later else ""
-                then = then or "nothing more until its conditions end"
+                later = f"if the limit is of no use {', '.join(one.later)}" if one.later else ""
+                then = later or "nothing more until its conditions end"
                 found[name].append(f"{key}: decided; {then}")
         for (name, key), until in self.ledger.cool.items():
             found[name].append(f"{key}: cooldown, {words.duration(max(0.0, until - now))} to go")

@@ -5,7 +5,7 @@ budgets, by the wall clock, and forgets incidents and cooldowns. What is remembe
 the subjects that are there, and by the budgets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from watchdog.policy.budget import Purse
@@ -43,8 +43,8 @@ class Standing:
     def plain(self) -> list[Any]:
         """As JSON takes it; `seen` is not kept, time stands still while nobody looks."""
         left = None if self.left is None else list(self.left)
-        return [self.began, self.held, left, list(self.said), self.ended, self.oom_at, self.tries,
-                list(self.later)]  # fmt: skip
+        plain = [self.began, self.held, left, list(self.said), self.ended, self.oom_at, self.tries]
+        return [*plain, list(self.later)] if self.later else plain  # who came before us reads seven
 
     @classmethod
     def of(cls, plain: list[Any]) -> "Standing":
@@ -59,10 +59,11 @@ class Standing:
         self.tries = int(tries)
         return self
 
-    def decided(self, left: Iterable[str]) -> None:
-        """What was due was decided but for these."""
+    def decided(self, left: Iterable[str], only_said: bool) -> None:
+        """What was due was decided but for these; what was only said is as paid for as before."""
         self.left = tuple(left)
-        self.said = tuple(one for one in self.said if one != MOVED)
+        if not only_said:
+            self.said = tuple(one for one in self.said if one != MOVED)
 
     def is_over(self, now: float) -> bool:
         """Its conditions do not hold at this moment: has the incident ended?"""
@@ -151,6 +152,25 @@ class Ledger:
                 one.said += (MOVED,)
                 return True
         return False
+
+    def throttles_again(self, name: str) -> bool:
+        """A throttle of that incident came to nothing yet: the next is due after the cooldown."""
+        for pair, one in self.standing.items():
+            if one.later and not one.left and incident(pair, one.began) == name:
+                one.left = ("throttle",)
+                one.tries += 1
+                return True
+        return False
+
+    def lifted(self, rules: Rules, held: Collection[str]) -> bool:
+        """What an earlier run has throttled is no more, but for these incidents: as above."""
+        policies = {
+            one.name for one in rules.policies if one.mode == "enforce" and "throttle" in one.do
+        }
+        names = [incident(pair, one.began) for pair, one in self.standing.items()
+                 if pair[0] in policies and one.left is not None]  # fmt: skip
+        again = [name for name in names if name not in held and self.throttles_again(name)]
+        return bool(again)
 
     def left(self, policy: Policy) -> int:
         """How often its budget lets something be done now."""

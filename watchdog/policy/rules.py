@@ -20,6 +20,8 @@ DESTRUCTIVE = ("terminate", "kill", "kill-unit", "restart-unit")
 BARRED = ("terminate", "kill", "kill-unit")
 BARRED_BY_WILDCARD = ("restart-unit", "throttle")
 ACTIONS = (*PLAIN, "run", *DESTRUCTIVE, "throttle")
+# A throttle has so long before it can be called of no use, and is asked about so often.
+CHECK_S = 60.0
 
 MODES = ("observe", "enforce")
 SOURCES = ("auto", "kmsg", "journal", "off")
