@@ -64,8 +64,11 @@ class FakeUnits:
         self.asked.append(("stop", unit.name, unit.path))
         done(*self.outcome)
 
-    def revive(self, unit: Unit, pid: int, done: Callable[[str, str], None], *, may: bool) -> None:
+    def revive(
+        self, unit: Unit, pid: int, done: Callable[[str, str], None], *, may: bool, of_policy: bool
+    ) -> None:
         self.asked.append(("revive", unit.name, pid))
+        self.of_policy = of_policy
         if may:
             self._answer(done)
         else:
@@ -823,9 +826,10 @@ def told_by(house: House, pid: int) -> list[str | None]:
     return said
 
 
-def pid_1_says(house: House, restart: str, pid: int = 900_007) -> None:
+def pid_1_says(house: House, restart: str, pid: int = 900_007, kind: str = "simple") -> None:
     program = house.folder / "systemctl"
-    lines = (f"Restart={restart}", f"ExecMainPID={pid}", f"Id={SHOP}", "", "Restart=no", "Id=x")
+    lines = (f"Restart={restart}", f"Type={kind}", f"ExecMainPID={pid}", f"Id={SHOP}", "",
+             "Restart=no", "Id=x")  # fmt: skip
     program.write_text("#!/bin/sh\n" + "".join(f"echo {line}\n" for line in lines))
     program.chmod(0o755)
     house.deeds.comebacks.systemctl = str(program)
@@ -840,12 +844,15 @@ def test_a_sigterm_of_a_policy_says_whether_its_service_stays_down(house: House)
     assert told_by(house, 900_007) == [None]
     pid_1_says(house, "on-failure")
     assert told_by(house, 900_008) == [None], "a worker is not its main process"
+    pid_1_says(house, "no", kind="oneshot")
+    assert told_by(house, 900_007) == [None], "nobody starts a job again"
+    pid_1_says(house, "on-failure")
     assert told_by(house, 900_007) == [DOWN]
     house.engine.pressed = True
     pid_1_says(house, "always")
     assert told_by(house, 900_007) == [DOWN], "while memory is short nobody is asked again"
     assert house.owed == [(SHOP, pid, "policy:throttler:i-1") for pid in
-                          (900_007, 900_007, 900_008, 900_007, 900_007)]  # fmt: skip
+                          (900_007, 900_007, 900_008, 900_007, 900_007, 900_007)]  # fmt: skip
 
 
 def test_the_guard_hears_whom_a_policy_has_ended_also_where_it_is_behind(house: House) -> None:
@@ -860,6 +867,26 @@ def test_the_guard_hears_whom_a_policy_has_ended_also_where_it_is_behind(house: 
     login = house.order("terminate", Entity(900_007, 50, unit="user@1000.service"))
     house.deeds.terminated(login, lambda _: None)
     assert len(house.owed) == 1, "nobody asked for a login"
+    house.deeds.terminated(house.order("terminate", Entity(7, 50, unit="x.scope")), lambda _: None)
+    assert len(house.owed) == 1, "nor starts anybody a scope again"
+
+
+def test_an_outcome_is_told_although_pid_1_never_answers(house: House) -> None:
+    program = house.folder / "systemctl"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    house.deeds.comebacks.systemctl = str(program)
+    said: list[str | None] = []
+    house.deeds.terminated(house.order("terminate", Entity(900_007, 50, unit=SHOP)), said.append)
+    assert said == []
+    house.deeds.stop()
+    assert said == [None], "the daemon stops"
+    house.deeds.terminated(house.order("terminate", Entity(900_007, 50, unit=SHOP)), said.append)
+    house.children.running[-1].timed_out = True  # killed, and not dead: it hangs in the kernel
+    house.deeds.turn()
+    house.deeds.turn()
+    assert said == [None, None], "once"
+    assert len(house.deeds.comebacks.asked) == 1, "it is still one of those under way"
 
 
 def test_what_a_sigterm_of_the_guard_leaves_down_is_known_before(house: House) -> None:
@@ -903,6 +930,32 @@ def test_a_policy_pays_for_whom_it_has_ended_and_started_again(house: House) -> 
     ]  # fmt: skip
     assert {one.body["restarts"] for one in house.events} == {False}
     assert (over, house.spent, ledger.left(policy)) == (["over"] * 3, 0, 0)
+    assert house.units.of_policy
     house.engine.set_rules(house.engine.rules._replace(policies=()))
     house.deeds.revive(SHOP, 900_007, "policy:throttler:i-4", False, lambda: None)
     assert house.events[-1].body["outcome"] == "done", "without the policy it is still our doing"
+
+
+def test_revivals_of_a_policy_that_are_under_way_count(house: House) -> None:
+    over: list[str] = []
+    policy = house.policy._replace(budget=(2, 3600.0))
+    house.engine.set_rules(house.engine.rules._replace(policies=(policy,)))
+    house.engine.decider.ledger.purses.clear()
+    house.units.late = True
+
+    def wish(numbers: range) -> None:
+        for number in numbers:
+            house.deeds.revive(SHOP, number, f"policy:throttler:i-{number}", False,
+                               lambda: over.append("over"))  # fmt: skip
+
+    wish(range(5))
+    assert len(house.units.asked) == 2
+    house.units.outcome = ("changed", "it is up")
+    house.units.answer()
+    house.units.outcome = ("done", "started")
+    wish(range(2, 5))  # nothing was used up: the guard asks again
+    assert len(house.units.asked) == 4
+    house.units.answer()
+    wish(range(4, 5))
+    assert [one.body["outcome"] for one in house.events] == ["done", "done", "budget"]
+    assert len(over) == 5

@@ -240,6 +240,15 @@ def test_what_stands_in_the_file_of_revivals_is_read_with_care(tmp_path: Path) -
     ]  # fmt: skip
     one.note("host-2", [(f"{n}.service", n) for n in range(20)])
     assert len(Revivals(path, "boot").left) == OWED_MAX
+    one.note("policy:p:i", [("policy.service", 9)])
+    assert {incident for _, _, incident in one.left} == {"host-2"}, "the guard's own come first"
+    one.forget()
+    one.note("policy:p:i", [(f"{n}.service", n) for n in range(20)])
+    one.note("host-3", [("b.service", 6)])
+    assert [(at, incident) for _, at, incident in (one.left[0], one.left[-1])] == [
+        (13, "policy:p:i"), (6, "host-3"),
+    ]  # fmt: skip
+    assert len(one.left) == OWED_MAX
     for raw in (b"", b"\xff", b"boot\n1\n2 \nx y z\n\n3 i \n", b"boot\n" + b"9" * 9000):
         (tmp_path / "revive").write_bytes(raw)
         assert Revivals(path, "boot").left == []

@@ -377,6 +377,31 @@ def test_who_stays_down_because_of_us_is_started_again(
     assert pid1.asked() == (started if outcome == "done" else [])
 
 
+@pytest.mark.parametrize(("shown", "by_policy", "by_guard"), [
+    ({"Type": "oneshot"}, "changed", "changed"), ({"Restart": "no"}, "changed", "done"),
+    ({"Restart": "on-failure"}, "done", "done"), ({"Job": "7"}, "done", "done"),
+    ({"ActiveState": "deactivating", "Job": "7"}, "changed", "changed"),
+    ({"ActiveState": "deactivating", "Job": ""}, "ending", "ending"),
+])  # fmt: skip
+def test_a_job_and_who_is_to_stay_down_are_not_started(
+    pid1: Pid1, shown: dict[str, str], by_policy: str, by_guard: str
+) -> None:
+    pid1.shown |= {"ActiveState": "inactive", "ControlGroup": "", **shown}
+    pid1.tell()
+    for of_policy, outcome in ((True, by_policy), (False, by_guard)):
+        pid1.units.revive(UNIT, 7, pid1.done, of_policy=of_policy)
+        assert pid1.settle()[0] == outcome
+    assert len(pid1.asked()) == (by_policy, by_guard).count("done")
+
+
+def test_what_finds_no_room_is_not_refused_for_good(pid1: Pid1) -> None:
+    nobody: Any = None
+    pid1.units.jobs = [nobody] * AT_ONCE
+    pid1.units.limit(UNIT, lambda _: 1, pid1.done)
+    pid1.units.restart(UNIT, pid1.done)
+    assert [outcome for outcome, _ in pid1.answers] == ["changed", "failed"]
+
+
 def test_nobody_asked_for_a_login(pid1: Pid1) -> None:
     pid1.shown |= {"Id": "user@1000.service", "ActiveState": "inactive", "ControlGroup": ""}
     pid1.tell()

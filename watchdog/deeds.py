@@ -67,7 +67,7 @@ class Deeds:
             clock, self.units, engine, store, self._folder, answer, self._say
         )
         self.revivals: dict[tuple[str, int], float] = {}  # (unit, PID), since when
-        self.asking: set[tuple[str, int]] = set()  # PID 1, about these
+        self.asking: dict[tuple[str, int], str] = {}  # PID 1, about these, for which policy
         self.evidence = Evidence(clock, children, engine, state, answer)
         self.incidents = Incidents(engine, cgroups, self.evidence.keep)
 
@@ -88,6 +88,7 @@ class Deeds:
     def stop(self) -> None:
         """What was throttled gets back what it had; what takes too long is for the next start."""
         self.throttles.stop()
+        self.comebacks.stop()
         until = self.clock.boottime() + PUT_BACK_S
         while (self.throttles.held or self.evidence.jobs) and self.clock.boottime() < until:
             self.clock.wait(self.children.fds(), 0.1)
@@ -209,7 +210,7 @@ class Deeds:
         If it does, it is started again as after the guard's, and the policy's budget pays.
         """
         unit, pid = order.subject.entity.unit, order.subject.entity.pid
-        if unit is None or pid is None or never(unit) is not None:
+        if unit is None or pid is None or not unit.endswith(".service") or never(unit) is not None:
             told(None)
             return
         one = unit, pid, f"{OF_POLICY}{order.policy}:{''.join(order.incident.split())}"
@@ -261,14 +262,17 @@ class Deeds:
         if of_policy:
             name, _, incident = incident.removeprefix(OF_POLICY).partition(":")
             policy = self.engine.rules.policy(name)
-            may = policy is None or self.engine.decider.ledger.left(policy) > 0
+            left = 1 if policy is None else self.engine.decider.ledger.left(policy)
+            may = left > 0
+            if may and policy is not None and left <= list(self.asking.values()).count(name):
+                return  # what is under way may need all that is left
         one, up = (unit, pid), self.clock.boottime()
         if self.engine.pressed or one in self.asking:
             return
         since = self.revivals.setdefault(one, up)
 
         def done(outcome: str, said: str) -> None:
-            self.asking.discard(one)
+            del self.asking[one]
             if outcome == "ending" and self.clock.boottime() - since < REVIVE_MOST_S:
                 return
             self.revivals.pop(one, None)
@@ -286,8 +290,8 @@ class Deeds:
                 self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
             over()
 
-        self.asking.add(one)
-        self.units.revive(Unit(unit), pid, done, may=may)
+        self.asking[one] = name
+        self.units.revive(Unit(unit), pid, done, may=may, of_policy=of_policy)
 
     def _guard_said(
         self, unit: str, do: str, incident: str, outcome: str, because: tuple[str, ...],

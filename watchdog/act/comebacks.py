@@ -31,7 +31,7 @@ class Comebacks:
         names = [unit for unit in units if procfs.never(unit) is None]
         if not names or len(self.asked) >= AT_ONCE or not os.access(self.systemctl, os.X_OK):
             return False
-        argv = [self.systemctl, "show", "-p", "Id,ExecMainPID,Restart", "--", *names]
+        argv = [self.systemctl, "show", "-p", "Id,ExecMainPID,Restart,Type", "--", *names]
         try:
             child = self.children.start(argv, b"", SHOW_S)
         except OSError:
@@ -40,12 +40,20 @@ class Comebacks:
         return True
 
     def turn(self) -> None:
-        """Take what PID 1 has told."""
-        over = [one for one in self.asked if one[0].done]
-        self.asked = [one for one in self.asked if not one[0].done]
-        for child, then in over:
-            if child.failure() is None:
+        """Take what PID 1 has told. Whom even SIGKILL does not end at once is not waited for."""
+        asked, self.asked = self.asked, []
+        for child, then in asked:
+            if child.done and child.failure() is None:
                 self._take(bytes(child.output))
+            if not child.done:
+                self.asked.append((child, _nothing if child.timed_out else then))
+            if child.done or child.timed_out:
+                then()
+
+    def stop(self) -> None:
+        """Nobody waits for an answer any more."""
+        asked, self.asked = self.asked, []
+        for _, then in asked:
             then()
 
     def stays_down(self, unit: str | None, pid: int | None) -> str | None:
@@ -63,4 +71,9 @@ class Comebacks:
             pairs = (line.partition(b"=") for line in block.split(b"\n"))
             told = {words.name(key): words.name(value) for key, _, value in pairs}
             if told.get("Id"):
-                self.known[told["Id"]] = (told.get("ExecMainPID", ""), told.get("Restart", ""))
+                restart = "" if told.get("Type") == "oneshot" else told.get("Restart", "")  # a job
+                self.known[told["Id"]] = (told.get("ExecMainPID", ""), restart)
+
+
+def _nothing() -> None:
+    pass

@@ -26,7 +26,8 @@ DEED_S = 150.0
 AT_ONCE = 8
 PAGE = 4096
 PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,ControlGroup,InvocationID,MainPID,ExecMainPID,MemoryHigh"
+    "Id,LoadState,ActiveState,SubState,ControlGroup,InvocationID,MainPID,ExecMainPID,MemoryHigh,"
+    "Type,Restart,Job"
 )
 
 Ident = tuple[int, int]
@@ -87,11 +88,14 @@ class Units:
 
         self._ask(unit, plan, "PID 1 stopped it", done)
 
-    def revive(self, unit: Unit, pid: int, done: Done, *, may: bool = True) -> None:
+    def revive(
+        self, unit: Unit, pid: int, done: Done, *, may: bool = True, of_policy: bool = False
+    ) -> None:
         """Start it again if it is down since the end of its main process `pid`, and that may be.
 
         "ending" while that process, or the unit after it, has not ended yet. A login has no main
-        process of that kind, and nobody asked for one: nothing is done.
+        process of that kind, and nobody asked for one: nothing is done. Nor for a job (oneshot),
+        which would begin anew, what somebody stops, and for a policy what has Restart=no.
         """
         if never(unit.name) is not None:
             done("changed", "its processes are not the unit's to start")
@@ -101,6 +105,12 @@ class Units:
             if shown.get("ExecMainPID") != str(pid):
                 return "changed", "the victim was not its main process, or it has another one now"
             state = shown.get("ActiveState", "?")
+            if shown.get("Type") == "oneshot":
+                return "changed", "it is a job (Type=oneshot), which would begin anew"
+            if of_policy and shown.get("Restart") == "no":
+                return "changed", "it is to stay down (Restart=no)"
+            if state == "deactivating" and shown.get("Job", "0") not in ("", "0"):
+                return "changed", "somebody else stops it"
             if state not in ("inactive", "failed"):
                 ending = state in ("active", "deactivating")
                 return "ending" if ending else "changed", f"it is {words.safe(state)}"

@@ -32,7 +32,11 @@ class Revivals:
         found = [(unit, pid, incident) for unit, pid in ended if unit.isprintable()]
         new = [one for one in found if one not in self.left]
         if new:
-            self._take([*self.left, *new][-OWED_MAX:])
+            owed = [*self.left, *new]
+            # whom a policy has ended gives way to whom the guard has
+            first = sorted(range(len(owed)), key=lambda at: not owed[at][2].startswith(OF_POLICY))
+            gone = first[: max(0, len(owed) - OWED_MAX)]
+            self._take([one for at, one in enumerate(owed) if at not in gone])
 
     def due(self, one: Owed, up: float, started: float) -> bool:
         """Is it to be handed over now, to a watcher that was started then?"""
