@@ -302,13 +302,10 @@ def test_in_a_login_only_what_is_inside_it_is_ended(
     assert one.wait(5) == -signal.SIGKILL
 
 
-def test_who_has_left_the_unit_inside_a_login_or_shares_it_with_a_protected_one_lives(
+def test_who_shares_the_unit_inside_a_login_with_a_protected_one_lives(
     logged_in: tuple[House, Path, Order, subprocess.Popen[bytes]],
 ) -> None:
     house, folder, order, one = logged_in
-    (folder / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    house.deeds.carry_out(order, "kill-unit")
-    assert house.answers[-1][1] == "changed"
     (folder / "cgroup.procs").write_text(f"{one.pid}\n{os.getppid()}\n")
     house.deeds.carry_out(order, "kill-unit")
     assert house.answers[-1][1] == "protected", "we run below it"
@@ -316,7 +313,25 @@ def test_who_has_left_the_unit_inside_a_login_or_shares_it_with_a_protected_one_
     house.engine.rules = house.engine.rules._replace(protect=Selector(user=(1000,)))
     house.deeds.carry_out(order, "kill-unit")
     assert house.answers[-1][1] == "protected"
+    (folder / "cgroup.procs").write_text("")
+    house.engine.rules = house.engine.rules._replace(protect=Selector(name_unverified=("sleep",)))
+    house.deeds.carry_out(order, "kill-unit")
+    assert house.answers[-1][1] == "protected", "nor outside of it"
     assert one.poll() is None
+
+
+def test_who_has_left_the_unit_inside_a_login_is_ended_alone(
+    logged_in: tuple[House, Path, Order, subprocess.Popen[bytes]],
+) -> None:
+    house, folder, order, one = logged_in
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    (folder / "cgroup.procs").write_text(f"{other.pid}\n")
+    house.deeds.carry_out(order, "kill-unit")
+    assert house.answers[-1][1] == "done"
+    assert one.wait(5) == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()
 
 
 @pytest.mark.parametrize("do", ["restart-unit", "throttle"])

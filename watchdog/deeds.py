@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from watchdog import targets, words
+from watchdog import targets
 from watchdog.act.comebacks import Comebacks
 from watchdog.act.kill import kill, kill_unit
 from watchdog.act.unit import INVOCATIONS, Unit, Units, invocation
@@ -161,13 +161,11 @@ class Deeds:
             return "gone", "nobody is left in it"
         unit = targets.inside(world, (pid, start))
         folder = self._folder(unit) if unit is not None else None
-        if unit is None or folder is None:
+        if unit is None or folder is None or not targets.holds(folder, (pid, start)):
             return kill(
                 pid, start, signal.SIGKILL,
                 still_protected=lambda: protected(self.engine.rules, subject),
             )  # fmt: skip
-        if not targets.holds(folder, (pid, start)):
-            return "changed", f"PID {pid} is not in {words.safe(unit.name)} any more"
         return self._kill_unit(unit)
 
     def _kill_unit(self, unit: Unit) -> tuple[str, str]:
