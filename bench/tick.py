@@ -75,7 +75,8 @@ def main() -> int:
         found = [once(eyes, scene) for _ in range(asked.runs)]
         there = len(eyes.sizes())
         eyes.close()
-    print(f"{there} processes, {told} in the watcher's word, {asked.runs} ticks that choose")
+    print(f"{asked.processes} idle processes beside those that run here, {asked.runs} ticks that "
+          f"choose; {there} hold 1 MiB, {told} are in the watcher's word")  # fmt: skip
     worst = 0.0
     for what, column in (("all is well", 0), ("chooses", 1)):
         times = sorted(one[column] for one in found)

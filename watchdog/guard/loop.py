@@ -34,7 +34,7 @@ from watchdog.spawn import ours
 from watchdog.tell.service import Service
 from watchdog.wire import Message
 
-FILL_RATE = 6 << 30  # bytes a second
+FILL_RATE = 20 << 30  # bytes a second
 SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
 # Near the mark the watcher looks this often, so that what it says of everybody is fresh.
 HURRY_S = 2.0
