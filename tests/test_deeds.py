@@ -663,7 +663,8 @@ def written(house: House, name: str = "o-evidence") -> dict[str, Any]:
     return found
 
 
-def test_evidence_of_a_process_and_of_a_unit(house: House) -> None:
+def test_evidence_of_a_process_and_of_a_unit(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "SMAPS_S", 30.0)
     stat = Path(f"/proc/{os.getpid()}/stat").read_text()
     start = int(stat.rpartition(")")[2].split()[19])
     order = house.order("evidence", Entity(os.getpid(), start, unit=SHOP))
