@@ -5,18 +5,16 @@ had seen, and one look at `status` of whom it took and at memory.stat of his uni
 which the watcher heard of it.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from watchdog import procfs, targets, words
+from watchdog import procfs, targets
 from watchdog.act import evidence
 from watchdog.engine import Engine
 from watchdog.facts import Host
 from watchdog.sense.cgroups import Cgroups
 
 DECISIONS_MAX = 6  # of one incident: the first say most, and they fit into a file
-READ_MAX = 16 << 10
 
 
 class Incidents:
@@ -59,7 +57,7 @@ class Incidents:
             found["host"] = {key: one for key, one in host._asdict().items() if one is not None}
             # (pid, start, comm, private bytes, unit)
             found["read"] = [[*row[:4], row[6]] for row in rows]
-        found["meminfo"] = self._text(f"{self.proc}/meminfo")
+        found["meminfo"] = evidence.text(f"{self.proc}/meminfo")
         found |= self._seen(body.get("pid"), body.get("start"), body.get("unit"))
         self.decisions.append(found)
 
@@ -68,16 +66,16 @@ class Incidents:
         if pid is None or start is None:
             return {}
         found: dict[str, Any] = {}
-        stat = procfs.parse_stat(self._text(f"{self.proc}/{pid}/stat").encode())
+        stat = procfs.parse_stat(evidence.text(f"{self.proc}/{pid}/stat").encode())
         if stat is not None and stat.start_ticks == start:
-            found["status"] = self._text(f"{self.proc}/{pid}/status")
+            found["status"] = evidence.text(f"{self.proc}/{pid}/status")
         one = self.engine.world.present.get((pid, start))
         if one is None or one.who is None:
             return found
         found["cmdline"] = (one.cmdline or "")[: evidence.CMDLINE_MAX]
         folder = targets.folder_of(self.cgroups, one.who.cgroup, unit) if unit else None
         if folder is not None:
-            found["memory.stat"] = self._text(f"{folder}/memory.stat")
+            found["memory.stat"] = evidence.text(f"{folder}/memory.stat")
         return found
 
     def _write(self, t: float, because: Sequence[str]) -> None:
@@ -85,18 +83,3 @@ class Incidents:
         found["decisions"], self.decisions = self.decisions, []
         if found["decisions"]:
             self.keep(f"guard-{t:.0f}-{self.incident}", found)
-
-    def _text(self, path: str) -> str:
-        """A small file of the kernel's, line by line made safe; "" where it cannot be read."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            raw = os.read(fd, READ_MAX)
-        except OSError:
-            return ""
-        finally:
-            os.close(fd)
-        lines = raw.decode("utf-8", "replace").replace("\t", " ").splitlines()
-        return "\n".join(words.safe(line) for line in lines)

@@ -20,6 +20,7 @@ from watchdog import procfs, words
 FOLDER = "evidence"
 FILES_MAX, FILE_MAX, TOTAL_MAX = 64, 256 << 10, 16 << 20
 CMDLINE_MAX = 256
+READ_MAX = 16 << 10
 _OF_PROCESS = ("status", "statm", "limits", "oom_score", "oom_score_adj")
 _OF_CGROUP = (
     "memory.stat", "memory.events", "memory.pressure", "memory.current", "memory.max",
@@ -30,7 +31,7 @@ _OF_CGROUP = (
 def of_process(pid: int, start: int, root: str = "/proc") -> dict[str, str]:
     """The small files of that process, of no other that has its number; {} where it has gone."""
     found = _texts({name: f"{root}/{pid}/{name}" for name in _OF_PROCESS})
-    stat = procfs.parse_stat(_texts({"": f"{root}/{pid}/stat"}).get("", "").encode())
+    stat = procfs.parse_stat(text(f"{root}/{pid}/stat").encode())
     return found if stat is not None and stat.start_ticks == start else {}
 
 
@@ -120,22 +121,23 @@ def _rotate(folder: str, path: str, more: int) -> None:
 
 
 def _texts(paths: Mapping[str, str]) -> dict[str, str]:
-    texts = {}
-    for name, path in paths.items():
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            raw = os.read(fd, 16384)
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
-        texts[name] = "\n".join(
-            words.safe(line) for line in raw.decode("utf-8", "replace").splitlines()
-        )
-    return texts
+    return {name: found for name, path in paths.items() if (found := text(path))}
+
+
+def text(path: str) -> str:
+    """A small file of the kernel's, line by line made safe; "" where it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        raw = os.read(fd, READ_MAX)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    lines = raw.decode("utf-8", "replace").replace("\t", " ").splitlines()
+    return "\n".join(words.safe(line) for line in lines)
 
 
 if __name__ == "__main__":

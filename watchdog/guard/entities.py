@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from watchdog.guard_facts import DossierRow
 from watchdog.judge.candidates import Candidate
-
-# Nobody smaller is in a look (sense/fast.py), and the watcher tells of some who have just begun.
-UNREAD_LEAST = 1 << 20
+from watchdog.sense.fast import LEAST_BYTES
 
 
 def whole(
@@ -46,7 +44,8 @@ def whole(
             else:
                 lost[name] = lost.get(name, 0) + own
             continue
-        if row[7] is None and max(own, size or 0) >= UNREAD_LEAST:
+        # Nobody smaller is in a look, and the watcher tells of some who have just begun.
+        if row[7] is None and max(own, size or 0) >= LEAST_BYTES:
             unread.add(name)
         if size is None:
             continue
