@@ -97,11 +97,20 @@ def children(pid: int) -> list[int]:
 
 
 def watcher_of(guard: int) -> int | None:
-    with contextlib.suppress(OSError):  # a child of another kind may just have ended
-        for pid in children(guard):
+    for pid in children(guard):
+        with contextlib.suppress(OSError):  # a child of another kind may just have ended
             if b"watchdog.watcher" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
     return None
+
+
+def opened(pid: int) -> set[str]:
+    """What a process has open; a file that it closes meanwhile is left out."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(descriptor.readlink()))
+    return found
 
 
 def resident(pid: int, key: str = "VmRSS") -> int:
