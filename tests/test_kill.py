@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,13 +211,14 @@ def test_the_rehearsal_runs_all_that_a_signal_may_need(
 
 def test_memory_is_released_by_one_thread_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """EAGAIN is asked again every 50 ms for a second; every other refusal is ordinary."""
+    here = threading.get_ident()  # what another test has let die may still be released meanwhile
     started: list[tuple[list[int]]] = []
     asked: list[int] = []
     pauses: list[float] = []
     fds: dict[int, int] = {}
 
     def pidfd_open(pid: int) -> int:
-        if pid == 7:
+        if pid == 7 or threading.get_ident() != here:
             raise ProcessLookupError(3, "No such process")
         fd = os.open("/dev/null", os.O_RDONLY)
         fds[fd] = pid
@@ -229,11 +231,16 @@ def test_memory_is_released_by_one_thread_for_all(monkeypatch: pytest.MonkeyPatc
             return 0 if fds[pidfd] == 8 else -1
 
     monkeypatch.setattr(room._thread, "start_new_thread", lambda _, args: started.append(args))
+
+    def pause(seconds: float) -> None:
+        if threading.get_ident() == here:
+            pauses.append(seconds)
+
     release_memory([])
     release_memory({7, 8, 9, 10})
     assert [sorted(args[0]) for args in started] == [[7, 8, 9, 10]]
     monkeypatch.setattr(room.os, "pidfd_open", pidfd_open)
-    monkeypatch.setattr(room.time, "sleep", pauses.append)
+    monkeypatch.setattr(room.time, "sleep", pause)
     monkeypatch.setattr(room, "_load_libc", Libc)
     monkeypatch.setattr(room, "_errno", lambda: 11 if asked[-1] == 10 else 22)
     room._release([7, 8, 9, 10])
