@@ -30,6 +30,7 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount --bind "$1" /var/log
 mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /var/log/journal
 printf '%s' "$2" >/run/systemd/journald.conf.d/own.conf
+: >/run/systemd/journal/flushed   # else it waits for a /var in its own /run
 exec "$3"
 """
 
@@ -70,6 +71,8 @@ def journald(tmp_path: Path) -> Iterator[int]:
         if socket.exists() and list(log.rglob("*.journal")):
             break
         time.sleep(0.05)
+    else:
+        raise AssertionError("journald does not write within 10 s")
     yield running.pid
     running.terminate()
     running.wait(10)
