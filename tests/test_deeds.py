@@ -487,7 +487,9 @@ def test_a_limit_of_ours_that_is_lower_still_is_put_back_in_time(house: House) -
     house.units.former = str(420 * MIB)
     house.use(415)
     house.throttle("other")
-    assert house.answers[-1][1] == "changed"
+    assert house.answers[-1] == (
+        "throttle", "done", "it has MemoryHigh=420 MiB already, and that stays",
+    )  # fmt: skip
     house.pass_by(600.0)
     assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
 
@@ -495,14 +497,124 @@ def test_a_limit_of_ours_that_is_lower_still_is_put_back_in_time(house: House) -
 BEHIND = f"throttler-unit:{SHOP}-1000000"
 
 
-def behind(house: House) -> Standing:
+def behind(house: House, *others: str) -> Standing:
     """An incident in which a unit is throttled, and killed if that is of no use."""
     policy = house.policy._replace(do=("throttle", "kill-unit"), mode="enforce")
-    house.engine.set_rules(house.engine.rules._replace(policies=(policy,)))
-    standing = Standing(1000.0, None)
-    standing.left, standing.later = (), ("kill-unit",)
-    house.engine.decider.ledger.standing["throttler", f"unit:{SHOP}"] = standing
-    return standing
+    policies = [policy._replace(name=name) for name in (policy.name, *others)]
+    house.engine.set_rules(house.engine.rules._replace(policies=tuple(policies)))
+    table = house.engine.decider.ledger.standing
+    for one in policies:
+        standing = Standing(1000.0, None)
+        standing.left, standing.later = (), ("kill-unit",)
+        table[one.name, f"unit:{SHOP}"] = standing
+    return table[policy.name, f"unit:{SHOP}"]
+
+
+def due(house: House) -> list[str]:
+    """The policies that have gone on to what stands behind their throttle."""
+    table = house.engine.decider.ledger.standing
+    return [name for (name, _), one in table.items() if one.left == ("kill-unit",)]
+
+
+def throttle_for(house: House, policy: str) -> None:
+    incident = BEHIND.replace("throttler", policy)
+    order = house.order("throttle", policy=policy)._replace(incident=incident)
+    house.deeds.carry_out(order, "throttle")
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_a_throttle_of_two_policies_lets_both_go_on(house: House, lower: bool) -> None:
+    behind(house, "second", "third")
+    throttle_for(house, "throttler")
+    house.units.former = str(420 * MIB)
+    house.pass_by(CHECK_S / 2)
+    if lower:
+        house.use(300)
+    throttle_for(house, "second")
+    assert [one[1] for one in house.answers] == ["done", "done"]
+    assert ("that stays" in house.answers[1][2]) is not lower
+    limits = [("limit", SHOP, 420 * MIB), ("limit", SHOP, 316 * MIB)]
+    assert house.units.asked == limits[: 1 + lower]
+    assert house.kept() == {SHOP: "infinity"}
+    house.use(450)
+    house.pass_by(CHECK_S / 2)
+    if lower:
+        assert due(house) == [], "a lower limit has a minute of its own"
+        house.pass_by(CHECK_S / 2)
+    assert house.units.asked[1 + lower :] == [("put back", SHOP, "infinity")]
+    assert due(house) == ["throttler", "second"]
+    assert [(one.body["policy"], one.body["outcome"], one.because[-1]) for one in house.events] == [
+        (name, "failed", "next, if it is still so: kill-unit") for name in ("throttler", "second")
+    ]  # fmt: skip
+    assert len({one.id for one in house.events}) == 2
+    assert (house.deeds.throttles.held, house.kept()) == ({}, {})
+
+
+def test_a_throttle_whose_time_is_over_is_not_judged_by_what_comes_after(house: House) -> None:
+    behind(house, "second")
+    a_minute(house)
+    throttle_for(house, "throttler")
+    house.units.former = str(420 * MIB)
+    throttle_for(house, "second")
+    house.pass_by(CHECK_S)
+    assert len(house.units.asked) == 1, "the limit holds for the other"
+    house.use(450)
+    house.pass_by(CHECK_S)
+    assert due(house) == ["second"]
+    assert [one.body["policy"] for one in house.events] == ["second"]
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+
+
+def a_minute(house: House) -> None:
+    """The first policy's throttle holds no longer than that."""
+    first, *more = house.engine.rules.policies
+    short = first._replace(cooldown_s=CHECK_S)
+    house.engine.rules = house.engine.rules._replace(policies=(short, *more))
+
+
+def test_a_throttle_that_gives_way_to_a_lower_one_is_judged_with_that(house: House) -> None:
+    behind(house, "second")
+    a_minute(house)
+    throttle_for(house, "throttler")
+    house.units.former = str(420 * MIB)
+    house.pass_by(CHECK_S - 1.0)
+    house.use(300)
+    throttle_for(house, "second")
+    house.pass_by(CHECK_S - 1.0)
+    house.use(450)
+    house.pass_by(1.0)
+    assert due(house) == ["throttler", "second"]
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_a_limit_of_the_administrator_lets_all_go_on_who_found_it(
+    house: House, raised: bool
+) -> None:
+    behind(house, "second")
+    house.units.former = str(500 * MIB)
+    house.use(495)
+    throttle_for(house, "throttler")
+    house.units.former = str((900 if raised else 500) * MIB)
+    throttle_for(house, "second")
+    (house.cg / "memory.high").write_text(f"{500 * MIB}\n")
+    house.use(600)
+    house.pass_by(CHECK_S)
+    assert due(house) == ["throttler", "second"]
+    assert len(house.events) == 2
+    assert house.units.asked[1:] == ([("put back", SHOP, str(900 * MIB))] if raised else [])
+
+
+def test_a_lower_limit_of_somebody_else_takes_the_place_of_ours(house: House) -> None:
+    behind(house, "second")
+    throttle_for(house, "throttler")
+    house.units.former = str(410 * MIB)
+    throttle_for(house, "second")
+    assert house.kept() == {}, "there is nothing of ours to put back"
+    (house.cg / "memory.high").write_text(f"{410 * MIB}\n")
+    house.use(450)
+    house.pass_by(CHECK_S)
+    assert due(house) == ["throttler", "second"]
+    assert len(house.units.asked) == 1, "and that limit stays"
 
 
 @pytest.mark.parametrize("crash", [False, True])
@@ -522,8 +634,7 @@ def test_what_stands_behind_a_throttle_waits_for_another_after_a_restart(
 
 def test_a_throttle_of_a_minute_is_judged_before_it_ends(house: House) -> None:
     standing = behind(house)
-    policy = house.engine.rules.policies[0]._replace(cooldown_s=CHECK_S)
-    house.engine.rules = house.engine.rules._replace(policies=(policy,))
+    a_minute(house)
     house.deeds.carry_out(house.order("throttle")._replace(incident=BEHIND), "throttle")
     house.use(600)
     house.pass_by(CHECK_S)
@@ -552,7 +663,8 @@ def test_a_second_throttle_that_fails_leaves_the_first_one(house: House, outcome
     assert house.kept() == {SHOP: "infinity"}
     house.units.outcome = ("done", "")
     house.throttle("other")
-    assert house.deeds.throttles.held[SHOP].policy == "other"
+    held = house.deeds.throttles.held[SHOP]
+    assert (held.former, held.claims[0][0]) == ("infinity", "other")
     assert house.kept() == {SHOP: "infinity"}, "which is what it was before both"
 
 

@@ -37,6 +37,7 @@ OURS_MAX = 8
 Answer = Callable[[Order, str, str], None]
 FolderOf = Callable[[Unit], str | None]
 Say = Callable[[str, str, tuple[str, ...], dict[str, Any]], None]
+Claim = tuple[str, str, float]  # policy, incident, until when (boottime)
 
 
 class Held(NamedTuple):
@@ -47,8 +48,7 @@ class Held(NamedTuple):
     high: int = 0
     check_up: float | None = None
     stalled_us: int | None = None
-    policy: str = ""
-    incident: str = ""
+    claims: tuple[Claim, ...] = ()  # who has asked for it
     why: str = ""  # it is put back before its time
     ours: tuple[int, ...] = ()  # all that it may have been set to; (): not known
     theirs: bool = False  # somebody else's limit, which is only watched
@@ -80,7 +80,8 @@ class Throttles:
         Also where it has put that back itself, as it was stopped: what stands behind a throttle
         waits for another one.
         """
-        ledger, incidents = self.engine.decider.ledger, {one.incident for one in self.held.values()}
+        ledger = self.engine.decider.ledger
+        incidents = {incident for one in self.held.values() for _, incident, _ in one.claims}
         self.engine.decider.changed |= ledger.lifted(self.engine.rules, incidents)
         former, set_to = kept.get("former"), kept.get("set")
         if kept.get("boot_id") != self.engine.boot_id or not isinstance(former, dict):
@@ -91,9 +92,8 @@ class Throttles:
                 policy, incident, *ours = (
                     found if isinstance(found, list) and len(found) > 2 else ("", "")
                 )
-                self.held[name] = Held(
-                    value, 0.0, policy=policy, incident=incident, ours=tuple(ours)
-                )
+                claims = ((policy, incident, 0.0),)
+                self.held[name] = Held(value, 0.0, claims=claims, ours=tuple(ours))
         self.turn()
 
     def turn(self) -> None:
@@ -135,7 +135,6 @@ class Throttles:
             self.answer(order, "changed", "its limit is being changed already")
             return
         known = self.held.get(name)
-        known = None if known is not None and known.theirs else known
         asked: list[int] = []
 
         def chosen(former: str) -> int | tuple[str, str]:
@@ -144,24 +143,28 @@ class Throttles:
                 return "gone", "its cgroup is gone"
             if self.stopping:
                 return "changed", "the daemon stops"
-            high = _above(use)
-            limit = _bytes(former)
-            if limit is not None and limit <= high:
-                said = f"it has MemoryHigh={words.size(limit)} already, and that stays"
-                if known is not None:
-                    return "changed", said
-                self.held[name] = Held(
-                    former, now + lasts_s, limit, now + CHECK_S, targets.stalled(folder),
-                    order.policy, order.incident, theirs=True,
-                )  # fmt: skip
-                return "done", said
-            before, ours = (known.former, known.ours) if known else (former, ())
-            if ours and not is_ours(former, ours):  # somebody else has set that meanwhile
-                before, ours = former, ()
-            self.held[name] = Held(
-                before, now + lasts_s, high, now + CHECK_S, targets.stalled(folder),
-                order.policy, order.incident, ours=(*ours, high)[-OURS_MAX:],
-            )  # fmt: skip
+            high, limit = _above(use), _bytes(former)
+            stays = limit is not None and limit <= high
+            ours = known.ours if known else ()
+            # where it is not known what we have set, what stands there counts as ours
+            mine = known and not known.theirs and (is_ours(former, ours) or not ours)
+            before, ours = (known.former, ours) if known and mine else (former, ())
+            check_up, stalled_us, claims = now + CHECK_S, targets.stalled(folder), []
+            if known and known.check_up is not None:
+                if stays and (mine or limit == known.high):  # the minute that runs is for all
+                    check_up, stalled_us = known.check_up, known.stalled_us
+                claims = [(policy, incident, max(until, check_up))
+                          for policy, incident, until in known.claims
+                          if until > now and incident != order.incident]  # fmt: skip
+            claims.append((order.policy, order.incident, now + lasts_s))
+            least = high if limit is None else min(high, limit)
+            one = Held(before, max(until for _, _, until in claims), least, check_up, stalled_us,
+                       tuple(claims), ours=ours)  # fmt: skip
+            if stays:
+                self.held[name] = one._replace(theirs=not mine)
+                self._write()
+                return "done", f"it has MemoryHigh={words.size(one.high)} already, and that stays"
+            self.held[name] = one._replace(ours=(*ours, high)[-OURS_MAX:])
             if not self._keep():
                 self._give_up(name, known)
                 return "failed", "what it was before cannot be kept, so it is left alone"
@@ -175,7 +178,8 @@ class Throttles:
                 said = f"MemoryHigh={size}, put back in {words.duration(lasts_s)}"
             elif asked:  # PID 1 may have set it all the same: back to what is known
                 one = self.held[name]
-                self._give_up(name, known._replace(former=one.former, ours=one.ours) if known
+                self._give_up(name, known._replace(former=one.former, ours=one.ours)
+                              if known and not known.theirs
                               else one._replace(until_up=0.0, check_up=None))  # fmt: skip
             if self.stopping and name in self.held:
                 self.held[name] = self.held[name]._replace(until_up=0.0)
@@ -209,14 +213,18 @@ class Throttles:
             why = ""  # it is another limit by now
         elif not why and use is not None and use > _above(one.high):
             why = f"it grew to {words.size(use)} beyond a limit of {words.size(one.high)}"
-        self.held[name] = one._replace(check_up=up + CHECK_S, stalled_us=stalled, why=why)
+        due = one.check_up or up
+        lasting = tuple(claim for claim in one.claims if claim[2] >= due)
+        self.held[name] = one._replace(
+            check_up=up + CHECK_S, stalled_us=stalled, why=why, claims=lasting or one.claims
+        )
         return self.held[name]
 
     def _put_back(self, name: str, one: Held) -> None:
         if one.theirs:
             del self.held[name]
             if one.why:
-                self._say_lifted(name, one, "failed", (one.why, "it stays", self._next(one)))
+                self._say_lifted(name, one, "failed", (one.why, "it stays"))
             return
 
         def done(outcome: str, said: str) -> None:
@@ -231,7 +239,7 @@ class Throttles:
             if outcome == "changed":
                 self._say_lifted(name, one, outcome, (said,))
             elif one.why:
-                self._say_lifted(name, one, "failed", (one.why, said, self._next(one)))
+                self._say_lifted(name, one, "failed", (one.why, said))
 
         self.busy.add(name)
         limit = _bytes(one.former)
@@ -239,26 +247,29 @@ class Throttles:
         former = "infinity" if limit is None else str(limit)
         self.units.put_back(name, former, one.ours, within_s, done)
 
-    def _next(self, one: Held) -> str:
-        """What its policy does now that the limit was of no use."""
-        policy = self.engine.rules.policy(one.policy)
+    def _say_lifted(self, name: str, one: Held, outcome: str, because: tuple[str, ...]) -> None:
+        """Tell all who asked for it; one that was of no use lets them go on."""
+        entity = Entity(unit=name)._asdict()
+        for policy, incident, _ in one.claims:
+            body = {**entity, "policy": policy, "do": "throttle", "mode": "enforce",
+                    "target": entity, "outcome": outcome, "incident": incident}  # fmt: skip
+            then = (self._next(policy),) if outcome == "failed" else ()
+            self.say("policy.action", f"{incident}-throttle-lifted", (*because, *then), body)
+
+    def _next(self, name: str) -> str:
+        """What a policy does now that the limit was of no use."""
+        policy = self.engine.rules.policy(name)
         _, later = stages(policy.do) if policy is not None else ((), ())
         if not later:
             return "nothing further is ordered"
         return f"next, if it is still so: {', '.join(later)}"
-
-    def _say_lifted(self, name: str, one: Held, outcome: str, because: tuple[str, ...]) -> None:
-        entity = Entity(unit=name)._asdict()
-        body = {**entity, "policy": one.policy, "do": "throttle", "mode": "enforce",
-                "target": entity, "outcome": outcome, "incident": one.incident}  # fmt: skip
-        self.say("policy.action", f"{one.incident}-throttle-lifted", because, body)
 
     # ---- what a crash must not forget --------------------------------------------------------
 
     def _write(self) -> None:
         ours = {name: one for name, one in self.held.items() if not one.theirs}
         former = {name: one.former for name, one in ours.items()}
-        set_to = {name: [one.policy, one.incident, *one.ours] for name, one in ours.items()}
+        set_to = {name: [*one.claims[0][:2], *one.ours] for name, one in ours.items()}
         found = {"boot_id": self.engine.boot_id, "former": former, "set": set_to}
         self.store.put_kept({KEPT: json.dumps(found)})
 
