@@ -6,6 +6,7 @@ import pytest
 from policy_world import World, policy, process, rules, unit
 
 from watchdog.facts import Subject
+from watchdog.policy.decide import Decider
 from watchdog.policy.ledger import Standing
 from watchdog.policy.rules import Match, Policy, Rules, Selector
 
@@ -336,9 +337,35 @@ def test_a_throttle_that_is_barred_is_passed_over_within_the_budget() -> None:
     assert world.see(process(9, unit=LOGIN), after=36000) == [("run:x", None), ("terminate", None)]
 
 
-def test_of_a_store_from_before_there_was_nothing_behind_a_throttle() -> None:
-    plain = Standing(5.0, None).plain()
-    assert len(plain) == 7, "and who wrote it can read ours"
-    assert Standing.of(plain).later == ()
-    for one in (plain, [*plain, ["kill-unit"]]):
-        assert Standing.of(one).plain() == one
+def test_a_decision_that_goes_on_is_held_back_by_nothing() -> None:
+    world = World(rules(THEN))
+    throttle = world.step(unit())[1]
+    world.decider.settle(throttle, "failed")
+    assert world.decider.waiting()["p"][0].endswith("held back by another action on it")
+
+
+def test_what_stands_behind_a_throttle_is_kept_so_that_older_versions_read_the_rest() -> None:
+    world = World(rules(THEN))
+    throttle = world.step(unit())[1]
+    kept = world.decider.kept()
+    assert [len(one) for *_, one in kept["standing"]] == [7]
+    world.restart()
+    (standing,) = world.decider.ledger.standing.values()
+    assert (standing.left, standing.later, standing.moved) == ((), ("kill-unit",), False)
+    world.decider.settle(throttle, "failed")
+    kept = world.decider.kept()
+    world.restart()
+    (standing,) = world.decider.ledger.standing.values()
+    assert (standing.left, standing.later, standing.moved) == (("kill-unit",), (), True)
+    assert standing.said == ()
+    assert kept["standing"][0][2][3] == ["moved on"], "where those look for it"
+    for flaw in (None, 5, [["p"]], [["p", "k", None]]):
+        assert Decider(rules(THEN), kept | {"behind": flaw}).ledger.standing == {}
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_an_older_version_kept_of_a_throttle_is_read(moved: bool) -> None:
+    plain = [5.0, 5.0, ["kill-unit"] if moved else [], ["moved on"] if moved else [], None, None, 0]
+    one = Standing.of(plain if moved else [*plain, ["kill-unit"]])
+    assert (one.moved, one.later) == (moved, () if moved else ("kill-unit",))
+    assert (one.said, one.plain()) == ((), plain)

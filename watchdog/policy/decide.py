@@ -27,7 +27,7 @@ from watchdog import words
 from watchdog.facts import Mute, Order, Subject
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
-from watchdog.policy.ledger import MOVED, ONLY_SAID, REARM_S, Ledger, Pair, Standing, incident
+from watchdog.policy.ledger import ONLY_SAID, REARM_S, Ledger, Pair, Standing, incident
 from watchdog.policy.match import Found, look
 from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
@@ -228,7 +228,7 @@ class Decider:
         if is_said:
             cooling = (policy.name, cooling[1] + ONLY_SAID)
         until = max(ledger.cool.get(real, now), ledger.cool.get(cooling, now))
-        moved = MOVED in standing.said  # it belongs to the decision that was paid for
+        moved = standing.moved  # it belongs to the decision that was paid for
         if until > now and not moved:
             if "cooldown" in standing.said:
                 return []

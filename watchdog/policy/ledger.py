@@ -19,7 +19,7 @@ COOLDOWNS_MAX = 4096
 # After the key of a cooldown or a purse: it is of what was only said, for want of the right to it.
 ONLY_SAID = " (only said)"
 
-MOVED = "moved on"  # among what is said of an incident whose throttle was of no use
+_MOVED = "moved on"  # among what is kept as said: `moved`, so that older versions find it
 
 Pair = tuple[str, str]  # (policy, subject key)
 
@@ -27,7 +27,8 @@ Pair = tuple[str, str]  # (policy, subject key)
 class Standing:
     """Where one policy stands with one subject: an incident that waits or is decided."""
 
-    __slots__ = ("began", "ended", "held", "later", "left", "oom_at", "said", "seen", "tries")
+    __slots__ = ("began", "ended", "held", "later", "left", "moved", "oom_at", "said", "seen",
+                 "tries")  # fmt: skip
 
     def __init__(self, began: float, oom_at: float | None) -> None:
         self.began = began  # names the incident, too
@@ -35,25 +36,27 @@ class Standing:
         self.seen = began
         self.left: tuple[str, ...] | None = None  # actions still to be decided; None: waiting
         self.later: tuple[str, ...] = ()  # to be decided if a throttle is of no use
+        self.moved = False  # a throttle was of no use: what is left was paid for with it
         self.said: tuple[str, ...] = ()  # "cooldown", "budget": told already
         self.ended: float | None = None
         self.oom_at = oom_at
         self.tries = 0
 
     def plain(self) -> list[Any]:
-        """As JSON takes it; `seen` is not kept, time stands still while nobody looks."""
+        """As JSON takes it, without `later`; nor `seen`: time stands still while nobody looks."""
         left = None if self.left is None else list(self.left)
-        plain = [self.began, self.held, left, list(self.said), self.ended, self.oom_at, self.tries]
-        return [*plain, list(self.later)] if self.later else plain  # who came before us reads seven
+        said = [*self.said, _MOVED] if self.moved else list(self.said)
+        return [self.began, self.held, left, said, self.ended, self.oom_at, self.tries]
 
     @classmethod
     def of(cls, plain: list[Any]) -> "Standing":
-        """The inverse of `plain`."""
+        """The inverse of `plain`; some versions wrote `later` behind it."""
         began, held, left, said, ended, oom_at, tries, *later = plain
         self = cls(float(began), None if oom_at is None else float(oom_at))
         self.held = float(held)
         self.left = None if left is None else tuple(map(str, left))
-        self.said = tuple(map(str, said))
+        self.moved = _MOVED in said
+        self.said = tuple(str(one) for one in said if one != _MOVED)
         self.later = tuple(map(str, later[0] if later else ()))
         self.ended = None if ended is None else float(ended)
         self.tries = int(tries)
@@ -62,8 +65,7 @@ class Standing:
     def decided(self, left: Iterable[str], only_said: bool) -> None:
         """What was due was decided but for these; what was only said is as paid for as before."""
         self.left = tuple(left)
-        if not only_said:
-            self.said = tuple(one for one in self.said if one != MOVED)
+        self.moved &= only_said
 
     def is_over(self, now: float) -> bool:
         """Its conditions do not hold at this moment: has the incident ended?"""
@@ -149,7 +151,7 @@ class Ledger:
         for pair, one in self.standing.items():
             if one.later and incident(pair, one.began) == name:
                 one.left, one.later = one.later, ()
-                one.said += (MOVED,)
+                one.moved = True
                 return True
         return False
 
@@ -187,6 +189,7 @@ class Ledger:
             "boot_id": self.boot, "now": self.now, "up": self.up, "t": self.t,
             "modes": {policy.name: policy.mode for policy in rules.policies},
             "standing": [[*pair, one.plain()] for pair, one in self.standing.items()],
+            "behind": [[*p, list(one.later)] for p, one in self.standing.items() if one.later],
             "cool": [[*pair, until] for pair, until in self.cool.items()],
             "purses": {name: [list(one) for one in p.spent] for name, p in self.purses.items()},
         }  # fmt: skip
@@ -199,6 +202,8 @@ class Ledger:
         try:
             modes = dict(kept["modes"])
             standing = {(str(p), str(k)): Standing.of(one) for p, k, one in kept["standing"]}
+            for p, k, later in kept.get("behind", ()):
+                standing[p, k].later = tuple(map(str, later))
             cool = {(str(p), str(k)): float(until) for p, k, until in kept["cool"]}
             purses = {
                 str(name): Purse(tuple((float(at), float(t)) for at, t in spent))
