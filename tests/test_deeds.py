@@ -896,12 +896,14 @@ def test_wishes_of_the_guard_become_events(house: House) -> None:
     assert house.units.asked == [("stop", SHOP, f"/system.slice/{SHOP}")]
     over: list[str] = []
     house.engine.pressed = True
-    house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("1"))
+    house.deeds.revive(SHOP, 900_007, "host-1", "", True, lambda: over.append("1"))
     assert len(house.units.asked) == 1, "nobody is started while memory is short again"
     assert over == []
     house.engine.pressed = False
-    house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("1"))
-    house.deeds.revive(SHOP, 900_007, "host-2", False, lambda: over.append("2"))  # nothing is left
+    house.deeds.revive(SHOP, 900_007, "host-1", "", True, lambda: over.append("1"))
+    house.deeds.revive(
+        SHOP, 900_007, "host-2", "", False, lambda: over.append("2")
+    )  # nothing is left
     assert over == ["1", "2"]
     stop, revive, left = house.events
     assert (left.body["do"], left.body["outcome"]) == ("revive", "budget")
@@ -909,7 +911,7 @@ def test_wishes_of_the_guard_become_events(house: House) -> None:
     assert (revive.body["do"], revive.body["restarts"]) == ("revive", False)
     assert house.spent == 1
     house.units.outcome = ("changed", "it is active")
-    house.deeds.revive(SHOP, 900_007, "host-3", True, lambda: over.append("3"))
+    house.deeds.revive(SHOP, 900_007, "host-3", "", True, lambda: over.append("3"))
     assert (len(house.events), house.spent, over[-1]) == (3, 1, "3")
 
 
@@ -917,7 +919,7 @@ def test_who_takes_long_to_end_is_started_again_when_he_has(house: House) -> Non
     over: list[str] = []
 
     def asked() -> None:
-        house.deeds.revive(SHOP, 900_007, "host-1", True, lambda: over.append("over"))
+        house.deeds.revive(SHOP, 900_007, "host-1", "", True, lambda: over.append("over"))
 
     house.units.outcome, house.units.late = ("ending", "it is deactivating"), True
     asked()
@@ -979,7 +981,7 @@ def test_a_sigterm_of_a_policy_says_whether_its_service_stays_down(house: House)
     house.engine.pressed = True
     pid_1_says(house, "always")
     assert told_by(house, 900_007) == [DOWN], "while memory is short nobody is asked again"
-    assert house.owed == [(SHOP, pid, "policy:throttler:i-1") for pid in
+    assert house.owed == [(SHOP, pid, "i-1", "throttler") for pid in
                           (900_007, 900_007, 900_008, 900_007, 900_007, 900_007)]  # fmt: skip
 
 
@@ -991,7 +993,7 @@ def test_the_guard_hears_whom_a_policy_has_ended_also_where_it_is_behind(house: 
     house.listens = True
     house.deeds.turn()
     house.deeds.turn()
-    assert house.owed == [(SHOP, 900_007, "policy:throttler:i-1")]
+    assert house.owed == [(SHOP, 900_007, "i-1", "throttler")]
     login = house.order("terminate", Entity(900_007, 50, unit="user@1000.service"))
     house.deeds.terminated(login, lambda _: None)
     assert len(house.owed) == 1, "nobody asked for a login"
@@ -1048,8 +1050,9 @@ def test_a_policy_pays_for_whom_it_has_ended_and_started_again(house: House) -> 
     ledger = house.engine.decider.ledger
     ledger.purses.clear()
     for number in range(3):
-        incident = f"policy:throttler:i-{number}"
-        house.deeds.revive(SHOP, 900_007, incident, False, lambda: over.append("over"))
+        house.deeds.revive(
+            SHOP, 900_007, f"i-{number}", "throttler", False, lambda: over.append("over")
+        )
     assert [(one.kind, one.body["policy"], one.body["incident"], one.body["outcome"])
             for one in house.events] == [
         ("policy.action", "throttler", "i-0", "done"),
@@ -1060,7 +1063,7 @@ def test_a_policy_pays_for_whom_it_has_ended_and_started_again(house: House) -> 
     assert (over, house.spent, ledger.left(policy)) == (["over"] * 3, 0, 0)
     assert house.units.of_policy
     house.engine.set_rules(house.engine.rules._replace(policies=()))
-    house.deeds.revive(SHOP, 900_007, "policy:throttler:i-4", False, lambda: None)
+    house.deeds.revive(SHOP, 900_007, "i-4", "throttler", False, lambda: None)
     assert house.events[-1].body["outcome"] == "done", "without the policy it is still our doing"
 
 
@@ -1073,7 +1076,7 @@ def test_revivals_of_a_policy_that_are_under_way_count(house: House) -> None:
 
     def wish(numbers: range) -> None:
         for number in numbers:
-            house.deeds.revive(SHOP, number, f"policy:throttler:i-{number}", False,
+            house.deeds.revive(SHOP, number, f"i-{number}", "throttler", False,
                                lambda: over.append("over"))  # fmt: skip
 
     wish(range(5))

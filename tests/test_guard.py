@@ -385,7 +385,7 @@ def test_revivals_of_one_incident_share_what_is_left_of_the_budget(world: World)
     guard.scene.spent.spend(budget, now, 1e9)
     guard.revivals.note("i", [("a.service", 5), ("b.service", 6), ("c.service", 7)])
     guard._revive(Host(1e9, now), now + REVIVE_S)
-    assert [(unit, may) for _, unit, _, _, may in sent] == [
+    assert [(unit, may) for _, unit, _, _, _, may in sent] == [
         ("a.service", True), ("b.service", True), ("c.service", False),
     ]  # fmt: skip
     # Two are started in the same second, and both count.

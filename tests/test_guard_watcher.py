@@ -12,8 +12,8 @@ from watchdog.guard import loop
 from watchdog.guard.around import Options, flock
 from watchdog.guard.keeper import ANEW_EVERY_S
 from watchdog.guard.loop import HURRY_S, READY_S, RELOAD_S, REVIVE_S, Guard
-from watchdog.guard.revivals import AGAIN_S, OWED_MAX, Revivals
-from watchdog.guard_facts import OF_POLICY
+from watchdog.guard.revivals import AGAIN_S, Revivals
+from watchdog.guard_facts import OWED_MAX
 from watchdog.handover import LOAD_S
 from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
 
@@ -139,7 +139,7 @@ def test_a_sleep_is_no_time_in_which_swap_took_nothing(house: House) -> None:
 # ---- who is down because of us -----------------------------------------------------------------
 
 SHOP = ("shop.service", 11)
-WISH = ("revive", *SHOP, "host-1000.100", True)
+WISH = ("revive", *SHOP, "host-1000.100", "", True)
 
 
 def end_shop(house: House) -> None:
@@ -177,9 +177,9 @@ def test_a_watcher_that_is_gone_when_memory_is_well_leaves_nobody_down(house: Ho
 
 
 def test_whom_a_policy_has_ended_is_handed_back_and_costs_the_guard_nothing(house: House) -> None:
-    policys = ("web.service", 12, f"{OF_POLICY}leaks:leaks-12:5-1")
+    policys = ("web.service", 12, "leaks-12:5-1", "leaks")
     house.tick(900, REVIVE_S)
-    house.guard._take([("ended", *policys)])
+    house.guard._take([("ended", "leaks-12:5-1", [("web.service", 12)], "leaks")])
     house.tick(900)
     assert house.heard("revive") == [("revive", *policys, True)], "memory is well: at once"
     house.guard.revivals.note("host-1", [SHOP])
@@ -188,14 +188,14 @@ def test_whom_a_policy_has_ended_is_handed_back_and_costs_the_guard_nothing(hous
     house.clock.up += 1.0
     house.another_watcher()
     house.tick(900)
-    assert [one[4] for one in house.heard("revive")] == [True, True]
+    assert [one[-1] for one in house.heard("revive")] == [True, True]
     house.guard.scene.spent.spend(budget, house.clock.up, 1e9)
     house.clock.up += 1.0
     house.another_watcher()
     house.tick(900)
-    assert [one[4] for one in house.heard("revive")] == [True, False]
+    assert [one[-1] for one in house.heard("revive")] == [True, False]
     house.guard._take([("revived", *policys[:2])])
-    assert house.guard.revivals.left == [(*SHOP, "host-1")]
+    assert house.guard.revivals.left == [(*SHOP, "host-1", "")]
 
 
 @pytest.mark.parametrize("well", [False, True])
@@ -236,23 +236,39 @@ def test_what_stands_in_the_file_of_revivals_is_read_with_care(tmp_path: Path) -
     one = Revivals(path, "boot")
     one.note("host-1", [("b.service", 6), ("a\nb.service", 7), (r"x\x2dy@\u00e9.service", 8)])
     assert Revivals(path, "boot").left == one.left == [
-        ("b.service", 6, "host-1"), (r"x\x2dy@\u00e9.service", 8, "host-1"),
+        ("b.service", 6, "host-1", ""), (r"x\x2dy@\u00e9.service", 8, "host-1", ""),
     ]  # fmt: skip
     one.note("host-2", [(f"{n}.service", n) for n in range(20)])
     assert len(Revivals(path, "boot").left) == OWED_MAX
-    one.note("policy:p:i", [("policy.service", 9)])
-    assert {incident for _, _, incident in one.left} == {"host-2"}, "the guard's own come first"
+    one.note("i", [("policy.service", 9)], "p")
+    assert {incident for _, _, incident, _ in one.left} == {"host-2"}, "the guard's own come first"
     one.forget()
-    one.note("policy:p:i", [(f"{n}.service", n) for n in range(20)])
+    one.note("p-unit:a\nb c-5", [(f"{n}.service", n) for n in range(20)], "p")
     one.note("host-3", [("b.service", 6)])
-    assert [(at, incident) for _, at, incident in (one.left[0], one.left[-1])] == [
-        (13, "policy:p:i"), (6, "host-3"),
+    assert [other[1:] for other in (one.left[0], one.left[-1])] == [
+        (13, "p-unit:a\nb c-5", "p"), (6, "host-3", ""),
+    ]  # fmt: skip
+    read = Revivals(path, "boot").left
+    assert [other[1:] for other in (read[0], read[-1])] == [
+        (13, "p-unit:abc-5", "p"), (6, "host-3", ""),
     ]  # fmt: skip
     assert len(one.left) == OWED_MAX
     for raw in (b"", b"\xff", b"boot\n1\n2 \nx y z\n\n3 i \n", b"boot\n" + b"9" * 9000):
         (tmp_path / "revive").write_bytes(raw)
         assert Revivals(path, "boot").left == []
     assert Revivals(str(tmp_path / "no" / "revive"), "boot").left == []
+
+
+def test_an_upgrade_in_between_leaves_nobody_down(tmp_path: Path) -> None:
+    """What the file holds is read by those who came before, and the other way round."""
+    held = b"boot\n6 host-1 b.service\n7 policy:p-1.a:p-1.a-12:5-1 web.service\n"
+    (tmp_path / "revive").write_bytes(held)
+    one = Revivals(str(tmp_path / "revive"), "boot")
+    assert one.left == [
+        ("b.service", 6, "host-1", ""), ("web.service", 7, "p-1.a-12:5-1", "p-1.a"),
+    ]  # fmt: skip
+    one.note("host-2", [("c.service", 8)])
+    assert (tmp_path / "revive").read_bytes() == held + b"8 host-2 c.service\n"
 
 
 def test_a_watcher_begins_anew_when_it_asks_for_it_but_not_in_an_incident(house: House) -> None:

@@ -19,7 +19,7 @@ from watchdog.clock import Clock
 from watchdog.engine import Engine
 from watchdog.evidence import Evidence
 from watchdog.facts import RSS, UNIT, Entity, Order, Said, Sweep
-from watchdog.guard_facts import OF_POLICY
+from watchdog.guard_facts import OWED_MAX
 from watchdog.incidents import Incidents
 from watchdog.policy.match import protected
 from watchdog.policy.rules import CHECK_S
@@ -35,7 +35,6 @@ REVIVE_MOST_S = 180.0
 # A daemon that stops waits so long for what it puts back; the guard ends it a second later.
 PUT_BACK_S = 2.0
 TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
-OWING_MAX = 8
 AHEAD_EVERY_S = 600.0  # some machines are always near it
 AHEAD_MAX = 32  # processes, whose units PID 1 is asked about
 
@@ -46,7 +45,7 @@ class Deeds:
     def __init__(
         self, clock: Clock, children: Children, cgroups: Cgroups, engine: Engine, store: Store,
         state: str, answer: Answer, feed: Callable[[Said], None], spend: Callable[[], None],
-        owe: Callable[[str, int, str], bool],
+        owe: Callable[[str, int, str, str], bool],
     ) -> None:  # fmt: skip
         self.clock = clock
         self.children = children
@@ -56,7 +55,7 @@ class Deeds:
         self.feed = feed
         self.spend = spend
         self.owe = owe
-        self.owing: list[tuple[str, int, str]] = []  # not taken by the guard yet
+        self.owing: list[tuple[str, int, str, str]] = []  # not taken by the guard yet
         self.comebacks = Comebacks(children)
         self.ahead_from = 0.0  # then PID 1 may be asked about the largest again
         self.units = Units(children)
@@ -67,7 +66,7 @@ class Deeds:
             clock, self.units, engine, store, self._folder, answer, self._say
         )
         self.revivals: dict[tuple[str, int], float] = {}  # (unit, PID), since when
-        self.asking: dict[tuple[str, int], str] = {}  # PID 1, about these, for which policy
+        self.asking: dict[tuple[str, int], str] = {}  # PID 1, about these, for a policy or ""
         self.evidence = Evidence(clock, children, engine, state, answer)
         self.incidents = Incidents(engine, cgroups, self.evidence.keep)
 
@@ -211,9 +210,9 @@ class Deeds:
         if unit is None or pid is None or not unit.endswith(".service") or never(unit) is not None:
             told(None)
             return
-        one = unit, pid, f"{OF_POLICY}{order.policy}:{''.join(order.incident.split())}"
+        one = unit, pid, order.incident, order.policy
         if not self.owe(*one):
-            self.owing = [*self.owing, one][-OWING_MAX:]
+            self.owing = [*self.owing, one][-OWED_MAX:]
 
         def asked() -> None:
             told(self.comebacks.stays_down(unit, pid))
@@ -249,20 +248,19 @@ class Deeds:
         self.units.stop(Unit(entity, (), folder.removeprefix(base)), done)
 
     def revive(
-        self, unit: str, pid: int, incident: str, may: bool, over: Callable[[], None]
+        self, unit: str, pid: int, incident: str, policy: str, may: bool, over: Callable[[], None]
     ) -> None:
         """Start a service again that stays down because of a SIGTERM of ours; then `over`.
 
+        Where it was a policy's ("": the guard's), that one's budget counts in place of `may`.
         Nothing is done while memory is short again, nor for some minutes while it is still ending:
         the guard asks until it is over.
         """
-        of_policy, name = incident.startswith(OF_POLICY), ""
-        if of_policy:
-            name, _, incident = incident.removeprefix(OF_POLICY).partition(":")
-            policy = self.engine.rules.policy(name)
-            left = 1 if policy is None else self.engine.decider.ledger.left(policy)
+        if policy:
+            ruled = self.engine.rules.policy(policy)
+            left = 1 if ruled is None else self.engine.decider.ledger.left(ruled)
             may = left > 0
-            if may and policy is not None and left <= list(self.asking.values()).count(name):
+            if may and ruled is not None and left <= list(self.asking.values()).count(policy):
                 return  # what is under way may need all that is left
         one, up = (unit, pid), self.clock.boottime()
         if self.engine.pressed or one in self.asking:
@@ -274,13 +272,13 @@ class Deeds:
             if outcome == "ending" and self.clock.boottime() - since < REVIVE_MOST_S:
                 return
             self.revivals.pop(one, None)
-            if outcome == "done" and not of_policy:
+            if outcome == "done" and not policy:
                 self.spend()
             if outcome in ("changed", "ending"):  # it is up, or was not its service
                 pass
-            elif of_policy:
+            elif policy:
                 entity = Entity(unit=unit)._asdict()
-                body = {**entity, "policy": name, "do": "revive", "mode": "enforce",
+                body = {**entity, "policy": policy, "do": "revive", "mode": "enforce",
                         "target": entity, "incident": incident, "outcome": outcome,
                         "restarts": False}  # fmt: skip
                 self._say("policy.action", f"{incident}-revive-{unit}", (said,), body)
@@ -288,8 +286,8 @@ class Deeds:
                 self._guard_said(unit, "revive", incident, outcome, (said,), {"restarts": False})
             over()
 
-        self.asking[one] = name
-        self.units.revive(Unit(unit), pid, done, may=may, of_policy=of_policy)
+        self.asking[one] = policy
+        self.units.revive(Unit(unit), pid, done, may=may, of_policy=bool(policy))
 
     def _guard_said(
         self, unit: str, do: str, incident: str, outcome: str, because: tuple[str, ...],

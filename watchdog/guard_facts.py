@@ -59,8 +59,9 @@ class Host(NamedTuple):
 # Many users' programs share these units, so they are no entity: each program counts alone.
 SHARED_UNITS = ("user@", "session-", "init.scope")
 
-# Before the id of an incident: it is a policy's, and whom its SIGTERM keeps down is owed by that.
-OF_POLICY = "policy:"
+# So many whom a SIGTERM may have ended for good are remembered: by the guard, and by the watcher
+# while it cannot tell the guard, who would keep no more of them.
+OWED_MAX = 8
 
 # One line of the dossier that the watcher hands to the guard after each sweep (plain tuple):
 # (pid, start, comm, unit, proven_bytes, excess_bytes, leak_confidence, protected, weight,

@@ -164,9 +164,9 @@ class GuardLine:
         self._spent(t)
         self.send("spend", t)
 
-    def owe(self, unit: str, pid: int, incident: str) -> bool:
+    def owe(self, unit: str, pid: int, incident: str, policy: str) -> bool:
         """A policy's SIGTERM may have ended it for good: the guard remembers that for us."""
-        return self.send("ended", unit, pid, incident)
+        return self.send("ended", incident, [(unit, pid)], policy)
 
     def _wish(self, message: wire.Message) -> None:
         """What the guard asks for beside its reports."""
@@ -185,12 +185,12 @@ class GuardLine:
             if self.deeds:
                 self.deeds.incidents.saw(host, rows)
         elif kind == "revive" and self.deeds:
-            unit, pid, incident, may = message[1:5]
+            unit, pid, incident, policy, may = message[1:]
 
             def over() -> None:
                 self.send("revived", unit, pid)
 
-            self.deeds.revive(unit, pid, incident, may, over)
+            self.deeds.revive(unit, pid, incident, policy, may, over)
         elif kind == "stop_unit" and self.deeds:
             self.deeds.stop_unit(*message[1:4])
 

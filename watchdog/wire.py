@@ -6,13 +6,15 @@ The first item of a message is its kind:
                        history)
                       ("machine", dict) · ("spared", all of them, {reason: [(pid, start), …]})
                       ("rules", dict) · ("ready", text) · ("status", text) · ("spent", times)
-                      ("spend", t) · ("revived", unit, pid) · ("reloaded", number)
+                      ("spend", t) · ("ended", incident, [(unit, pid)], policy)
+                      ("revived", unit, pid) · ("reloaded", number)
                       ("again",): start another one with what the store holds
     guard -> watcher  ("stop",) · ("reload", number) · ("enforce", granted, reason or None,
                        is memory short)
                       ("report", t, up, kind, identity, because, body)
                       ("hurry", interval or 0) · ("inputs", host, rows)
-                      ("revive", unit, pid, incident, may) · ("stop_unit", entity, folder, incident)
+                      ("revive", unit, pid, incident, policy or "", may)
+                      ("stop_unit", entity, folder, incident)
 
 marshal, because it is built in: json costs the guard 0.4 MiB. Both ends are the same program of
 the same interpreter; the frame before it is there so that a torn or foreign packet is refused

@@ -293,15 +293,16 @@ class Guard:
                 self.scene.take_spared(*message[1:])
             elif kind == "machine":
                 self.scene.take_machine(self.clock.boottime(), message[1])
-                zram = message[1].get("zram")
-                self.pressure.zram = tuple(zram) if zram else None
+                self.pressure.zram = tuple(message[1].get("zram") or ()) or None
             elif kind == "spent":  # what the store remembers
                 self.scene.spent.recall(message[1], self.clock.boottime(), self.clock.wall())
             elif kind == "spend":  # what the watcher has just used up for us
                 budget = self.pressure.rules.budget
                 self.scene.spent.spend(budget, self.clock.boottime(), message[1])
-            elif kind in ("ended", "revived"):
-                self.revivals.heard(*message)
+            elif kind == "ended":
+                self.revivals.note(*message[1:])
+            elif kind == "revived":
+                self.revivals.over(*message[1:])
             elif kind == "rules":
                 self._take_rules(message[1])
                 self._answer()

@@ -10,12 +10,12 @@ because of us. A new boot starts everybody anyway.
 from collections.abc import Sequence
 
 from watchdog.guard.kept_lines import KeptLines
-from watchdog.guard_facts import OF_POLICY
+from watchdog.guard_facts import OWED_MAX
 
-OWED_MAX = 8
 AGAIN_S = 30.0  # who is still ending is asked after so often, and an answer may be lost
 
-Owed = tuple[str, int, str]  # unit, PID of whom was signalled, incident
+Owed = tuple[str, int, str, str]  # unit, PID of whom was signalled, incident, policy or ""
+_OF_POLICY = "policy:"  # in the file the name of a policy stands so before its incident
 
 
 class Revivals:
@@ -27,14 +27,14 @@ class Revivals:
         self.left: list[Owed] = [one for line in found if (one := _owed(line))][:OWED_MAX]
         self.sent: dict[Owed, float] = {}  # when last
 
-    def note(self, incident: str, ended: Sequence[tuple[str, int]]) -> None:
-        """Whom an incident has ended so far: (unit, PID)."""
-        found = [(unit, pid, incident) for unit, pid in ended if unit.isprintable()]
+    def note(self, incident: str, ended: Sequence[tuple[str, int]], policy: str = "") -> None:
+        """Whom an incident, perhaps of a policy, has ended so far: (unit, PID)."""
+        found = [(unit, pid, incident, policy) for unit, pid in ended if unit.isprintable()]
         new = [one for one in found if one not in self.left]
         if new:
             owed = [*self.left, *new]
             # whom a policy has ended gives way to whom the guard has
-            first = sorted(range(len(owed)), key=lambda at: not owed[at][2].startswith(OF_POLICY))
+            first = sorted(range(len(owed)), key=lambda at: not owed[at][3])
             gone = first[: max(0, len(owed) - OWED_MAX)]
             self._take([one for at, one in enumerate(owed) if at not in gone])
 
@@ -43,19 +43,12 @@ class Revivals:
         sent = self.sent.get(one)
         return sent is None or sent < started or up - sent >= AGAIN_S
 
-    def heard(self, kind: str, unit: str, pid: int, incident: str = "") -> None:
-        """A watcher has "ended" one for a policy, or what was to be done about it is done."""
-        if kind == "ended":
-            self.note(incident, [(unit, pid)])
-        else:
-            self.over(unit, pid)
-
-    def wish(self, one: Owed, left: int) -> tuple[str, str, int, str, bool]:
+    def wish(self, one: Owed, left: int) -> tuple[str, str, int, str, str, bool]:
         """What the watcher is asked for, where so many are left of the guard's budget.
 
         Of whom a policy has ended the watcher asks the policy's own.
         """
-        ours = [other for other in self.left if not other[2].startswith(OF_POLICY)]
+        ours = [other for other in self.left if not other[3]]
         return ("revive", *one, one not in ours or ours.index(one) < left)
 
     def over(self, unit: str, pid: int) -> None:
@@ -69,11 +62,19 @@ class Revivals:
     def _take(self, left: list[Owed]) -> None:
         self.left = left
         self.sent = {one: to for one, to in self.sent.items() if one in left}
-        self._kept.write([f"{pid} {incident} {unit}" for unit, pid, incident in left])
+        self._kept.write([_line(*one) for one in left])
+
+
+def _line(unit: str, pid: int, incident: str, policy: str) -> str:
+    incident = "".join(incident.split())
+    return f"{pid} {_OF_POLICY}{policy}:{incident} {unit}" if policy else f"{pid} {incident} {unit}"
 
 
 def _owed(line: str) -> Owed | None:
     pid, _, rest = line.partition(" ")
     incident, _, unit = rest.partition(" ")
+    policy = ""
+    if incident.startswith(_OF_POLICY):
+        policy, _, incident = incident.removeprefix(_OF_POLICY).partition(":")
     known = unit and pid.isascii() and pid.isdigit() and len(pid) < 11
-    return (unit, int(pid), incident) if known else None
+    return (unit, int(pid), incident, policy) if known else None
