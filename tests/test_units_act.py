@@ -15,8 +15,8 @@ import pytest
 
 from watchdog.act import evidence, kill
 from watchdog.act.kill import kill_unit, members
-from watchdog.act.unit import AT_ONCE, Unit, Units
-from watchdog.child import Children
+from watchdog.act.unit import AT_ONCE, HUNG_S, Unit, Units
+from watchdog.child import Child, Children
 from watchdog.procfs import never
 from watchdog.sense.fast import Eyes
 
@@ -460,6 +460,59 @@ def test_what_pid_1_does_not_tell_in_time_is_put_back(pid1: Pid1) -> None:
     pid1.units.put_back("postgresql.service", "infinity", (420 << 20,), 10.0, pid1.done)
     assert pid1.settle() == ("done", "MemoryHigh is what it was")
     assert len(pid1.asked()) == 1
+
+
+def hang(pid1: Pid1) -> Child:
+    """The program that was started last was killed a minute ago, and stays in the kernel."""
+    child = pid1.units.jobs[-1].child
+    child.timed_out = True
+    child.began = pid1.children.now() - child.deadline_s - HUNG_S
+    return child
+
+
+def test_a_unit_is_free_again_although_systemctl_cannot_even_be_killed(pid1: Pid1) -> None:
+    pid1.process(7, 500, "/system.slice/postgresql.service")
+    pid1.units.systemctl = str(pid1.folder / "hangs")
+    (pid1.folder / "hangs").write_text("#!/bin/sh\nexec sleep 60\n")
+    (pid1.folder / "hangs").chmod(0o755)
+    pid1.units.restart(UNIT, pid1.done)
+    child = hang(pid1)
+    child.began += 5.0
+    pid1.units.turn()
+    assert pid1.answers == [], "it was killed, and may take its time"
+    child.began -= 5.0
+    pid1.units.turn()
+    pid1.units.turn()
+    assert pid1.answers == [("failed", "systemctl took longer than 10 s and does not end")]
+    pid1.answers.clear()
+    pid1.units.systemctl = str(pid1.program)
+    pid1.units.restart(UNIT, pid1.done)
+    assert pid1.settle()[0] == "done"
+    child.kill()
+    while not child.done:
+        pid1.children.turn()
+        time.sleep(0.005)
+    pid1.units.turn()
+    assert (pid1.answers, pid1.units.hung) == ([], [])
+
+
+SAID = f"systemctl: {AT_ONCE} that were killed do not end: no more are started"
+
+
+def test_where_many_programs_hang_no_more_are_started(pid1: Pid1) -> None:
+    (pid1.folder / "shown").unlink()
+    os.mkfifo(pid1.folder / "shown")
+    back = ("postgresql.service", "5", (1,), 10.0, pid1.done)
+    for _ in range(AT_ONCE):
+        pid1.units.restart(UNIT, pid1.done)
+        hang(pid1)
+        pid1.units.turn()
+    pid1.answers.clear()
+    pid1.units.put_back(*back)
+    pid1.units.limit(UNIT, lambda _: 1, pid1.done)
+    assert pid1.answers == [("failed", SAID)] * 2
+    assert len(pid1.children.running) == AT_ONCE
+    pid1.children.close()
 
 
 # ---- evidence ----------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ INVOCATIONS = "/run/systemd/units"
 SHOW_S = 10.0
 # A service that ignores SIGTERM has TimeoutStopSec=, 90 s unless it says otherwise.
 DEED_S = 150.0
+# Who has not ended so long after SIGKILL hangs in the kernel (a disk that is gone). It runs no more
+# of its own, so that another may be started for the unit; what it has asked for, PID 1 has by then.
+HUNG_S = 60.0
 AT_ONCE = 8
 PAGE = 4096
 PROPERTIES = (
@@ -69,6 +72,7 @@ class Units:
         self.root = root
         self.systemctl = systemctl
         self.jobs: list[_Job] = []
+        self.hung: list[Child] = []  # no more of these than AT_ONCE
 
     def restart(self, unit: Unit, done: Done) -> None:
         """`try-restart`: a unit that is not running stays down."""
@@ -170,7 +174,15 @@ class Units:
         self._start(argv, within_s, plan, was, told)
 
     def turn(self) -> None:
-        """Go on with what has ended."""
+        """Go on with what has ended, and leave what does not end although it was killed."""
+        now = self.children.now()
+        self.hung = [child for child in self.hung if not child.done]
+        for job in [one for one in self.jobs if one.child.timed_out and not one.child.done]:
+            if now >= job.child.deadline + HUNG_S:
+                self.jobs.remove(job)
+                self.hung.append(job.child)
+                said = f"took longer than {job.child.deadline_s:g} s and does not end"
+                job.done("failed", f"systemctl {said}")
         for job in [job for job in self.jobs if job.child.done]:
             self.jobs.remove(job)
             failure = job.child.failure()
@@ -211,6 +223,9 @@ class Units:
     def _start(
         self, argv: Sequence[str], deadline_s: float, plan: Plan | None, said: str, done: Done
     ) -> None:
+        if len(self.hung) >= AT_ONCE:
+            done("failed", f"systemctl: {AT_ONCE} that were killed do not end: no more are started")
+            return
         try:
             child = self.children.start(argv, b"", deadline_s)
         except OSError as error:
