@@ -11,6 +11,7 @@ from guard_world import Clock
 from watchdog import guard_line, trace, wire
 from watchdog.engine import Engine
 from watchdog.facts import Fact, Host
+from watchdog.guard.revivals import Revivals
 from watchdog.guard_line import GuardLine
 from watchdog.health import Health
 from watchdog.policy.guard_when import GuardRules
@@ -74,6 +75,22 @@ def test_a_change_is_told_and_nothing_else(line: Callable[[], Line]) -> None:
     one.told({(7, 8): "b"})
     assert one.heard() == [("spared", True, {"b": [(7, 8)]})]
     assert one.said == []
+
+
+def test_for_whom_somebody_is_to_be_started_again_goes_both_ways(line: Callable[[], Line]) -> None:
+    one = line()
+    asked: list[Any] = []
+    one.line.deeds = SimpleNamespace(revive=lambda *wish: asked.append(wish))  # type: ignore[assignment]
+    owed = Revivals(None, "boot")
+    assert one.line.owe("web.service", 12, "leaks-12:5-1", "leaks")
+    ((kind, *ended),) = one.heard()
+    owed.note(*ended)
+    wire.send(one.guard, owed.wish(owed.left[0], 0))
+    one.line.hear()
+    *wish, over = asked[0]
+    assert (kind, wish) == ("ended", ["web.service", 12, "leaks-12:5-1", "leaks", True])
+    over()
+    assert one.heard() == [("revived", "web.service", 12)]
 
 
 def test_what_the_guard_did_not_take_is_told_again(line: Callable[[], Line]) -> None:
