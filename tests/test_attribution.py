@@ -603,7 +603,7 @@ def test_a_policy_on_oom_kill_asks_for_the_counter_and_for_our_own_census(kills,
     out = feed(engine, [host(0, base), census(0, *rows, row(8, 5)), host(1, kills)])
     out += feed(engine, [*kill_line(1, 7), host(3, kills), census(3.1, *rows, row(8, 5))])
     assert bool([one for one in out if isinstance(one, Order)]) is acts
-    unjudged = engine.decider.unjudged()
+    unjudged = engine.decider.timers.unjudged()
     missing = "policy killed cannot be judged from this trace: oom_kill missing"
     assert unjudged == ([missing] if kills is None else [])
 

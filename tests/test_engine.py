@@ -485,7 +485,7 @@ def test_who_is_passed_over_could_not_have_met_a_policy(asked, counted):
     near, far = Engine(rules, None), Engine(rules, None)
     far.decider.of_interest = lambda *_: EVERYBODY
     assert feed(near, facts) == feed(far, facts)
-    assert near.decider.unjudged() == far.decider.unjudged()
+    assert near.decider.timers.unjudged() == far.decider.timers.unjudged()
 
 
 @pytest.mark.parametrize(("comm", "mib", "anew"), [

@@ -303,7 +303,7 @@ def test_what_is_not_known_cannot_be_judged():
     engine = Engine(Rules(policies=(policy(commit_short=True),)), None)
     feed(engine, [host(0), group(0, 0), sweep(0)])
     said = "policy p cannot be judged from this trace: commit_limit missing"
-    assert said in engine.decider.unjudged()
+    assert said in engine.decider.timers.unjudged()
 
 
 def test_the_sentences_of_the_conditions():

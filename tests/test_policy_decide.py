@@ -419,7 +419,7 @@ def test_who_is_gone_is_forgotten() -> None:
         world.see()
     assert world.decider.kept()["standing"] == []
     assert world.decider.kept()["cool"] == []
-    assert world.decider._looked == {}
+    assert world.decider.timers._looked == {}
 
 
 def test_the_tables_are_bounded() -> None:
@@ -452,23 +452,23 @@ def test_what_is_missing_is_said_once() -> None:
     nobody = s._replace(entity=s.entity._replace(uid=None))
     for _ in range(3):
         assert world.see(nobody) == []
-    assert sorted(world.decider.unjudged()) == [
+    assert sorted(world.decider.timers.unjudged()) == [
         "policy a cannot be judged from this trace: uid missing",
         "policy b cannot be judged from this trace: pressure missing",
         "policy c cannot be judged from this trace: age missing",
         "policy p cannot be judged from this trace: group missing",
     ]
-    assert world.decider.unjudged() == []
+    assert world.decider.timers.unjudged() == []
     world.see(nobody)
-    assert world.decider.unjudged() == []
+    assert world.decider.timers.unjudged() == []
 
 
 def test_units_that_come_later_are_not_missing() -> None:
     world = World(rules(BY_UNIT))
     world.see(process(), unit())
-    assert world.decider.unjudged() == []
+    assert world.decider.timers.unjudged() == []
     world.see(process(), unit())
-    assert world.decider.unjudged() == []
+    assert world.decider.timers.unjudged() == []
 
 
 def test_pressure_is_the_machines() -> None:

@@ -183,7 +183,7 @@ def test_a_trace_without_limits_or_the_machine_cannot_judge_these() -> None:
             if with_group:
                 engine.feed(group(second)._replace(limit=9000 * MIB))
             engine.feed(sweep(second, row(7, 20 + 2 * second)))
-        return sorted(engine.decider.unjudged())
+        return sorted(engine.decider.timers.unjudged())
 
     lacks = "policy {} cannot be judged from this trace: {} missing"
     limit, end = lacks.format("limit", "limit"), lacks.format("end", "headroom")
@@ -197,4 +197,4 @@ def test_what_is_told_after_the_first_sweep_is_not_missing() -> None:
     for at in (0, 10):
         for fact in (host(at), sweep(at, row(7, 20)), group(at)):
             engine.feed(fact)
-    assert engine.decider.unjudged() == []
+    assert engine.decider.timers.unjudged() == []

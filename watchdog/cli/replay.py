@@ -32,7 +32,7 @@ from watchdog.facts import (
 )
 from watchdog.history import records
 from watchdog.history.ring import LEVELS
-from watchdog.policy import decide, view
+from watchdog.policy import timers, view
 from watchdog.policy.rules import Rules
 from watchdog.store.entities import read_entities
 from watchdog.store.events import open_reader
@@ -219,7 +219,8 @@ class Replay:
         decider, engine = self.engine.decider, self.engine
         before = decider.ledger.now if decider.ledger.now is not None else up
         apart_s = step_s(ends_up - before)
-        decider.gap_s, engine.unseen_s = decide.gap_s(apart_s), view.unseen_s(apart_s)
+        decider.timers.gap_s = timers.gap_s(apart_s)
+        engine.unseen_s = view.unseen_s(apart_s)
 
     def run(self, source: Iterable[Fact | trace.Header]) -> Iterator[Event]:
         """All events of a recording, the last report in it included."""
@@ -230,7 +231,7 @@ class Replay:
     def unjudged(self) -> list[str]:
         """What could not be judged from it, and for want of what."""
         guard = self.guard.unjudged() if self.guard and self.first_t is not None else None
-        return [*self.engine.decider.unjudged(), *([guard] if guard else [])]
+        return [*self.engine.decider.timers.unjudged(), *([guard] if guard else [])]
 
     def _answer(self, out: list[Out], t: float, up: float | None) -> Iterator[Event]:
         for item in out:

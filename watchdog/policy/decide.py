@@ -1,9 +1,4 @@
-"""Pure: what the policies order, from what is true of each process and unit at this moment.
-
-The life of an incident, for one policy and one subject:
-
-    calm --all conditions hold--> waiting --for `for`--> decided --not true for 60 s--> calm
-           waiting --a condition ends--> calm
+"""Pure: what the policies order for the incidents that are due (see `timers`).
 
 Rules of this file
 - An incident is decided once. A decision that a cooldown or a spent budget holds back is said
@@ -26,43 +21,26 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.facts import Mute, Order, Subject
 from watchdog.policy.budget import Purse
-from watchdog.policy.conditions import all_hold, conditions
-from watchdog.policy.ledger import ONLY_SAID, REARM_S, Ledger, Pair, Standing, incident
-from watchdog.policy.match import Found, look
+from watchdog.policy.ledger import ONLY_SAID, Ledger, Pair, incident
 from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
-from watchdog.policy.rules import DESTRUCTIVE, PLAIN, Match, Policy, Rules, verb
+from watchdog.policy.rules import DESTRUCTIVE, PLAIN, Policy, Rules, verb
 from watchdog.policy.target import (
     Crowd,
     cools,
     counts,
     needs_members,
-    stages,
     strongest,
     target,
     touches,
 )
+from watchdog.policy.timers import Due, Timers
 
-# A timer does not run through a gap in which nobody looked (a census takes 60 s at the most), nor
-# through one of so many intervals, where these are longer.
-GAP_S, GAP_INTERVALS = 90.0, 2.5
 # A destructive action has so long before another policy may touch the same entity.
 BUSY_S = 10.0
 OPEN_MAX = 1024
 # What did nothing where it failed. A restart that PID 1 gave up on may have stopped the unit.
 HARMLESS = ("terminate", "kill", "kill-unit")
-
-_TOLD_OF_ALL = ("limit", "headroom")  # of everybody or of nobody
-_NO_GROUP = "group"  # what is missing where a trace tells of processes only
-
-
-class _Due(NamedTuple):
-    """An incident with actions to decide."""
-
-    policy: Policy
-    standing: Standing
-    subject: Subject
-    because: tuple[str, ...]
 
 
 class _Open(NamedTuple):
@@ -73,36 +51,17 @@ class _Open(NamedTuple):
     touched: tuple[str, ...]
 
 
-class _Parts(NamedTuple):
-    """A policy's match in two: what lasts for a life, and what changes all the time."""
-
-    policy: Policy
-    lasting: Match
-    passing: Match | None
-
-
-def gap_s(interval_s: float) -> float:
-    """After how long without a look nothing is known of the time between, in seconds."""
-    return max(GAP_S, GAP_INTERVALS * interval_s)
-
-
 class Decider:
     """`step` after each sweep; `kept` is what a restart must not forget."""
 
     def __init__(self, rules: Rules, kept: Mapping[str, Any] | None = None) -> None:
         self.rules = rules
-        self.gap_s = gap_s(rules.watch.interval_s)
         self.mutes: tuple[Mute, ...] = ()
         self.granted = True  # may who enforces do so?
         self.ledger = Ledger()
+        self.timers = Timers(rules, self.ledger)
         self.changed = True  # is there more to keep than when somebody last set this to False?
-        self._parts = [_parts(policy) for policy in rules.policies]
         self._open: dict[str, _Open] = {}
-        self._unsaid: dict[tuple[str, str], None] = {}
-        self._said: set[tuple[str, str]] = set()
-        self._units_seen = False
-        self._untold: tuple[str, ...] = ()
-        self._looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
         self._choosing = any(map(needs_members, rules.policies))
         if kept:
             self.ledger.take(kept, rules)
@@ -116,26 +75,12 @@ class Decider:
         `subjects` may leave out who is not of interest (policy.reach), and then `everybody` finds
         the members of a unit.
         """
-        if not self._parts:
+        if not self.rules.policies:
             return []
         now = self.ledger.advance(t, up, boot_id)
         if self._choosing and everybody is None:
             subjects = list(subjects)
-        looked: dict[str, tuple[Any, tuple[tuple[_Parts, Found], ...]]] = {}
-        due: list[_Due] = []
-        for s in subjects:
-            known = self._looked.get(s.key)
-            face = (s.entity, s.cmdline, s.cgroup)  # all that a lasting match reads
-            if known is None or known[0] != face:
-                known = (face, self._look(s))
-            looked[s.key] = known
-            self._untold = s.untold
-            for parts, found in known[1]:
-                one = self._one(parts, found, s, pressure, now)
-                if one is not None:
-                    due.append(one)
-        self._looked = looked
-        due.sort(key=lambda one: one.policy.name)
+        due = self.timers.due(subjects, pressure, now)
         out: list[Order] = []
         here = subjects
         crowd = lru_cache(lambda: list(everybody() if everybody else here))
@@ -147,70 +92,13 @@ class Decider:
 
     def of_interest(self, pressure: bool | None, counted: bool) -> Reach:
         """Who has to be looked at (see policy.reach)."""
-        return reach((parts.policy for parts in self._parts), pressure, counted)
+        return reach(self.rules.policies, pressure, counted)
 
     def held(self) -> set[str]:
         """The keys of those whose incident has not ended."""
         return {key for _, key in self.ledger.standing}
 
-    def _look(self, s: Subject) -> tuple[tuple[_Parts, Found], ...]:
-        """The policies that are, or may be, about the subject."""
-        self._units_seen |= s.is_unit
-        found = []
-        for parts in self._parts:
-            is_for_units = parts.policy.per == "unit"
-            if s.is_unit and not is_for_units:
-                continue
-            one = look(parts.lasting, s)
-            if one.holds is not False:
-                other = is_for_units is not s.is_unit
-                found.append((parts, Found(None, _NO_GROUP) if other else one))
-        return tuple(found)
-
-    def _one(
-        self, parts: _Parts, found: Found, s: Subject, pressure: bool | None, now: float
-    ) -> _Due | None:
-        """One policy and one subject that it may be about: is something due?"""
-        policy, table = parts.policy, self.ledger.standing
-        pair = (policy.name, s.key)
-        standing = table.get(pair)
-        asked = conditions(policy.when, s, pressure, now)
-        holds = all_hold(asked)
-        missing = found.missing or next((one.missing for one in asked if one.missing), "")
-        if holds is not False and parts.passing is not None and found.missing != _NO_GROUP:
-            passing = look(parts.passing, s)
-            holds = holds if passing.holds else passing.holds
-            missing = missing or passing.missing
-        if holds is not False and missing:
-            self._cannot(policy.name, missing)
-            holds = False
-        if standing is not None:
-            standing.seen = now
-        if not holds:
-            if standing is not None and standing.is_over(now):
-                del table[pair]
-            return None
-        oom_at = s.oom_killed_up if policy.when.oom_kill else None
-        if standing is None or self._is_another(standing, oom_at, now):
-            standing = table[pair] = Standing(now, oom_at)
-        standing.held, standing.ended = now, None
-        if standing.left is None and now - standing.began >= policy.for_s:
-            standing.left, standing.later = stages(policy.do)
-        if not standing.left:
-            return None
-        because = found.because + tuple(one.said for one in asked)
-        if policy.for_s:
-            because += (f"this has held for {words.duration(now - standing.began)}",)
-        return _Due(policy, standing, s, because)
-
-    def _is_another(self, standing: Standing, oom_at: float | None, now: float) -> bool:
-        """Is what holds now another incident than the one that stands?"""
-        if standing.left is None:
-            return now - standing.held > self.gap_s
-        over = standing.ended is not None and now - standing.ended >= REARM_S
-        return over or standing.oom_at != oom_at
-
-    def _decide(self, due: _Due, now: float, t: float, crowd: Crowd) -> list[Order]:
+    def _decide(self, due: Due, now: float, t: float, crowd: Crowd) -> list[Order]:
         policy, standing, s, because = due
         ledger = self.ledger
         todo = standing.left or ()
@@ -302,7 +190,7 @@ class Decider:
         return None if carried_out else "would"
 
     def _order(
-        self, due: _Due, who: Subject, do: str, because: tuple[str, ...], outcome: str | None
+        self, due: Due, who: Subject, do: str, because: tuple[str, ...], outcome: str | None
     ) -> Order:
         policy, standing, s = due.policy, due.standing, due.subject
         name = incident((policy.name, s.key), standing.began)
@@ -353,8 +241,8 @@ class Decider:
 
     def waiting(self) -> dict[str, list[str]]:
         """For each policy what it waits for or is held back by, in sentences, for now.json."""
-        found: dict[str, list[str]] = {parts.policy.name: [] for parts in self._parts}
-        lasting = {parts.policy.name: parts.policy.for_s for parts in self._parts}
+        found: dict[str, list[str]] = {policy.name: [] for policy in self.rules.policies}
+        lasting = {policy.name: policy.for_s for policy in self.rules.policies}
         now = self.ledger.now or 0.0
         for (name, key), one in self.ledger.standing.items():
             if one.left is None:
@@ -370,31 +258,3 @@ class Decider:
         for (name, key), until in self.ledger.cool.items():
             found[name].append(f"{key}: cooldown, {words.duration(max(0.0, until - now))} to go")
         return found
-
-    def unjudged(self) -> list[str]:
-        """Policies that lacked something, each once: answers what was not answered before."""
-        found = [
-            f"policy {name} cannot be judged from this trace: {missing} missing"
-            for name, missing in self._unsaid
-            if not self._came(missing)
-        ]
-        self._unsaid.clear()
-        return found
-
-    def _came(self, missing: str) -> bool:
-        """Was it told later in the trace?"""
-        if missing == _NO_GROUP:
-            return self._units_seen
-        return missing in _TOLD_OF_ALL and missing not in self._untold
-
-    def _cannot(self, name: str, missing: str) -> None:
-        if (name, missing) not in self._said:
-            self._said.add((name, missing))
-            self._unsaid[name, missing] = None
-
-
-def _parts(policy: Policy) -> _Parts:
-    match = policy.match
-    passing = Match(min_age_s=match.min_age_s, min_resident=match.min_resident)
-    lasting = match._replace(min_age_s=None, min_resident=None)
-    return _Parts(policy, lasting, None if passing == Match() else passing)
