@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from policy_world import MIB, T0, policy
 
+from watchdog.clock import JumpClock
 from watchdog.engine import Engine
 from watchdog.facts import Order, Outcome, Sweep
+from watchdog.keeping import Keeping
 from watchdog.policy.rules import Rules, Selector, When
 from watchdog.watcher import Watcher
 
@@ -16,20 +18,21 @@ CROWD = 60
 
 
 class House:
-    """An engine with one policy, and as much of a watcher as stores what it decided."""
+    """An engine with one policy, and what stores what it decided."""
 
     def __init__(self, do: str) -> None:
         big = policy(when=When(resident_above=MIB), do=(do,), cooldown_s=0.0, budget=(99, 60.0))
         self.engine = Engine(Rules(policies=(big,), protect=Selector()), None)
         self.put: list[dict[str, str]] = []  # before a deed
         self.told: list[dict[str, str]] = []  # with what is told
-        store = SimpleNamespace(put_kept=self.put.append, flush=lambda _: True)
-        self.watcher: Any = SimpleNamespace(engine=self.engine, store=store)
+        store: Any = SimpleNamespace(put_kept=self.put.append, flush=lambda _: True)
+        nobody: Any = None
+        self.keeping = Keeping(JumpClock(T0, 1000.0), store, self.engine, nobody)
         self.up = 1000.0
 
     def feed(self, fact: Any) -> list[Order]:
         out = self.engine.feed(fact)
-        self.told += [kept] if (kept := Watcher._decided(self.watcher, out)) else []
+        self.told += [kept] if (kept := self.keeping.decided(out)) else []
         return [one for one in out if isinstance(one, Order)]
 
     def sweep(self, crowd: int = CROWD) -> list[Order]:

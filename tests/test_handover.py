@@ -119,12 +119,10 @@ def test_one_that_cannot_be_started_is_said_and_the_next_request_is_read_for(hou
 
 def test_an_answer_that_the_guard_did_not_take_is_sent_again() -> None:
     sent: list[Any] = []
-    nobody: Any = SimpleNamespace(
-        on_time=lambda: None, asked=lambda: False, put_entities=lambda _: None, again=False
-    )
+    nobody: Any = SimpleNamespace(on_time=lambda *_: None, asked=lambda: False, again=False)
     watcher: Any = SimpleNamespace(
         clock=SimpleNamespace(boottime=lambda: 50.0), kernel=nobody, people=nobody, store=nobody,
-        next_beat=0.0, next_persist=99.0, next_suspects=99.0, pieces=iter(()),
+        keeping=nobody, next_beat=0.0,
         handover=SimpleNamespace(read=0), guard=SimpleNamespace(send=lambda *one: sent.append(one)),
     )  # fmt: skip
     Watcher._on_time(watcher)

@@ -449,6 +449,7 @@ def test_a_watcher_goes_on_from_what_it_can_read_late(tmp_path: Path) -> None:
         store=SimpleNamespace(late=lambda keys: {key: kept.pop(key) for key in keys if key in kept},
                               put_kept=lambda values: found.append(list(values))),
         engine=Engine(rules, "box"), rules=rules,
+        keeping=SimpleNamespace(policies=lambda: {"decider": "{}"}),
         people=SimpleNamespace(join=found.append),
         guard=SimpleNamespace(join=found.append, send=found.append),
         deeds=SimpleNamespace(throttles=SimpleNamespace(recall=found.append)),

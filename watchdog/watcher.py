@@ -7,12 +7,11 @@ guard over a socket pair; end of file there means that the guard is gone, and it
         [--config FILE] [--json] [--record FILE]
 """
 
-import json
 import os
 import select
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from watchdog import desk, guard_line, health, overview, targets, trace, words
@@ -23,17 +22,17 @@ from watchdog.crashes import Crashes
 from watchdog.deeds import Deeds
 from watchdog.desk import Desk
 from watchdog.engine import Engine, Out
-from watchdog.facts import Earlier, EntityRecord, Event, Fact, KernelLine, Order, Said, Sweep, Tick
+from watchdog.facts import Earlier, Event, Fact, KernelLine, Order, Said, Sweep, Tick
 from watchdog.guard_line import GuardLine
 from watchdog.handover import Handover, Options, RejectedError, UnreadError, options
 from watchdog.health import Health
-from watchdog.history.machine import Machine
+from watchdog.keeping import ACTION, Keeping
 from watchdog.kernel_pump import KernelPump
 from watchdog.kernel_source import KernelSource
 from watchdog.looks import Looks
 from watchdog.people import People
 from watchdog.policy.guard_when import sentence
-from watchdog.policy.rules import PLAIN, Rules, verb
+from watchdog.policy.rules import Rules
 from watchdog.recorder import Recorder
 from watchdog.sense import places
 from watchdog.sense.senses import Senses
@@ -44,9 +43,6 @@ from watchdog.store.place import DATABASE, StoreError, now_dir
 from watchdog.throttle import KEPT as THROTTLED
 
 BEAT_S = 5.0
-PERSIST_S = 300.0
-PERSIST_SUSPECTS_S = 30.0
-ACTION = "policy.action"
 FORMER = "the former configuration stays"
 
 
@@ -68,7 +64,6 @@ class Watcher:
         self.engine.pressed = False  # until the guard says otherwise
         self.engine.levels.take(as_object(kept.get("proven")) or {})
         self.senses = Senses(clock, self.rules.watch.interval_s)
-        self.machine = Machine()
         self.desk = Desk(
             clock, self.rules, self.children, self.store, desk.journal_here(),
             desk.terminal_here(opts.json), opts.json, self._feed,
@@ -86,6 +81,7 @@ class Watcher:
             self.rules.kernel_log.source, self.children, kept, self.senses.host.boot_id,
             self.health, self._say,
         )  # fmt: skip
+        self.keeping = Keeping(clock, self.store, self.engine, self.log)
         self.kernel = KernelPump(
             clock, self.log, Crashes(kept, self._say), self.engine, self.senses, self.store,
             self._feed,
@@ -101,9 +97,6 @@ class Watcher:
         self.started = started = clock.boottime()
         self.started_t = clock.wall()
         self.next_beat = started
-        self.next_persist = started + PERSIST_S
-        self.next_suspects = started + PERSIST_SUSPECTS_S
-        self.pieces: Iterator[list[EntityRecord]] = iter(())
         self.status = ""
 
     # ---- start and stop ----------------------------------------------------------------------
@@ -128,7 +121,7 @@ class Watcher:
         self._checked()
         self.log.begin(self.clock)
         self.store.started()
-        self._persist(urgent=True)
+        self.keeping.persist(urgent=True)
         self.guard.send("ready", self._status())
         self.people.look_soon()
         armour.shed()  # what only the start needed is a twentieth of us
@@ -165,12 +158,7 @@ class Watcher:
         self.kernel.settled()
         self.deeds.stop()
         self._say("watchdog.stopped", [f"asked to stop after {ran}"], {})
-        self.machine.end(self.senses.host.boot_id)
-        self._persist(urgent=False)
-        for piece in self.pieces:
-            self.store.put_entities(piece)
-            if not self.store.flush(0.5):
-                break
+        self.keeping.end(self.senses.host.boot_id)
         self.desk.answers()
         self.store.close(0.3)
         self.people.close()
@@ -186,7 +174,7 @@ class Watcher:
         fds = {self.opts.wire: select.POLLIN, self.store.answers_fd: select.POLLIN}
         fds.update(self.children.fds())
         fds.update(self.log.fds())
-        due = [self.senses.next_up, self.next_beat, self.next_suspects]
+        due = [self.senses.next_up, self.next_beat, self.keeping.next_suspects]
         deadlines = (
             self.children.next_deadline(), self.desk.deadline(), self.kernel.due(up),
             self.people.due(), self.deeds.deadline(),
@@ -220,15 +208,7 @@ class Watcher:
                 self._late()
             if self.people.asked():
                 self._write_now()
-        if up >= self.next_persist:
-            self.next_persist = up + PERSIST_S
-            self._persist(urgent=False)
-        elif up >= self.next_suspects:
-            self.next_suspects = up + PERSIST_SUSPECTS_S
-            self.store.retry()
-            self._persist(urgent=True)
-        else:
-            self.store.put_entities(next(self.pieces, ()))
+        self.keeping.on_time(up)
 
     def _sense(self) -> None:
         swept = False
@@ -239,7 +219,7 @@ class Watcher:
             self._feed(fact)
         if swept:
             host = self.senses.host
-            self.machine.take(self.clock.wall(), host.boot_id, host.told)
+            self.keeping.machine.take(self.clock.wall(), host.boot_id, host.told)
             rows, up = self.engine.dossier(), self.clock.boottime()
             places = targets.places(self.engine.world, self.rules, self.senses.cgroups, rows)
             self._machine()
@@ -270,40 +250,20 @@ class Watcher:
         self._take(self.engine.feed(fact), kept)
 
     def _take(self, out: list[Out], kept: dict[str, str]) -> None:
-        decided = self._decided(out)
+        decided = self.keeping.decided(out)
         for item in out:
             if isinstance(item, Event):
-                more = self._kept_count() if item.kind.startswith("oom.") else {}
+                more = self.keeping.counted() if item.kind.startswith("oom.") else {}
                 if item.kind == ACTION:
                     more, decided = decided, {}
                 self.desk.take(item, kept | more)
                 self.people.heard(item)
                 if item.kind.startswith(("leak.", "limit.", "commit.")):
-                    self._persist(urgent=True)
+                    self.keeping.persist(urgent=True)
             elif isinstance(item, Order):
                 self.desk.carry_out(item)
             else:
                 self.looks.ask(item)
-
-    def _decided(self, out: list[Out]) -> dict[str, str]:
-        """What the policies remember, if they decided: stored with what is told of it, but before
-        a deed, for who is started after us meanwhile. A disk that hangs holds it up for 0.5 s.
-        """
-        deeds = any(isinstance(one, Order) and verb(one.do) not in PLAIN for one in out)
-        told = any(isinstance(one, Event) and one.kind == ACTION for one in out)
-        if not (deeds or told) or not self.engine.decider.changed:
-            return {}  # a copy of everything for each of a thousand would take all our memory
-        self.engine.decider.changed = False
-        kept = {"decider": json.dumps(self.engine.decider.kept())}
-        if deeds:
-            self.store.put_kept(kept)
-            self.store.flush(0.5)
-        return {} if deeds else kept
-
-    def _kept_count(self) -> dict[str, str]:
-        """How far the kernel's count of kills is told, for the transaction that tells of it."""
-        counted = self.engine.kills.balance.kept()
-        return {"kills": json.dumps(trace.counted_plain(counted))} if counted else {}
 
     # ---- configuration -----------------------------------------------------------------------
 
@@ -342,18 +302,6 @@ class Watcher:
 
     # ---- the store, now.json -----------------------------------------------------------------
 
-    def _persist(self, urgent: bool) -> None:
-        if urgent:
-            self.store.put_entities(self.engine.dump(urgent))
-        else:
-            self.pieces = self.engine.pieces()  # written one a turn
-        self.store.put_host(self.machine.take_closed() if not urgent else ())
-        # Else a leak of minutes that we find after a restart would begin as carried.
-        proven = {"proven": json.dumps(self.engine.levels.kept())}
-        self.store.put_kept(self.log.cursors() | self._kept_count() | proven)
-        if not urgent:
-            self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
-
     def _late(self) -> None:
         """A store that had no answer for the start has one now: go on from what can be joined to
         what was decided and asked since, and ask to be started again for the rest."""
@@ -361,7 +309,7 @@ class Watcher:
         kept = self.store.late(("decider", "mutes", guard_line.KEPT, THROTTLED, "kills"))
         if kept:
             self.engine.decider.ledger.join(as_object(kept.get("decider")) or {}, self.rules)
-            self.store.put_kept({"decider": json.dumps(self.engine.decider.kept())})
+            self.store.put_kept(self.keeping.policies())
             self.people.join(kept.get("mutes"))
             self.guard.join(kept.get(guard_line.KEPT))
             self.deeds.throttles.recall(as_object(kept.get(THROTTLED)) or {})
