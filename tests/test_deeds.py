@@ -580,10 +580,16 @@ def test_a_throttle_that_gives_way_to_a_lower_one_is_judged_with_that(house: Hou
     house.pass_by(CHECK_S - 1.0)
     house.use(300)
     throttle_for(house, "second")
+    assert house.answers[-1][2] == "MemoryHigh=316 MiB, put back in 10 min"
+    house.units.former = str(316 * MIB)
+    house.use(250)
+    house.clock.jump(10.0)
+    throttle_for(house, "throttler")
+    assert house.answers[-1][2] == "MemoryHigh=266 MiB, put back in 9 min 50 s", "the other's time"
     house.pass_by(CHECK_S - 1.0)
     house.use(450)
     house.pass_by(1.0)
-    assert due(house) == ["throttler", "second"]
+    assert sorted(due(house)) == ["second", "throttler"]
 
 
 @pytest.mark.parametrize("raised", [False, True])

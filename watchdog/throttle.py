@@ -149,17 +149,11 @@ class Throttles:
             # where it is not known what we have set, what stands there counts as ours
             mine = known and not known.theirs and (is_ours(former, ours) or not ours)
             before, ours = (known.former, ours) if known and mine else (former, ())
-            check_up, stalled_us, claims = now + CHECK_S, targets.stalled(folder), []
+            claim = (order.policy, order.incident, now + lasts_s)
+            one = Held(before, now + lasts_s, high if limit is None else min(high, limit),
+                       now + CHECK_S, targets.stalled(folder), (claim,), ours=ours)  # fmt: skip
             if known and known.check_up is not None:
-                if stays and (mine or limit == known.high):  # the minute that runs is for all
-                    check_up, stalled_us = known.check_up, known.stalled_us
-                claims = [(policy, incident, max(until, check_up))
-                          for policy, incident, until in known.claims
-                          if until > now and incident != order.incident]  # fmt: skip
-            claims.append((order.policy, order.incident, now + lasts_s))
-            least = high if limit is None else min(high, limit)
-            one = Held(before, max(until for _, _, until in claims), least, check_up, stalled_us,
-                       tuple(claims), ours=ours)  # fmt: skip
+                one = _joined(known, one, now, stays and bool(mine or limit == known.high))
             if stays:
                 self.held[name] = one._replace(theirs=not mine)
                 self._write()
@@ -174,8 +168,9 @@ class Throttles:
         def done(outcome: str, said: str) -> None:
             self.busy.discard(name)
             if outcome == "done" and asked:
+                left_s = max(lasts_s, self.held[name].until_up - self.clock.boottime())
                 size = words.size(asked[-1])
-                said = f"MemoryHigh={size}, put back in {words.duration(lasts_s)}"
+                said = f"MemoryHigh={size}, put back in {words.duration(left_s)}"
             elif asked:  # PID 1 may have set it all the same: back to what is known
                 one = self.held[name]
                 self._give_up(name, known._replace(former=one.former, ours=one.ours)
@@ -277,6 +272,20 @@ class Throttles:
         """Before anything is changed it is written down what it was."""
         self._write()
         return self.store.flush(1.0) and self.store.failed is None
+
+
+def _joined(known: Held, one: Held, now: float, same: bool) -> Held:
+    """`one` also for those who have asked before.
+
+    The minute after which it is judged begins anew, unless it is the `same` limit: a lower one has
+    to have its time, and nobody's ends before that.
+    """
+    due = known.check_up if same else one.check_up
+    earlier = [(policy, incident, max(until, due or now)) for policy, incident, until
+               in known.claims if until > now and incident != one.claims[0][1]]  # fmt: skip
+    claims = (*earlier, *one.claims)
+    one = one._replace(until_up=max(until for *_, until in claims), claims=claims, check_up=due)
+    return one._replace(stalled_us=known.stalled_us) if same else one
 
 
 def _above(use: int) -> int:
