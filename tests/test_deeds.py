@@ -565,6 +565,20 @@ def test_a_throttle_whose_time_is_over_is_not_judged_by_what_comes_after(house: 
     assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
 
 
+def test_a_limit_that_is_shared_holds_for_the_longest_of_the_times(house: House) -> None:
+    policy = house.policy._replace(do=("throttle",), mode="enforce")
+    times = {"throttler": 20.0, "second": 35.0}
+    policies = tuple(policy._replace(name=name, cooldown_s=s) for name, s in times.items())
+    house.engine.set_rules(house.engine.rules._replace(policies=policies))
+    throttle_for(house, "throttler")
+    house.units.former = str(420 * MIB)
+    throttle_for(house, "second")
+    house.pass_by(34.0)
+    assert len(house.units.asked) == 1
+    house.pass_by(1.0)
+    assert house.units.asked[1:] == [("put back", SHOP, "infinity")]
+
+
 def a_minute(house: House) -> None:
     """The first policy's throttle holds no longer than that."""
     first, *more = house.engine.rules.policies

@@ -281,8 +281,9 @@ def _joined(known: Held, one: Held, now: float, same: bool) -> Held:
     to have its time, and nobody's ends before that.
     """
     due = known.check_up if same else one.check_up
-    earlier = [(policy, incident, max(until, due or now)) for policy, incident, until
-               in known.claims if until > now and incident != one.claims[0][1]]  # fmt: skip
+    earlier = [(policy, incident, until if same else max(until, due or now))
+               for policy, incident, until in known.claims
+               if until > now and incident != one.claims[0][1]]  # fmt: skip
     claims = (*earlier, *one.claims)
     one = one._replace(until_up=max(until for *_, until in claims), claims=claims, check_up=due)
     return one._replace(stalled_us=known.stalled_us) if same else one

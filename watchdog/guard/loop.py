@@ -22,7 +22,7 @@ from watchdog.act import armour
 from watchdog.clock import Clock, RealClock
 from watchdog.guard.around import Options, boot_id, flock, options, say_alone, spent_path
 from watchdog.guard.incident import Incident
-from watchdog.guard.keeper import Keeper
+from watchdog.guard.keeper import STOP_S, Keeper
 from watchdog.guard.rehearsal import rehearse
 from watchdog.guard.revivals import Revivals
 from watchdog.guard.scene import GLANCE_S, Scene
@@ -38,7 +38,6 @@ FILL_RATE = 20 << 30  # bytes a second
 SLEEP_LEAST_S, SLEEP_MOST_S = 0.1, 1.0
 # Near the mark the watcher looks this often, so that what it says of everybody is fresh.
 HURRY_S = 2.0
-STOP_S = 3.0  # a watcher that has throttled units gives them back first; else it takes 0.1 s
 READY_S = 20.0  # the guard is on watch long before; who waits for us need not wait for the watcher
 # Longer than two loads in a row, or than a watcher that hangs and the next one take; shorter than
 # systemd waits (90 s).
