@@ -209,7 +209,14 @@ def event(kind, one, **body):
 def made(notices, one=None, kind="policy.action", **body):
     one = one or order()
     notices.order = one
-    return notices.rows(event(kind, f"policy.action-{one.id}", outcome="done", **body))
+    return notices.rows(action(one, kind, **body))
+
+
+def action(one, kind="policy.action", **body):
+    who = one.subject.entity._asdict()
+    said = {"policy": one.policy, "do": one.do, "mode": one.mode, "target": who,
+            "incident": one.incident, "outcome": "done", "killed_by": None}  # fmt: skip
+    return event(kind, f"policy.action-{one.id}", **(who | said | body))
 
 
 def notices(kept=None, muted=False, by_pressure=False):
@@ -233,6 +240,14 @@ def test_a_notification_says_who_and_why_and_its_id():
     )
     assert said["text"].splitlines()[-1] == f"Id: {rows[0].id}"
     assert said["event"]["policy"] == "shop"
+
+
+def test_a_program_gets_the_event_as_it_is_told_everywhere_and_how_its_subject_stands():
+    told = action(order())
+    rows, _ = made(notices())
+    got = json.loads(rows[0].json)["event"]
+    assert told.flat() == {key: got.get(key) for key in told.flat()}  # its id, host and time
+    assert got["leak"] == "confirmed" and got["growth_bytes_per_s"] == 2 << 20
 
 
 def test_the_end_is_told_once_to_whom_the_beginning_was_told():

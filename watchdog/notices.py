@@ -46,7 +46,8 @@ class Notices:
         name = order.do.partition(":")[2]
         title, text = notice.alert(order, event.host, event.id)
         level = "failure" if order.subject.leak == "confirmed" else "warning"
-        row = _row(event, event.id, name, level, title, text, hook.facts(order))
+        facts = {**hook.facts(order), **event.flat()}
+        row = _row(event, event.id, name, level, title, text, facts)
         key = None
         if order.cause and order.cause.startswith("leak."):
             key = tail(order.cause)
@@ -94,7 +95,8 @@ def _row(
 def trial(name: str, host: str | None, t: float, row_id: str) -> Notice:
     """The notification of `notify --test`."""
     title, text = notice.trial(name, host, row_id)
-    facts = {"event": "watchdog.test", "id": row_id, "because": ["oom-watchdog notify --test"]}
+    facts = {"event": "watchdog.test", "id": row_id, "t": t, "host": host,
+             "because": ["oom-watchdog notify --test"]}  # fmt: skip
     return Notice(row_id, t, json.dumps({
         "id": row_id, "notifier": name, "t": t, "level": "info", "title": title, "text": text,
         "event": facts,
