@@ -38,6 +38,20 @@ def test_help_fits_and_names_the_commands(capsys: pytest.CaptureFixture[str]) ->
     assert "example: oom-watchdog" in shown
 
 
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_a_standard_stream_that_is_closed_stops_nothing(
+    closed: tuple[int, ...], tmp_path: Path
+) -> None:
+    """What is opened next must not take its place: `run >&-` would print into its history."""
+    shut = "".join(f" {fd}>&-" for fd in closed)
+    for words, status in ((("check", "--show", os.devnull), 0), (("status",), 1)):
+        call = f'exec "$@"{shut}'
+        argv = [*COMMAND, *words, "--state", str(tmp_path)]
+        done = subprocess.run(["/bin/sh", "-c", call, "sh", *argv], capture_output=True, cwd="/",
+                              timeout=30, check=False)  # fmt: skip
+        assert (done.returncode, b"Traceback" in done.stderr) == (status, False), done.stderr
+
+
 def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main([]) == 2
     found = capsys.readouterr()

@@ -34,6 +34,7 @@ USAGE = 2
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    _streams()
     try:
         try:
             status = _main(argv)
@@ -50,6 +51,20 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 0
+
+
+def _streams() -> None:
+    """Give whom we were started without (`>&-`) a standard stream that leads nowhere.
+
+    Otherwise the next file that is opened has its number, and what is printed is written into it.
+    """
+    with contextlib.suppress(OSError):
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(fd, True)
+        os.close(fd)
+        for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: SIM115
 
 
 def _main(argv: list[str]) -> int:
