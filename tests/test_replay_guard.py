@@ -335,6 +335,21 @@ def test_each_action_with_what_came_of_it() -> None:
     assert "the configuration is refused" in text and "reload" not in text
 
 
+def test_the_actions_of_one_decision_are_one_time() -> None:
+    told = [
+        would(100.0, "shop", "run:dump", incident="a"), would(100.0, "shop", "kill", incident="a"),
+        other(160.0, "oom.kill"), would(9000.0, "shop", "kill", 8, incident="b"),
+    ]  # fmt: skip
+    (shop,) = reviewing.review(told, 99_000.0)
+    assert (shop["times"], [one["incident"] for one in shop["actions"]]) == (3, ["a", "a", "b"])
+    head, first, *_ = reviewing._lines(shop | reviewing.way("shop", None))
+    assert head == (
+        "policy shop would have acted 2 times "
+        "(its target was killed all the same: 1, nothing more was told: 1)"
+    )
+    assert "run:dump, kill shop (pid 7" in first
+
+
 def test_what_came_of_it_is_no_more_than_what_was_seen() -> None:
     gone = other(1030.0, "leak.cleared", 8) | {"because": ["the process is gone"]}
     told = [would(1000.0, "shop", "kill", 8), gone, would(2000.0, "shop", "kill")]
@@ -403,6 +418,7 @@ def test_the_file_that_has_to_change_is_named(tmp_path: Path) -> None:
     assert "enforces already: /etc/oom-watchdog/config.d/x.toml says so" in found["said"]
     found = way(tmp_path, "renamed")
     assert (found["mode"], found["file"], found["lines"]) == ("gone", None, [])
+    assert "--config FILE looks at another" in found["said"]
 
 
 def test_what_a_package_brought_is_changed_beside_it(tmp_path: Path) -> None:
@@ -430,6 +446,17 @@ def test_the_guard_and_a_name_with_a_dot(tmp_path: Path) -> None:
     assert reviewing.way("guard", alone, "/own.toml")["file"] == "/own.toml"
     found = way(tmp_path, "a.b", etc=POLICY.replace("shop]", '"a.b"]'))
     assert found["lines"][0] == '[policies."a.b"]'
+
+
+def test_why_the_configuration_is_refused_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reviewing, "read_events", lambda *_: iter([would(0.0, "shop", "kill")]))
+    argv = ["--state", str(tmp_path), "--config", str(tmp_path / "none.toml")]
+    assert reviewing.main(argv) == 0
+    found = capsys.readouterr()
+    assert "none.toml: cannot be read: no such file" in found.err
+    assert "what has to change is not known" in found.out
 
 
 def test_nothing_to_review_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

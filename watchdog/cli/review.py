@@ -6,6 +6,7 @@ configuration of now so that it would be taken.
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,9 @@ def _main(argv: list[str]) -> int:
         told = list(read_events(path, Wanted(since)))
     found = review(told, time.time())
     if found:
-        loaded = check.load(options.config, None)[1]
+        _, loaded, lines = check.load(options.config, None)
+        for line in lines if loaded is None else ():
+            print(words.safe(line), file=sys.stderr)
         found = [one | way(one["policy"], loaded, options.config) for one in found]
     if options.json:
         print(json.dumps(found))
@@ -70,7 +73,8 @@ def review(told: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]
         if verb(str(event.get("do"))) in (*PLAIN, "hold"):
             continue
         by_policy.setdefault(str(event["policy"]), []).append({
-            "t": event["t"], "do": event["do"], "id": event["id"], "target": event.get("target"),
+            "t": event["t"], "do": event["do"], "id": event["id"],
+            "incident": event.get("incident"), "target": event.get("target"),
             "because": event.get("because", []), "then": _after(event, told[at + 1 :], now),
         })  # fmt: skip
     return [
@@ -152,7 +156,9 @@ def way(policy: str, loaded: Mapping[str, Any] | None, config: str | None = None
     modes = {one.name: str(one.mode) for one in rules.policies}
     mode = rules.guard.mode if policy == "guard" else modes.get(policy)
     if mode is None:
-        return _way("gone", "the configuration has no such policy now: there is nothing to change")
+        which = "" if config else " of this machine (--config FILE looks at another)"
+        return _way("gone", f"the configuration{which} has no such policy now: there is nothing to "
+                    "change")  # fmt: skip
     said_in = origins.get(f"{table}.mode", BUILT_IN)
     if mode == "enforce":
         return _way(mode, f"it enforces already: {said_in} says so")
@@ -191,23 +197,29 @@ def _drop_in(policy: str, origins: Mapping[str, str]) -> str:
 
 def _lines(one: Mapping[str, Any]) -> Iterator[str]:
     what = "the guard" if one["policy"] == "guard" else f"policy {words.safe(one['policy'])}"
-    ends: dict[str, int] = {}
+    # One decision may be several actions, and what came of them is one thing.
+    decided: dict[str, list[Mapping[str, Any]]] = {}
     for action in one["actions"]:
-        ends[action["then"]["how"]] = ends.get(action["then"]["how"], 0) + 1
+        decided.setdefault(str(action["incident"] or action["id"]), []).append(action)
+    ends: dict[str, int] = {}
+    for first, *_ in decided.values():
+        ends[first["then"]["how"]] = ends.get(first["then"]["how"], 0) + 1
     counted = ", ".join(f"{_HOW[how]}: {count}" for how, count in sorted(ends.items()))
-    yield f"{what} would have acted {words.count(one['times'], 'time')} ({counted})"
-    for action in one["actions"][-SHOWN_MAX:]:
-        target = terminal.who(action["target"] or {})
-        when = terminal.stamp({"t": action["t"]}, date=True)
-        yield f"  {when} {words.safe(action['do'])} {target}"
-        for sentence in action["because"][:2]:
+    yield f"{what} would have acted {words.count(len(decided), 'time')} ({counted})"
+    for actions in list(decided.values())[-SHOWN_MAX:]:
+        first = actions[0]
+        target = terminal.who(first["target"] or {})
+        when = terminal.stamp({"t": first["t"]}, date=True)
+        done = ", ".join(dict.fromkeys(str(action["do"]) for action in actions))
+        yield f"  {when} {words.safe(done)} {target}"
+        for sentence in first["because"][:2]:
             yield f"      because {words.safe(str(sentence))}"
         passed = ""
-        if action["then"].get("t") is not None:
-            passed = f"{words.duration(max(0.0, action['then']['t'] - action['t']))} later: "
-        yield f"      then    {passed}{action['then']['said']}"
-    if one["times"] > SHOWN_MAX:
-        yield f"  and {one['times'] - SHOWN_MAX} before them: --json shows all"
+        if first["then"].get("t") is not None:
+            passed = f"{words.duration(max(0.0, first['then']['t'] - first['t']))} later: "
+        yield f"      then    {passed}{first['then']['said']}"
+    if len(decided) > SHOWN_MAX:
+        yield f"  and {len(decided) - SHOWN_MAX} before them: --json shows all"
     yield f"  {words.safe(one['said'])}"
     for line in one["lines"]:
         yield f"      {words.safe(line)}"
