@@ -323,6 +323,14 @@ def test_silence_asks_the_daemon(state, capsys):
     assert len(one.mutes.fact().rows) == 1
 
 
+def test_a_state_folder_that_is_not_there_is_not_made(tmp_path, capsys):
+    """A slip of the hand in --state would silence nobody, and end well."""
+    missing = tmp_path / "stat"
+    assert silence.main(["x", "--for", "1h", "--reason", "y", "--state", str(missing)]) == 2
+    assert f"there is no folder {missing}" in capsys.readouterr().err
+    assert not missing.exists()
+
+
 def test_silence_of_a_process_goes_by_its_start_too(state):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
     argv = [str(sleeper.pid), "--for", "1h", "--reason", "x", "--state", str(state)]
@@ -376,6 +384,13 @@ def test_ack_finds_the_event(state, capsys):
     assert ack.main(["nothing", "--state", str(state)]) == 1
     assert ack.main(["x", "--state", str(state / "none")]) == 1
     capsys.readouterr()
+    store = Store(str(state / "history.db"))
+    store.put_events([Event("watchdog.stopped", f"leak.{name}", None, 2.0, 2.0, "b" * 32, "box",
+                            ("x",), {}) for name in "ab"])  # fmt: skip
+    store.flush()
+    store.close()
+    assert ack.main(["leak", "--state", str(state)]) == 2
+    assert capsys.readouterr().err.endswith(f"3 events begin so: leak.a, leak.b, {LEAK}\n")
 
 
 @pytest.mark.parametrize(("event", "keys"), [

@@ -43,7 +43,8 @@ def _main(argv: list[str]) -> int:
         return common.USAGE
     ids = sorted({str(event.get("id")) for event in found})
     if len(ids) != 1:
-        many = f"{len(ids)} events begin so: " + ", ".join(ids[:3]) + " …" if ids else ""
+        more = " …" if len(ids) > 3 else ""
+        many = f"{len(ids)} events begin so: {', '.join(ids[:3])}{more}" if ids else ""
         common.complain(many or f"no event {options.id} (see oom-watchdog events)")
         return common.USAGE if ids else common.NOTHING
     event = found[0]

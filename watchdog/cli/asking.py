@@ -22,16 +22,20 @@ class AskError(Exception):
 
 def ask(state: str | None, asked: dict[str, Any]) -> tuple[str, bool]:
     """(name of the request, is a daemon running that will take it?). Raises AskError."""
-    folder = os.path.join(place.reading_dir(state), FOLDER)
+    state_dir = place.reading_dir(state)
+    folder = os.path.join(state_dir, FOLDER)
     name = f"{time.time_ns():x}-{secrets.token_hex(4)}.json"
     path = os.path.join(folder, name)
     try:
         with contextlib.suppress(FileExistsError):
-            os.makedirs(folder, 0o700)
+            os.mkdir(folder, 0o700)
         fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             json.dump(asked, file)
         os.rename(path + ".new", path)
+    except FileNotFoundError:  # not to be made: a slip of the hand would silence nobody
+        said = f"there is no folder {words.safe(state_dir)} (oom-watchdog run makes it)"
+        raise AskError(said) from None
     except PermissionError:
         raise AskError(f"{words.safe(folder)}: permission denied (try as root)") from None
     except OSError as error:
