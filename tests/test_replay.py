@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -126,6 +127,40 @@ def test_a_guard_that_cannot_be_judged_is_said(tmp_path, capsys):
     assert "guard" not in run(path, capsys, "--config", str(config))[2]
     path.write_text(json.dumps({"type": "kmsg", "t": T0, "line": "a log, and no recording"}))
     assert "guard" not in run(path, capsys)[2]
+
+
+def test_the_day_is_told_once_it_is_another_one(tmp_path, capsys):
+    path = tmp_path / "trace"
+    later = [line.replace(f'"t": {T0 + 10 * i}', f'"t": {T0 + 10 * i + 86400}')
+             for i, line in enumerate(lines())]  # fmt: skip
+    path.write_text("\n".join([sweep(0), *later]))
+    _, out, _ = run(path, capsys)
+    heads = [line for line in out.splitlines() if not line.startswith(" ")]
+    day = time.strftime("%Y-%m-%d", time.localtime(T0 + 86400))
+    assert heads and all(line.startswith(f"{day} ") for line in heads)
+    path.write_text("\n".join(lines()))
+    assert day[:3] not in run(path, capsys)[1]
+
+
+def test_a_store_is_of_days(stored, capsys, monkeypatch):
+    engine = Engine(default_rules(), None)
+    told = engine._event("pressure.begun", "x", T0, 1e5, ("x",), {"scope": "host"})
+    monkeypatch.setattr(replay.Replay, "run", lambda *_: iter([told]))
+    assert replay.main(["--state", str(stored)]) == 0
+    day = time.strftime("%Y-%m-%d", time.localtime(T0))
+    assert capsys.readouterr().out.startswith(f"{day} ")
+
+
+def test_an_answer_that_finds_no_room_is_not_the_traces_fault(tmp_path):
+    path = tmp_path / "trace"
+    path.write_text("\n".join(lines()))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-m", "watchdog", "replay", str(path)], stdout=full,
+                              stderr=subprocess.PIPE, timeout=30, text=True, check=False,
+                              env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    assert done.returncode == 2
+    assert "the answer cannot be written: no space left on device" in done.stderr
+    assert str(path) not in done.stderr
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`oom-watchdog replay`: the true judge and the true policies over a recording."""
 
 import contextlib
+import errno
 import gc
 import gzip
 import json
@@ -228,6 +229,13 @@ class Replay:
             yield from self.feed(fact)
         yield from self._answer(self.engine.finish(), self.last_t, None)
 
+    def days(self) -> bool:
+        """Has it come to another day than it began on? A time of day alone would not tell."""
+        if self.first_t is None:
+            return False
+        first, last = (terminal.stamp({"t": t}, True)[:10] for t in (self.first_t, self.last_t))
+        return first != last
+
     def unjudged(self) -> list[str]:
         """What could not be judged from it, and for want of what."""
         guard = self.guard.unjudged() if self.guard and self.first_t is not None else None
@@ -281,13 +289,14 @@ def _main(argv: list[str]) -> int:
             replay.remember(remembered)
         for event in replay.run(source):
             told += 1
-            _print(event, options.json, color)
+            days = options.trace is None or replay.days()
+            _print(event, options.json, color, days)
     except StoreError as error:
         common.complain(str(error))
         return common.USAGE
-    except BrokenPipeError:
-        raise  # of our output, not of the trace
     except OSError as error:
+        if error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+            raise  # of our output, not of the trace
         name = options.state if options.trace is None else options.trace
         return common.unreadable(name or '""', error)
     return _sum_up(replay, lines, told, options.json)
@@ -312,11 +321,11 @@ def _sum_up(replay: Replay, lines: Lines, told: int, as_json: bool) -> int:
     return 0 if told else common.NOTHING
 
 
-def _print(event: Event, as_json: bool, color: bool) -> None:
+def _print(event: Event, as_json: bool, color: bool, date: bool) -> None:
     flat = event.flat()
     if as_json:
         print(json.dumps(flat))
         return
-    print(terminal.line(flat, color, stored=False))
+    print(terminal.line(flat, color, date, stored=False))
     for reason in event.because:
         print(f"         {words.safe(reason)}")
