@@ -146,6 +146,21 @@ def test_show_is_toml_and_says_where_each_value_comes_from(run: Run, shop: str) 
     assert shown["policies"]["unit"]["match"] == {"unit": "shop-*.service"}
 
 
+def test_what_a_policy_and_a_hook_do_not_say_is_shown_too(run: Run, shop: str) -> None:
+    Path(shop).write_text(
+        '[policies.x]\nmatch = { unit = "*" }\nwhen = { leak = "confirmed" }\ndo = ["run:y"]\n'
+        '[run.y]\nargv = ["/bin/true"]\n'
+    )
+    *lines, _ = run("--show", shop)[1].splitlines()
+    assert {'for = "0s"', 'mode = "observe"', 'cooldown = "10min"', 'budget = "6 per 1h"',
+            'per = "unit"', 'timeout = "30s"'} <= {
+        one.partition("#")[0].strip() for one in lines if one.endswith("# built-in")
+    }  # fmt: skip
+    again = Path(shop).with_name("again.toml")
+    again.write_text("\n".join(lines))
+    assert from_plain(load_here(str(again)).rules) == from_plain(load_here(shop).rules)
+
+
 def test_the_summary_counts_modes() -> None:
     def of(*modes: str, guard: str = "observe") -> str:
         found = Rules(policies=tuple(Policy(str(i), mode=mode) for i, mode in enumerate(modes)))

@@ -18,6 +18,11 @@ from watchdog.policy.merge import BUILT_IN
 from watchdog.policy.rules import Rules, from_plain
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+# What a policy and a run hook are where their tables do not say so; `rules` has the same as values.
+_UNSAID = {
+    "policies": {"for": "0s", "mode": "observe", "cooldown": "10min", "budget": "6 per 1h"},
+    "run": {"timeout": "30s"},
+}
 _PROGRAM = tuple(ours("watchdog.policy.load"))
 
 
@@ -139,7 +144,7 @@ def show(found: dict[str, Any]) -> list[str]:
     """The merged configuration as TOML, each value with its file, and what was taken away."""
     origins = found["origins"]
     lines: list[str] = []
-    for section, table in found["written"].items():
+    for section, table in _whole(found).items():
         _table(lines, (section,), table, origins)
     if found["removed"]:
         lines += ["# taken away by [unprotect]"]
@@ -147,6 +152,20 @@ def show(found: dict[str, Any]) -> list[str]:
                   found["removed"].items()]  # fmt: skip
         lines += [""]
     return lines
+
+
+def _whole(found: dict[str, Any]) -> dict[str, Any]:
+    """What the files say, and for each policy and run hook what counts without a word of theirs."""
+    whole = dict(found["written"])
+    for section, unsaid in _UNSAID.items():
+        if section in whole:
+            tables = whole[section].items()
+            # what is said comes first, in its own order
+            whole[section] = {name: table | unsaid | table for name, table in tables}
+    for policy in found["rules"]["policies"]:
+        table = whole["policies"][policy["name"]]
+        whole["policies"][policy["name"]] = table | {"per": policy["per"]}
+    return whole
 
 
 def _table(
