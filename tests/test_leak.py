@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +130,23 @@ def test_giving_half_of_it_back_clears_and_a_new_rise_is_a_new_episode():
     assert kinds(changes)[:3] == ["leak.suspected", "leak.confirmed", "leak.cleared"]
     assert "gave back" in changes[2][1].because[0]
     assert trend.episode == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (
+            70 * MIB,
+            r"it gave back [\d.]+ MiB of the [\d.]+ MiB by which it had grown: it was in use",
+        ),
+        # a unit whose processes were ended and started again holds less than the rise found it with
+        (0, r"it gave back all of the [\d.]+ MiB by which it had grown, or began anew"),
+    ],
+)
+def test_nobody_gives_back_more_than_he_had_grown(after, said):
+    _, changes = watch(lambda s: after if s > 150 else 12 * MIB + 2 * MIB * s, 300, limit_mib=512)
+    assert kinds(changes)[:3] == ["leak.suspected", "leak.confirmed", "leak.cleared"]
+    assert re.fullmatch(said, changes[2][1].because[0]), changes[2][1].because[0]
 
 
 def test_a_rise_that_stops_is_cleared_after_a_rest():

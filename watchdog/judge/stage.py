@@ -201,8 +201,10 @@ def _ended(trend: Trend) -> str:
     if trend.kib > trend.peak_kib + max(64, rise // 50):
         trend.peak_kib, trend.high_up = trend.kib, trend.last_up
     if rise > 0 and left < rise / 2:
-        given = words.size((rise - left) * 1024)
         grown = words.size(rise * 1024)
+        if left <= 0:
+            return f"it gave back all of the {grown} by which it had grown, or began anew"
+        given = words.size((rise - left) * 1024)
         return f"it gave back {given} of the {grown} by which it had grown: it was in use"
     still = trend.last_up - trend.high_up
     if still > trend.quiet_s:
