@@ -296,6 +296,13 @@ def test_explain_a_unit(run: Run, shop: str, live: Path) -> None:
     ]
 
 
+def test_a_process_that_may_go_with_its_unit_is_told(run: Run, shop: str, live: Path) -> None:
+    out = run("--explain", "12", shop)[1]
+    assert "  policy unit: no: it is about units, and may match its own, shop-1.service\n" in out
+    out = run("--explain", "21", shop)[1]  # of another unit
+    assert "  policy unit: no: it is about units\n" in out
+
+
 ALL = Policy("all", Match(), When(
     leak="confirmed", exhausts_within_s=3600.0, resident_above=80 << 20, growth_above=512.0,
     limit_above=0.9,

@@ -280,7 +280,7 @@ def _weighed(rules: Rules, s: Subject, total: int) -> str | None:
 def _policy(policy: Policy, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"policy": policy.name, "mode": policy.mode, "do": list(policy.do)}
     if (policy.per == "unit") is not s.is_unit:
-        return answer | {"matches": False, "because": [_ABOUT[policy.per]]}
+        return answer | {"matches": False, "because": [_ABOUT[policy.per] + _its_unit(policy, s)]}
     found = look(policy.match, s)
     answer["matches"] = found.holds
     if not found.holds:
@@ -302,6 +302,16 @@ def _policy(policy: Policy, s: Subject, now: dict[str, Any]) -> dict[str, Any]:
         "because": list(found.because), "holds": holds, "conditions": words_of, "live": live,
         "for_s": policy.for_s,
     }  # fmt: skip
+
+
+def _its_unit(policy: Policy, s: Subject) -> str:
+    """A process is not what the policy is about, but may go with its unit."""
+    unit = s.entity.unit
+    if s.is_unit or unit is None:
+        return ""
+    entity = Entity(unit=unit, container=s.entity.container)
+    found = look(policy.match, Subject(f"unit:{unit}", entity, True, cgroup=s.cgroup))
+    return "" if found.holds is False else f", and may match its own, {unit}"
 
 
 def _waits(key: str, s: Subject, now: dict[str, Any]) -> str:
