@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchdog.cli import status
+from watchdog.facts import Entity, Event
+from watchdog.store.db import Store
 from watchdog.store.now import write_now
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -51,6 +53,27 @@ def test_all_is_well() -> None:
         " (oom-watchdog 0.1.0, pid 77)"
     )
     assert lines[-1] == "observing: nothing will be killed"
+
+
+def test_a_kill_before_the_daemon_was_started_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "history.db"))
+    for at in (1.0, 90_000.0):
+        body = {**dict.fromkeys(Entity._fields), "victim": {"pid": 7, "comm": "x"}, "scope": None}
+        store.put_events(
+            [Event("oom.kill", f"oom.kill-{at}", None, at, at, None, "h", ("x",), body)]
+        )
+    store.flush()
+    store.close()
+    write_now(str(tmp_path), data(t=100_000.0))
+    assert status.main(["--state", str(tmp_path)]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.endswith(", the last OOM kill 2 h 46 min ago")
+    assert any("OOM kill: the kernel killed x" in line for line in others)
+    status.main(["--state", str(tmp_path), "--json"])
+    kills = json.loads(capsys.readouterr().out)["oom_kills"]
+    assert (kills["since_start"], kills["last"]["id"]) == (0, "oom.kill-90000.0")
 
 
 FINE = "Memory is fine: 14.2 of 23.5 GiB available, "

@@ -1,6 +1,8 @@
 """`oom-watchdog status`: what the daemon sees now, from now.json; the first line is an answer."""
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +13,7 @@ from watchdog.cli import args as common
 from watchdog.cli import silence
 from watchdog.store import now as now_json
 from watchdog.store import place
+from watchdog.store.events import Wanted, read_events
 from watchdog.tell import terminal
 
 SHORT_SHARE = 0.05  # of MemTotal: the guard's shipped mark
@@ -55,13 +58,26 @@ def _once(state: str | None, as_json: bool) -> int:
         folder = place.state_dir(state)
         common.complain(f"not running: no now.json in {folder} (start it: oom-watchdog run)")
         return common.NOTHING
+    data = _with_last_kill(found.data, state)
     if as_json:
         age = found.age_s if found.age_s != float("inf") else None
-        print(json.dumps({**found.data, "age_s": None if age is None else round(age, 3)}))
+        print(json.dumps({**data, "age_s": None if age is None else round(age, 3)}))
     else:
-        for text in lines(found.data, found.age_s, found.old):
+        for text in lines(data, found.age_s, found.old):
             print(words.safe(text))
     return common.NOTHING if found.old else 0
+
+
+def _with_last_kill(data: dict[str, Any], state: str | None) -> dict[str, Any]:
+    """With the last OOM kill that is stored, where the daemon that runs has seen none."""
+    kills = _dict(data, "oom_kills")
+    if isinstance(kills.get("last"), Mapping):
+        return data
+    path = os.path.join(place.reading_dir(state), place.DATABASE)
+    with contextlib.suppress(place.StoreError, FileNotFoundError):
+        for event in read_events(path, Wanted(kind="oom.kill"), last=1):
+            return {**data, "oom_kills": {**kills, "last": event}}
+    return data
 
 
 def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
