@@ -34,6 +34,8 @@ ACTION = {**PYTHON, "policy": "shop-leak", "do": "restart-unit", "mode": "observ
           "target": PYTHON, "incident": "i", "outcome": "would"}  # fmt: skip
 
 GONE = {**ACTION, "outcome": "gone"}
+COOLS = "cooldown: 9 min to go"
+SPENT = "budget of 2 per 1 h is spent; free again in 52 min"
 GUARD = {"do": "kill", "mode": "enforce", "outcome": "done", "victim": PYTHON}
 
 
@@ -93,6 +95,30 @@ def event(kind: str, *because: str, **body: Any) -> dict[str, Any]:
         (
             event("policy.action", "leak confirmed", "no such process", **GONE),
             "policy shop-leak: restart-unit python3 (pid 4242, shop.service), gone: no such process"
+            " · oom-watchdog events --id policy.action-1111-4242-99-1",
+        ),
+        (
+            event("watchdog.started", *"abcde"),
+            "started: a; b; c; d · oom-watchdog status",
+        ),
+        (  # why it came to nothing is the last sentence, however many stand before it
+            event("policy.action", *"abcdef", "it is PID 1", **{**ACTION, "outcome": "protected"}),
+            "policy shop-leak: restart-unit python3 (pid 4242, shop.service), protected: it is PID"
+            " 1 · oom-watchdog events --id policy.action-1111-4242-99-1",
+        ),
+        (
+            event("policy.action", *"abcdef", SPENT, **{**ACTION, "outcome": "budget"}),
+            f"policy shop-leak: restart-unit python3 (pid 4242, shop.service): {SPENT}"
+            " · oom-watchdog events --id policy.action-1111-4242-99-1",
+        ),
+        (
+            event("policy.action", "a", COOLS, **{**ACTION, "outcome": "cooldown"}),
+            "policy shop-leak: restart-unit python3 (pid 4242, shop.service): cooldown: 9 min to go"
+            " · oom-watchdog events --id policy.action-1111-4242-99-1",
+        ),
+        (
+            event("policy.action", "a", "b", "c", **{**ACTION, "outcome": "budget"}),
+            "policy shop-leak: restart-unit python3 (pid 4242, shop.service), budget: a; b"
             " · oom-watchdog events --id policy.action-1111-4242-99-1",
         ),
         (

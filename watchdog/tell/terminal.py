@@ -59,6 +59,7 @@ _NO_VICTIM = {
     "cut-off": "the report is cut off before it names a victim",
 }
 _EXPLAINED_LAST = ("failed", "gone", "changed", "protected", "muted")
+_HELD_BACK = ("cooldown", "budget")
 _RED, _YELLOW, _GREEN, _CYAN, _DIM, _BOLD = "31", "33", "32", "36", "2", "1"
 _COLOURS = {
     "leak.suspected": _YELLOW,
@@ -162,7 +163,7 @@ def _say(event: Mapping[str, Any]) -> tuple[str, str]:
         return head, ": " + _leak(event, leaker(event))
     if kind == "oom.kill":
         return head, ": " + _oom_kill(event, entity)
-    because = _because(event)
+    because = _because(event)[:4]
     if kind == "leak.cleared":
         entity = leaker(event)
     if kind in _OVER:
@@ -237,6 +238,8 @@ def _action(event: Mapping[str, Any], actor: str) -> tuple[str, str]:
     because = _because(event)
     # What was found out last explains an action that came to nothing.
     told = because[-1:] if outcome in _EXPLAINED_LAST else because[:2]
+    if outcome in _HELD_BACK and because and because[-1].startswith(outcome):
+        told, end = because[-1:], ""
     return head, f"{' ' if target else ''}{target}{end}" + (": " + "; ".join(told) if told else "")
 
 
@@ -244,7 +247,7 @@ def _because(event: Mapping[str, Any]) -> list[str]:
     found = event.get("because")
     if not isinstance(found, (list, tuple)):
         return []
-    return [_cut(sentence) for sentence in found[:4] if isinstance(sentence, str) and sentence]
+    return [_cut(sentence) for sentence in found if isinstance(sentence, str) and sentence]
 
 
 def stamp(event: Mapping[str, Any], date: bool) -> str:
