@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from watchdog.store import place
 from watchdog.store.events import Wanted, read_events
 from watchdog.tell import terminal
 
+_PROCESS = re.compile(r"^(\d+):\d+")
 SHORT_SHARE = 0.05  # of MemTotal: the guard's shipped mark
 
 
@@ -110,7 +112,7 @@ def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
     if policies:
         yield ""
         for policy in policies:
-            waiting = [str(one) for one in _list(policy, "waiting")]
+            waiting = [_subject(str(one)) for one in _list(policy, "waiting")]
             text = ": " + "; ".join(waiting) if waiting else ""
             yield f"policy {policy.get('name')} ({policy.get('mode')}){text}"
     told = _dict(data, "notify")
@@ -125,6 +127,11 @@ def lines(data: Mapping[str, Any], age_s: float, old: bool) -> Iterator[str]:
         yield f"degraded: {sentence}"
     yield ""
     yield intent(data)
+
+
+def _subject(waiting: str) -> str:
+    """ "pid 4242: …" or "shop.service: …": the key of its subject as a person calls that."""
+    return _PROCESS.sub(r"pid \1", waiting).removeprefix("unit:")
 
 
 def answer(data: Mapping[str, Any]) -> str:
