@@ -161,6 +161,30 @@ def test_what_a_policy_and_a_hook_do_not_say_is_shown_too(run: Run, shop: str) -
     assert from_plain(load_here(str(again)).rules) == from_plain(load_here(shop).rules)
 
 
+def test_a_pattern_that_matches_nobody_is_warned_about(run: Run, tmp_path: Path) -> None:
+    """Who protects "postgresql" believes that it is protected."""
+    path = tmp_path / "c.toml"
+    fine = ["x.service", "x-*", "*ice", "y.[sm]*", "session-?.scope", "[ab]"]
+    path.write_text(
+        f'[protect]\nunit = ["postgresql", "a-*-b", "my.slice", {str(fine)[1:-1]}]\n'
+        'exe = ["sshd", "/usr/*", "*/sshd"]\n'
+        '[policies.p]\nmatch = { cgroup = "system.slice/x" }\nwhen = { leak = "confirmed" }\n'
+        'do = "log"\n[mute.m]\nmatch = { unit = "nginx" }\nuntil = "2100-01-01"\n'
+    )
+    status, _, err = run(str(path))
+    assert status == 0
+    found = [line.split(": ", 2)[2].partition(" matches no ") for line in err.splitlines()]
+    assert [(at, what.partition(":")[0]) for at, _, what in found] == [
+        ('protect.unit: "postgresql"', "unit"), ('protect.unit: "a-*-b"', "unit"),
+        ('protect.unit: "my.slice"', "unit"), ('protect.exe: "sshd"', "executable"),
+        ('policies.p.match.cgroup: "system.slice/x"', "cgroup"),
+        ('mute.m.match.unit: "nginx"', "unit"),
+    ]  # fmt: skip
+    assert len(json.loads(run(str(path), "--json")[1])["warnings"]) == 6
+    path.write_text("")
+    assert run(str(path))[2] == ""  # none of ours is such a one
+
+
 def test_the_summary_counts_modes() -> None:
     def of(*modes: str, guard: str = "observe") -> str:
         found = Rules(policies=tuple(Policy(str(i), mode=mode) for i, mode in enumerate(modes)))

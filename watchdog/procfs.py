@@ -149,7 +149,7 @@ class Place(NamedTuple):
 _NEVER = (".slice", "init.scope")
 _LOGINS = ("session-", "user@")
 _NEVER_STARTS = (*_LOGINS, "user-runtime-dir@")
-_UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".automount")
+UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".automount")
 # What a runtime puts before the id of a container, and before the name that somebody gave it.
 _ID_PREFIXES = ("docker-", "cri-containerd-", "crio-", "libpod-", "nerdctl-")
 _NAME_PREFIXES = (("lxc.payload.", ""), ("machine-", ".scope"), ("systemd-nspawn@", ".service"))
@@ -167,7 +167,7 @@ def place(path: str | None) -> Place:
     outer = next((i for i, part in enumerate(parts) if not part.endswith(".slice")), None)
     if outer is None:
         return Place(None, None, None)
-    unit = parts[outer] if parts[outer].endswith(_UNIT_SUFFIXES) else None
+    unit = parts[outer] if parts[outer].endswith(UNIT_SUFFIXES) else None
     below = [part for part in parts[outer + 1 :] if not part.endswith(".slice")]
     return Place(unit, below[-1] if below else None, _container(parts))
 
