@@ -335,6 +335,20 @@ def test_each_action_with_what_came_of_it() -> None:
     assert "the configuration is refused" in text and "reload" not in text
 
 
+def test_what_we_did_ourselves_is_how_it_ended() -> None:
+    done = {"mode": "enforce", "outcome": "done"}
+    told = [
+        would(0.0, "shop", "kill"), would(5.0, "b", "log", **done),
+        would(6.0, "c", "kill", 8, **done), would(9.0, "b", "terminate", **done),
+        other(12.0, "leak.cleared"),
+    ]  # fmt: skip
+    (shop,) = reviewing.review(told, 99.0)
+    then = shop["actions"][0]["then"]
+    assert (then["how"], then["t"], then["said"]) == (
+        "ended", 9.0, "policy b acted on it: terminate"
+    )  # fmt: skip
+
+
 def test_the_actions_of_one_decision_are_one_time() -> None:
     told = [
         would(100.0, "shop", "run:dump", incident="a"), would(100.0, "shop", "kill", incident="a"),

@@ -15,7 +15,7 @@ from watchdog import words
 from watchdog.cli import args as common
 from watchdog.cli import check
 from watchdog.policy.merge import BUILT_IN
-from watchdog.policy.rules import PLAIN, from_plain, verb
+from watchdog.policy.rules import DESTRUCTIVE, PLAIN, from_plain, verb
 from watchdog.store.events import Wanted, read_events
 from watchdog.tell import terminal
 
@@ -27,6 +27,7 @@ SHOWN_MAX = 5
 MAIN = "/etc/oom-watchdog/config.toml"
 DROP_INS = "/etc/oom-watchdog/config.d"
 PACKAGED = ("/usr/lib/oom-watchdog/", "/run/oom-watchdog/")  # not the administrator's to change
+_ACTIONS = ("policy.action", "guard.action")
 GONE = ("the process is gone", "the unit is gone")  # why a leak was cleared
 
 
@@ -66,7 +67,7 @@ def review(told: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]
     """By policy (the guard is one), what it would have done and what came of it, oldest first."""
     by_policy: dict[str, list[dict[str, Any]]] = {}
     for at, event in enumerate(told):
-        if event.get("event") not in ("policy.action", "guard.action"):
+        if event.get("event") not in _ACTIONS:
             continue
         if event.get("outcome") != "would" or event.get("mode") != "observe":
             continue
@@ -109,6 +110,11 @@ def _end(event: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] |
     """How it ended by what this says; None where it says nothing of that."""
     kind, same = other.get("event"), _same(event, other)
     by_guard = event.get("event") == "guard.action"
+    if same and kind in _ACTIONS and other.get("outcome") == "done":
+        do, policy = str(other.get("do")), words.safe(str(other.get("policy")))
+        if verb(do) in (*DESTRUCTIVE, "stop-unit"):
+            by = "the guard" if kind == "guard.action" else f"policy {policy}"
+            return _told("ended", {**other, "because": ()}, f"{by} acted on it: {words.safe(do)}")
     if kind in ("oom.kill", "kill.other") and same:
         return _told("killed", other, "it was killed all the same")
     if kind == "oom.kill" and by_guard and not _elsewhere(event, other):
