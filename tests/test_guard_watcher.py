@@ -16,6 +16,7 @@ from watchdog.guard.revivals import AGAIN_S, Revivals
 from watchdog.guard_facts import OWED_MAX
 from watchdog.handover import LOAD_S
 from watchdog.policy.guard_when import GuardRules, Mark, guard_plain
+from watchdog.spawn import ours
 
 
 class House:
@@ -66,6 +67,11 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+def test_the_watcher_is_started_without_site_packages(house: House) -> None:
+    assert house.guard.keeper.argv[:3] == ours("watchdog.watcher", bare=True)[:3]
+    assert "-S" in house.guard.keeper.argv[:3]
 
 
 def test_the_watcher_is_hurried_while_memory_is_near_the_mark(house: House) -> None:

@@ -166,6 +166,22 @@ def test_the_watcher_loads_nothing_heavy() -> None:
     assert reports == {"watchdog.oom_report.stream"}  # the rest comes with the first report
 
 
+@pytest.mark.parametrize("process", ["watcher.py", "guard/loop.py"])
+def test_the_processes_need_nothing_of_site_packages(process: str) -> None:
+    """They are started without: see `spawn.ours`. A late import, too, would find nothing there."""
+    found, new = set[str](), {process}
+    while new:
+        found |= new
+        named = {name for file in new for name in imports(file)}
+        own = {name for name in named if name.split(".")[0] == "watchdog"}
+        roots = {name.split(".")[0] for name in named - own}
+        assert roots <= sys.stdlib_module_names, roots - sys.stdlib_module_names
+        paths = {name.removeprefix("watchdog.").replace(".", "/") for name in own}
+        files = {f"{path}{end}" for path in paths for end in (".py", "/__init__.py")}
+        new = files & {*FILES} - found
+    assert "policy/guard_when.py" in found
+
+
 def test_only_the_child_room_starts_programs_and_only_one_file_signals() -> None:
     starters, killers = set(), set()
     for file in FILES:

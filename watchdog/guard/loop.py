@@ -81,7 +81,7 @@ class Guard:
         self.unanswered: list[tuple[float, tuple[Any, ...], str]] = []
         self.adj = armour.oom_score_adj()
         self.terminal = os.isatty(2)
-        watcher = ours("watchdog.watcher")
+        watcher = ours("watchdog.watcher", bare=True)
         program = [sys.executable, "-I", opts.program] if opts.program else watcher
         self.keeper = Keeper(
             [*program, "--rules", str(opts.rules), *opts.tail],
