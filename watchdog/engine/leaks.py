@@ -1,6 +1,5 @@
 """Pure: what grows. Trends of processes, units and the machine are judged, named and told."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 
@@ -111,7 +110,7 @@ class Leaks:
         if not trend.open:
             return []
         # What was known of it stays as it was: a line about its end may still come.
-        trend = copy.copy(trend)
+        trend = trend.copy()
         change = stage.clear(trend, "the process is gone")
         return self._leak(change, trend, _key(ident), entity, None, t)
 

@@ -26,6 +26,13 @@ class Case:
         self.event: str | None = None
         self.verdict: Any = None
 
+    def copy(self) -> "Case":
+        """One that may change apart from it."""
+        found = Case()
+        for field in self.__slots__:
+            setattr(found, field, getattr(self, field))
+        return found
+
 
 NO_CASE = Case()  # nothing is ever written to it
 

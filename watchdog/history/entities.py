@@ -4,7 +4,6 @@ A trend belongs to one identity: (boot, pid, start ticks), or (boot, unit). Time
 CLOCK_BOOTTIME, so a trend goes on where it was when the daemon starts again on the same boot.
 """
 
-import copy
 from typing import Any
 
 from watchdog.history.case import NO_CASE, OfCase
@@ -227,7 +226,7 @@ class Trend:
         """Itself where all rings are kept, else a copy that has them all, for who reads them."""
         if not self.fine or self.low == MISSING:
             return self
-        found = copy.copy(self)
+        found = self.copy()
         found.unfold(self.last_up, self.last_up)
         return found
 
@@ -275,13 +274,14 @@ class Trend:
         Trend.__init__(self, t, up)
         self.episode = episode
 
-    def __copy__(self) -> "Trend":
+    def copy(self) -> "Trend":
+        """One that may change apart from it; the rings stay shared."""
         found = object.__new__(type(self))
         for one in type(self).__mro__[:-1]:
             for field in one.__dict__["__slots__"]:
                 setattr(found, field, getattr(self, field))
         if self.case is not NO_CASE:
-            found.case = copy.copy(self.case)
+            found.case = self.case.copy()
         return found
 
     def become(self, other: "Trend") -> None:
