@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from policy_world import MIB, T0, World, policy, process, rules, unit
 
-from watchdog.facts import Subject
+from watchdog.facts import Mute, Subject
 from watchdog.policy.budget import Purse
 from watchdog.policy.conditions import all_hold, conditions
 from watchdog.policy.decide import OPEN_MAX, Decider
@@ -19,6 +19,7 @@ from watchdog.policy.rules import (
     When,
     default_rules,
 )
+from watchdog.words import duration
 
 DONE = [("log", None), ("kill", None)]
 
@@ -196,7 +197,7 @@ def test_what_was_only_said_for_want_of_the_lock_is_done_when_it_is_there(do: st
     world = World(rules(policy(do=("log", do), budget=(1, 3600.0))))
     world.decider.granted = False
     assert world.see(process()) == [("log", None), (do, "would")]
-    assert world.decider.waiting()["p"][0] == "7:1: held back by lock"
+    assert world.decider.waiting()["p"][0] == "7:1: only said: another daemon holds the lock"
     # as long as it is not, cooldown and budget run for what is said
     assert world.see(process(8, unit="u8")) == [("log", None), (do, "budget")]
     world.see(process(leak="none"), after=60)
@@ -289,15 +290,65 @@ def test_an_observing_policy_does_not_hold_up_one_that_enforces() -> None:
     assert world.see(process()) == [("log", None), ("kill", "would"), *DONE]
 
 
-def test_a_kill_that_failed_is_tried_again_within_the_budget() -> None:
-    world = World(rules(policy(budget=(2, 3600.0))))
-    kill = world.step(process())[1]
-    world.decider.settle(kill, "failed")
-    again = world.step(process())
-    assert [(o.do, o.outcome) for o in again] == [("kill", None)]
-    assert again[0].id == kill.id + "-1"
-    world.decider.settle(again[0], "failed")
-    assert world.see(process()) == [("kill", "budget")]
+@pytest.mark.parametrize("do", ["kill", "kill-unit", "terminate"])
+def test_a_kill_that_failed_is_tried_again_ever_more_seldom_and_costs_nothing(do: str) -> None:
+    world = World(rules(policy(budget=(2, 3600.0), do=("log", do), cooldown_s=20.0)))
+    _, first = world.step(process())
+    last, began, gaps = first, world.up, []
+    for tries in range(1, 9):
+        told = world.decider.settle(last, "failed")
+        at = world.up
+        while not (found := world.step(process(), after=1.0)):
+            if tries % 2:
+                world.restart()
+        (last,) = found
+        assert (last.id, last.outcome) == (f"{first.id}-{tries}", None)
+        gaps.append(world.up - at)
+        assert told == f"tried again in {duration(gaps[-1])} if it still lasts"
+    assert gaps == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    # others are not blamed for it, and what is done in the end is paid
+    assert world.up - began < 3600.0
+    world.decider.settle(last, "done")
+    other = process(9, unit="b.service")
+    assert world.see(process(), other) == [("log", None), (do, None)]
+    assert world.see(process(10, unit="c.service")) == [("log", None), (do, "budget")]
+
+
+def test_a_unit_that_cannot_be_ended_is_tried_as_often_whoever_of_it_it_is_decided_for() -> None:
+    world = World(rules(policy(do=("kill-unit",))))
+    tried = 0
+    for _ in range(30):
+        for order in world.step(*map(process, range(7, 12)), after=1.0):
+            if order.outcome is None:
+                tried += 1
+                world.decider.settle(order, "failed")
+    assert tried == 4  # after 0, 2, 6 and 14 s
+
+
+@pytest.mark.parametrize("outcome", ["gone", "changed", "protected"])
+def test_a_kill_that_reached_nobody_is_not_paid(outcome: str) -> None:
+    world = World(rules(policy(budget=(1, 3600.0), cooldown_s=0.0)))
+    world.decider.settle(world.step(process())[1], outcome)
+    assert world.see(process(), after=100) == []
+    assert world.see(process(8)) == DONE
+    assert world.see(process(9)) == [("log", None), ("kill", "budget")]
+
+
+@pytest.mark.parametrize("do", [("run:x", "kill"), ("restart-unit",)])
+def test_what_was_done_in_part_is_paid_once(do: tuple[str, ...]) -> None:
+    hooks = {"x": Hook(("/bin/true",))}
+    world = World(rules(policy(budget=(2, 9e5), do=do, cooldown_s=30.0), run=hooks))
+    last = world.step(process())[-1]
+    for _ in range(4):
+        world.decider.settle(last, "failed")
+        world.restart()
+        while not (found := [one for one in world.step(process()) if one.outcome is None]):
+            pass
+        (last,) = found
+        assert last.do == do[-1]
+    one, another = process(8, unit="b.service"), process(9, unit="c.service")
+    assert {o for _, o in world.see(one)} == {None}
+    assert {o for _, o in world.see(another)} == {"budget"}
 
 
 def test_other_outcomes_close_the_incident() -> None:
@@ -318,6 +369,8 @@ def test_a_hook_is_run_at_most_so_often() -> None:
     assert world.see(process(7)) == [("run:dump", None), ("run:free", None)]
     world.restart()
     assert world.see(process(8)) == [("run:dump", "budget"), ("run:free", None)]
+    said = "budget of 1 per 1 h of run:dump is spent; free again in 59 min"
+    assert [one.because[-1].startswith(said) for one in world.orders[-2:]] == [True, False]
 
 
 def test_a_kill_by_the_kernel_is_an_incident_of_its_own() -> None:
@@ -521,8 +574,29 @@ def test_what_it_waits_for_is_told() -> None:
         "c": ["7:1: held back by another action on it"],
     }  # fmt: skip
     world.see(process(8), after=1)
-    assert "8:1: held back by budget" in world.decider.waiting()["b"]
+    assert (
+        "8:1: held back: budget of 1 per 9 s is spent; free again in 3 s"
+        in (world.decider.waiting()["b"])
+    )
     assert Decider(rules(policy())).waiting() == {"p": []}
+
+
+def test_what_holds_it_back_is_said_in_words() -> None:
+    world = World(rules(policy()))
+    world.decider.settle(world.step(process())[1], "failed")
+    assert world.decider.waiting()["p"] == [
+        "7:1: kill failed; tried again after the cooldown", "7:1: cooldown, 2 s to go",
+    ]  # fmt: skip
+    world.see(process(8))
+    world.decider.ledger.standing.clear()
+    world.see(process(8))
+    assert "8:1: held back by the cooldown" in world.decider.waiting()["p"]
+    world.decider.granted = False
+    world.see(process(9))
+    assert "9:1: only said: another daemon holds the lock" in world.decider.waiting()["p"]
+    world.decider.mutes = (Mute("m", "silence", "shop.service", world.t + 99),)
+    world.see(process(10))
+    assert "10:1: muted" in world.decider.waiting()["p"]
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,9 @@ def test_what_ends_a_unit_comes_after_a_throttle_that_was_of_no_use(failed: bool
     assert world.see(unit()) == [], "once"
     assert not world.decider.ledger.moves_on(first[1].incident)
     world.decider.settle(then, "failed")
-    assert world.see(unit()) == [("kill-unit", "budget")], "what is tried again is paid for"
+    assert world.see(unit(), after=1) == []
+    assert world.see(unit(), after=1) == [("kill-unit", None)], "the throttle has paid for it"
+    assert world.decider.ledger.left(THEN) == 0
 
 
 @pytest.mark.parametrize("outcome", ["changed", "gone"])

@@ -156,10 +156,10 @@ def test_leaks_kills_policies_and_what_is_degraded_stand_between() -> None:
 
 
 def test_whom_a_policy_waits_for_is_said_as_elsewhere() -> None:
-    waiting = ["4242:17: held back by budget", "4242:17 (only said): cooldown, 9 min to go",
+    waiting = ["4242:17: muted", "4242:17 (only said): cooldown, 9 min to go",
                "unit:shop.service: decided; x"]  # fmt: skip
     assert (
-        "policy p (observe): pid 4242: held back by budget; pid 4242 (only said): cooldown, 9 min "
+        "policy p (observe): pid 4242: muted; pid 4242 (only said): cooldown, 9 min "
         "to go; shop.service: decided; x"
     ) in told(policies=[{"name": "p", "mode": "observe", "waiting": waiting}])
 

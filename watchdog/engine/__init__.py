@@ -293,11 +293,12 @@ class Engine:
         order = self.pending.pop(outcome.order_id, None)
         if order is None:
             return []
-        self.decider.settle(order, outcome.outcome)
+        again = self.decider.settle(order, outcome.outcome)
+        detail = "; ".join(one for one in (outcome.detail, again) if one)
         pid = order.subject.entity.pid
         if pid is not None and order.do in SIGNALLED and outcome.outcome == "done":
             self.kills.ours(pid, outcome.t if outcome.up is None else outcome.up)
-        event = self._action(order, outcome.outcome, outcome.detail, outcome.t, outcome.up)
+        event = self._action(order, outcome.outcome, detail, outcome.t, outcome.up)
         if outcome.restarts is False:
             event = event._replace(body={**event.body, "restarts": False})
         return [event]

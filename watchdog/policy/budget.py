@@ -6,6 +6,8 @@ must keep what was spent before it.
 
 from typing import NamedTuple
 
+from watchdog import words
+
 Moment = tuple[float, float]  # (up or the clock in use, Unix seconds)
 
 
@@ -22,6 +24,15 @@ class Purse(NamedTuple):
         """One more; what no longer counts is dropped, and never more than `times` are kept."""
         kept = [moment for moment in self.spent if now - moment[0] < per_s]
         return Purse((*kept, (now, t))[-max(times, 1) :])
+
+    def given_back(self) -> "Purse":
+        """The last is not spent after all."""
+        return Purse(self.spent[:-1])
+
+    def spent_said(self, times: int, per_s: float, now: float, of: str = "") -> str:
+        """The sentence where nothing is left of it; `of` is whose it is, if not the policy's."""
+        free = words.duration(self.free_in(times, per_s, now))
+        return f"budget of {times} per {words.duration(per_s)}{of} is spent; free again in {free}"
 
     def free_in(self, times: int, per_s: float, now: float) -> float:
         """Seconds until it may be spent again; 0 where it may be now."""

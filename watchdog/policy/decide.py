@@ -3,6 +3,8 @@
 Rules of this file
 - An incident is decided once. A decision that a cooldown or a spent budget holds back is said
   once, and taken when it may be, if the incident still lasts then.
+- What failed is tried again while the incident lasts, paid for once; where the try did nothing,
+  ever more seldom, and not paid for.
 - What ends something behind a `throttle` belongs to its decision, and is due if that is of no use;
   where it is barred, at once.
 - The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 from watchdog import words
 from watchdog.facts import Mute, Order, Subject
 from watchdog.policy.budget import Purse
-from watchdog.policy.ledger import ONLY_SAID, Ledger, Pair, incident
+from watchdog.policy.ledger import ONLY_SAID, Ledger, Pair, Standing, incident
 from watchdog.policy.mute import muted
 from watchdog.policy.reach import Reach, reach
 from watchdog.policy.rules import DESTRUCTIVE, PLAIN, Policy, Rules, verb
@@ -41,14 +43,24 @@ BUSY_S = 10.0
 OPEN_MAX = 1024
 # What did nothing where it failed. A restart that PID 1 gave up on may have stopped the unit.
 HARMLESS = ("terminate", "kill", "kill-unit")
+# It is tried again after so long, then each time after twice as long, up to the cooldown or
+# SELDOM_S, whichever is longer.
+AGAIN_S, SELDOM_S = 2.0, 60.0
+# What a decision waits for, as it stands in Standing.said.
+_HELD_BY = {
+    "cooldown": "held back by the cooldown", "muted": "muted",
+    "lock": "only said: another daemon holds the lock",
+}  # fmt: skip
 
 
 class _Open(NamedTuple):
-    """An order that is being carried out: its incident, what cools down, who is kept busy."""
+    """An order that is being carried out: its incident, what cools down, who is kept busy; and
+    whether the budget has paid for it and nothing else."""
 
     pair: Pair
     cooling: Pair
     touched: tuple[str, ...]
+    paid_alone: bool
 
 
 class Decider:
@@ -116,8 +128,7 @@ class Decider:
         if is_said:
             cooling = (policy.name, cooling[1] + ONLY_SAID)
         until = max(ledger.cool.get(real, now), ledger.cool.get(cooling, now))
-        moved = standing.moved  # it belongs to the decision that was paid for
-        if until > now and not moved:
+        if until > now and not standing.moved:
             if "cooldown" in standing.said:
                 return []
             standing.said += ("cooldown",)
@@ -137,21 +148,21 @@ class Decider:
         spending = [do for do in todo if do in counted and found.held(do) is None]
         purse_name = policy.name + (ONLY_SAID if is_said else "")
         purse = ledger.purses.get(purse_name, Purse())
-        over = bool(spending) and not moved and not purse.left(*policy.budget, now)
+        pays = bool(spending) and not standing.moved and not standing.paid
+        over = pays and not purse.left(*policy.budget, now)
         if over:
             if "budget" in standing.said:
                 return []
             standing.said += ("budget",)
-            free = words.duration(purse.free_in(*policy.budget, now))
-            spent = f"budget of {policy.budget[0]} per {words.duration(policy.budget[1])} is spent"
-            because += (f"{spent}; free again in {free}",)
-        elif spending and not moved:
+            because += (purse.spent_said(*policy.budget, now),)
+        elif pays:
             ledger.purses[purse_name] = purse.spend(*policy.budget, now, t)
         out = []
         for do in todo:
             who, said = (found.hit if found.single(do) else s), because
             held = ("budget", "") if over and do in spending else found.held(do)
-            outcome = held[0] if held else self._outcome(mode, do, now, t)
+            held = held or self._held(mode, do, now, t)
+            outcome = held[0] if held else None
             if held and held[1]:
                 said = (*because, held[1])
             elif do == "throttle" and standing.later:
@@ -161,7 +172,8 @@ class Decider:
             order = self._order(due, who, do, said, outcome)
             if outcome is None and do in strong:
                 own = tuple(key for key in touched if key in alone)  # no other has marked it
-                self._opened(order.id, _Open((policy.name, s.key), cooling, own))
+                alone_paid = pays and spending == [do]
+                self._opened(order.id, _Open((policy.name, s.key), cooling, own, alone_paid))
             out.append(order)
         if any(one.do in strong and one.outcome in (None, "would") for one in out):
             ledger.busy.update(dict.fromkeys(touched, now + BUSY_S))
@@ -176,18 +188,18 @@ class Decider:
         """In which mode it is at this moment."""
         return policy.mode if self.granted else "observe"
 
-    def _outcome(self, mode: str, do: str, now: float, t: float) -> str | None:
-        """What is left to say of an action that nothing bars, or None: it is to be carried out."""
+    def _held(self, mode: str, do: str, now: float, t: float) -> tuple[str, str] | None:
+        """(outcome, why) of an action that nothing bars, or None: it is to be carried out."""
         kind = verb(do)
         hook = self.rules.run.get(do.partition(":")[2]) if kind == "run" else None
         if hook is not None and hook.at_most is not None:
             key = f"{mode} {do}"
             purse = self.ledger.purses.get(key, Purse())
             if not purse.left(*hook.at_most, now):
-                return "budget"
+                return "budget", purse.spent_said(*hook.at_most, now, f" of {do}")
             self.ledger.purses[key] = purse.spend(*hook.at_most, now, t)
         carried_out = mode == "enforce" or kind in PLAIN
-        return None if carried_out else "would"
+        return None if carried_out else ("would", "")
 
     def _order(
         self, due: Due, who: Subject, do: str, because: tuple[str, ...], outcome: str | None
@@ -210,24 +222,39 @@ class Decider:
             del self._open[next(iter(self._open))]
         self._open[order_id] = one
 
-    def settle(self, order: Order, outcome: str) -> None:
-        """What became of an order. A kill that failed did nothing: its incident is open again."""
+    def settle(self, order: Order, outcome: str) -> str | None:
+        """What became of an order; a sentence where it is tried again before long.
+
+        A kill that failed did nothing: its incident is open again, and it was not spent.
+        """
         if order.do == "throttle" and outcome in ("failed", "protected"):  # no limit can be set
             self.changed |= self.ledger.moves_on(order.incident)
         elif order.do == "throttle" and outcome in ("changed", "gone"):
             self.changed |= self.ledger.throttles_again(order.incident)
         if (one := self._open.pop(order.id, None)) is None:
-            return
+            return None
         if outcome not in ("done", "would"):
             for key in one.touched:
                 self.ledger.busy.pop(key, None)
-        standing = self.ledger.standing.get(one.pair)
-        if outcome == "failed" and standing is not None:
-            standing.left = (order.do,)
-            standing.tries += 1
+        nothing = order.do in HARMLESS and outcome not in ("done", "would")
+        if nothing and one.paid_alone and order.policy in self.ledger.purses:
+            self.ledger.purses[order.policy] = self.ledger.purses[order.policy].given_back()
             self.changed = True
-            if order.do in HARMLESS:
-                self.ledger.cool.pop(one.cooling, None)
+        standing = self.ledger.standing.get(one.pair)
+        if outcome != "failed" or standing is None:
+            return None
+        standing.left = (order.do,)
+        standing.paid = not (nothing and one.paid_alone)
+        standing.tries += 1
+        self.changed = True
+        if not nothing:
+            return None
+        standing.said = ("cooldown",)  # the sentence tells of it
+        policy = self.rules.policy(order.policy)
+        seldom = max(SELDOM_S, policy.cooldown_s if policy else 0.0)
+        wait = min(seldom, AGAIN_S * 2.0 ** min(standing.tries - 1, 32))
+        self.ledger.cool[one.cooling] = (self.ledger.now or 0.0) + wait
+        return f"tried again in {words.duration(wait)} if it still lasts"
 
     def muted(self, s: Subject, t: float) -> str | None:
         """Why nobody is to be told of the subject now, and nothing done about it, or None."""
@@ -242,15 +269,14 @@ class Decider:
     def waiting(self) -> dict[str, list[str]]:
         """For each policy what it waits for or is held back by, in sentences, for now.json."""
         found: dict[str, list[str]] = {policy.name: [] for policy in self.rules.policies}
-        lasting = {policy.name: policy.for_s for policy in self.rules.policies}
+        ruled = {policy.name: policy for policy in self.rules.policies}
         now = self.ledger.now or 0.0
         for (name, key), one in self.ledger.standing.items():
             if one.left is None:
-                left = words.duration(max(0.0, one.began + lasting[name] - now))
+                left = words.duration(max(0.0, one.began + ruled[name].for_s - now))
                 found[name].append(f"{key}: its conditions hold; decides in {left}")
             elif one.left:
-                held_by = one.said[-1] if one.said else "another action on it"
-                found[name].append(f"{key}: held back by {held_by}")
+                found[name].append(f"{key}: {self._held_back(ruled[name], one, now)}")
             else:
                 later = f"if the limit is of no use {', '.join(one.later)}" if one.later else ""
                 then = later or "nothing more until its conditions end"
@@ -258,3 +284,13 @@ class Decider:
         for (name, key), until in self.ledger.cool.items():
             found[name].append(f"{key}: cooldown, {words.duration(max(0.0, until - now))} to go")
         return found
+
+    def _held_back(self, policy: Policy, one: Standing, now: float) -> str:
+        """Why what is due of it is not done yet."""
+        said = one.said[-1] if one.said else ""
+        if said == "budget":
+            purse = self.ledger.purses.get(policy.name, Purse())
+            return f"held back: {purse.spent_said(*policy.budget, now)}"
+        if said == "cooldown" and one.tries:
+            return f"{strongest(one.left or ())} failed; tried again after the cooldown"
+        return _HELD_BY.get(said, "held back by another action on it")

@@ -19,7 +19,8 @@ COOLDOWNS_MAX = 4096
 # After the key of a cooldown or a purse: it is of what was only said, for want of the right to it.
 ONLY_SAID = " (only said)"
 
-_MOVED = "moved on"  # among what is kept as said: `moved`, so that older versions find it
+# Among what is kept as said: `moved` and `paid`, so that older versions find it.
+_MOVED, _PAID = "moved on", "paid for"
 
 Pair = tuple[str, str]  # (policy, subject key)
 
@@ -27,8 +28,8 @@ Pair = tuple[str, str]  # (policy, subject key)
 class Standing:
     """Where one policy stands with one subject: an incident that waits or is decided."""
 
-    __slots__ = ("began", "ended", "held", "later", "left", "moved", "oom_at", "said", "seen",
-                 "tries")  # fmt: skip
+    __slots__ = ("began", "ended", "held", "later", "left", "moved", "oom_at", "paid", "said",
+                 "seen", "tries")  # fmt: skip
 
     def __init__(self, began: float, oom_at: float | None) -> None:
         self.began = began  # names the incident, too
@@ -37,6 +38,7 @@ class Standing:
         self.left: tuple[str, ...] | None = None  # actions still to be decided; None: waiting
         self.later: tuple[str, ...] = ()  # to be decided if a throttle is of no use
         self.moved = False  # a throttle was of no use: what is left was paid for with it
+        self.paid = False  # what is left was paid for when it failed
         self.said: tuple[str, ...] = ()  # "cooldown", "budget": told already
         self.ended: float | None = None
         self.oom_at = oom_at
@@ -45,7 +47,7 @@ class Standing:
     def plain(self) -> list[Any]:
         """As JSON takes it, without `later`; nor `seen`: time stands still while nobody looks."""
         left = None if self.left is None else list(self.left)
-        said = [*self.said, _MOVED] if self.moved else list(self.said)
+        said = [*self.said, *[_MOVED] * self.moved, *[_PAID] * self.paid]
         return [self.began, self.held, left, said, self.ended, self.oom_at, self.tries]
 
     @classmethod
@@ -55,8 +57,8 @@ class Standing:
         self = cls(float(began), None if oom_at is None else float(oom_at))
         self.held = float(held)
         self.left = None if left is None else tuple(map(str, left))
-        self.moved = _MOVED in said
-        self.said = tuple(str(one) for one in said if one != _MOVED)
+        self.moved, self.paid = _MOVED in said, _PAID in said
+        self.said = tuple(str(one) for one in said if one not in (_MOVED, _PAID))
         self.later = tuple(map(str, later[0] if later else ()))
         self.ended = None if ended is None else float(ended)
         self.tries = int(tries)
@@ -66,6 +68,7 @@ class Standing:
         """What was due was decided but for these; what was only said is as paid for as before."""
         self.left = tuple(left)
         self.moved &= only_said
+        self.paid &= only_said
 
     def is_over(self, now: float) -> bool:
         """Its conditions do not hold at this moment: has the incident ended?"""
