@@ -364,6 +364,42 @@ def test_the_actions_of_one_decision_are_one_time() -> None:
     assert "run:dump, kill shop (pid 7" in first
 
 
+def barred(t: float, do: str, pid: int = 7, **more: Any) -> dict[str, Any]:
+    why = ["a leak", "it belongs to no unit"]
+    return would(t, "shop", do, pid, **{"outcome": "failed", "because": why, **more})
+
+
+def test_what_would_fail_is_shown_with_its_reason() -> None:
+    told = [
+        barred(100.0, "throttle", incident="a"), barred(100.0, "kill-unit", incident="a"),
+        barred(200.0, "notify:ops", incident="b"), barred(300.0, "kill", mode="enforce"),
+    ]  # fmt: skip
+    (shop,) = reviewing.review(told, 900.0)
+    assert (shop["times"], shop["actions"]) == (0, [])
+    assert [(one["do"], one["outcome"]) for one in shop["barred"]] == [
+        ("throttle", "failed"), ("kill-unit", "failed"),
+    ]  # fmt: skip
+    head, first, *rest = reviewing._lines(shop | reviewing.way("shop", None))
+    assert head == "policy shop would have come to nothing 1 time"
+    assert first.endswith("throttle, kill-unit shop (pid 7, shop.service)")
+    assert rest == [
+        "      because a leak", "      failed: it belongs to no unit",
+        "  enforcing alone would change nothing of that",
+    ]  # fmt: skip
+
+
+def test_what_would_be_done_stands_before_what_would_not() -> None:
+    told = [would(100.0, "shop", "kill")]
+    told += [barred(200.0 + pid, "kill", pid, outcome="protected") for pid in range(8, 15)]
+    (shop,) = reviewing.review(told, 900.0)
+    lines = list(reviewing._lines(shop | reviewing.way("shop", None)))
+    assert "would have acted 1 time " in lines[0]
+    at = lines.index("policy shop would have come to nothing 7 times")
+    assert at > 1 and "pid 10" in lines[at + 1] and lines[at + 3].startswith("      protected: ")
+    assert "  and 2 before them: --json shows all" in lines
+    assert "what has to change is not known" in lines[-1]
+
+
 def test_what_came_of_it_is_no_more_than_what_was_seen() -> None:
     gone = other(1030.0, "leak.cleared", 8) | {"because": ["the process is gone"]}
     told = [would(1000.0, "shop", "kill", 8), gone, would(2000.0, "shop", "kill")]

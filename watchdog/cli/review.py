@@ -1,7 +1,7 @@
 """`oom-watchdog review`: from observe to enforce.
 
 Each action that would have been taken, what then happened without it, and what has to change in the
-configuration of now so that it would be taken.
+configuration of now so that it would be taken; and what a policy decided that could not be done.
 """
 
 import json
@@ -28,6 +28,7 @@ MAIN = "/etc/oom-watchdog/config.toml"
 DROP_INS = "/etc/oom-watchdog/config.d"
 PACKAGED = ("/usr/lib/oom-watchdog/", "/run/oom-watchdog/")  # not the administrator's to change
 _ACTIONS = ("policy.action", "guard.action")
+_BARRED = ("failed", "protected")  # outcomes of what would not be done in enforce either
 GONE = ("the process is gone", "the unit is gone")  # why a leak was cleared
 
 
@@ -64,24 +65,35 @@ def _main(argv: list[str]) -> int:
 
 
 def review(told: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
-    """By policy (the guard is one), what it would have done and what came of it, oldest first."""
+    """By policy (the guard is one), what it would have done and what came of it, oldest first.
+
+    `barred` is what it decided and could not have done, with the outcome that it would have.
+    """
     by_policy: dict[str, list[dict[str, Any]]] = {}
+    barred: dict[str, list[dict[str, Any]]] = {}
     for at, event in enumerate(told):
         if event.get("event") not in _ACTIONS:
             continue
-        if event.get("outcome") != "would" or event.get("mode") != "observe":
+        if event.get("mode") != "observe":
             continue
         if verb(str(event.get("do"))) in (*PLAIN, "hold"):
             continue
-        by_policy.setdefault(str(event["policy"]), []).append({
+        name, outcome = str(event["policy"]), event.get("outcome")
+        one = {
             "t": event["t"], "do": event["do"], "id": event["id"],
             "incident": event.get("incident"), "target": event.get("target"),
-            "because": event.get("because", []), "then": _after(event, told[at + 1 :], now),
-        })  # fmt: skip
+            "because": event.get("because", []),
+        }  # fmt: skip
+        if outcome == "would":
+            then = _after(event, told[at + 1 :], now)
+            by_policy.setdefault(name, []).append({**one, "then": then})
+        elif outcome in _BARRED and name != "guard":
+            barred.setdefault(name, []).append({**one, "outcome": outcome})
     return [
-        {"policy": name, "times": len(found), "actions": found}
-        for name, found in sorted(by_policy.items())
-    ]
+        {"policy": name, "times": len(found := by_policy.get(name, [])), "actions": found,
+         "barred": barred.get(name, [])}
+        for name in sorted({*by_policy, *barred})
+    ]  # fmt: skip
 
 
 def _after(
@@ -203,34 +215,69 @@ def _drop_in(policy: str, origins: Mapping[str, str]) -> str:
 
 def _lines(one: Mapping[str, Any]) -> Iterator[str]:
     what = "the guard" if one["policy"] == "guard" else f"policy {words.safe(one['policy'])}"
-    # One decision may be several actions, and what came of them is one thing.
+    if decided := _decisions(one["actions"]):
+        yield from _taken(what, decided)
+    if barred := _decisions(one["barred"]):
+        yield from _not_taken(what, barred)
+    if not decided:
+        yield "  enforcing alone would change nothing of that"
+        return
+    yield f"  {words.safe(one['said'])}"
+    for line in one["lines"]:
+        yield f"      {words.safe(line)}"
+    if one["lines"]:
+        yield "  and reload: systemctl reload oom-watchdog, or SIGHUP"
+
+
+def _decisions(actions: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """One decision may be several actions, and what came of them is one thing."""
     decided: dict[str, list[Mapping[str, Any]]] = {}
-    for action in one["actions"]:
+    for action in actions:
         decided.setdefault(str(action["incident"] or action["id"]), []).append(action)
+    return list(decided.values())
+
+
+def _taken(what: str, decided: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """What would have been done, and what then happened."""
     ends: dict[str, int] = {}
-    for first, *_ in decided.values():
+    for first, *_ in decided:
         ends[first["then"]["how"]] = ends.get(first["then"]["how"], 0) + 1
     counted = ", ".join(f"{_HOW[how]}: {count}" for how, count in sorted(ends.items()))
     yield f"{what} would have acted {words.count(len(decided), 'time')} ({counted})"
-    for actions in list(decided.values())[-SHOWN_MAX:]:
+    for actions in decided[-SHOWN_MAX:]:
         first = actions[0]
-        target = terminal.who(first["target"] or {})
-        when = terminal.stamp({"t": first["t"]}, date=True)
-        done = ", ".join(dict.fromkeys(str(action["do"]) for action in actions))
-        yield f"  {when} {words.safe(done)} {target}"
+        yield _line(actions)
         for sentence in first["because"][:2]:
             yield f"      because {words.safe(str(sentence))}"
         passed = ""
         if first["then"].get("t") is not None:
             passed = f"{words.duration(max(0.0, first['then']['t'] - first['t']))} later: "
         yield f"      then    {passed}{first['then']['said']}"
+    yield from _before(decided)
+
+
+def _not_taken(what: str, decided: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """What would not have been done in enforce either, and why."""
+    yield f"{what} would have come to nothing {words.count(len(decided), 'time')}"
+    for actions in decided[-SHOWN_MAX:]:
+        yield _line(actions)
+        *because, why = actions[0]["because"] or ("",)
+        for sentence in because[:1]:
+            yield f"      because {words.safe(str(sentence))}"
+        yield f"      {actions[0]['outcome']}: {words.safe(str(why))}"
+    yield from _before(decided)
+
+
+def _line(actions: Sequence[Mapping[str, Any]]) -> str:
+    """When, what, to whom."""
+    when = terminal.stamp({"t": actions[0]["t"]}, date=True)
+    done = ", ".join(dict.fromkeys(str(action["do"]) for action in actions))
+    return f"  {when} {words.safe(done)} {terminal.who(actions[0]['target'] or {})}"
+
+
+def _before(decided: Sequence[object]) -> Iterator[str]:
     if len(decided) > SHOWN_MAX:
         yield f"  and {len(decided) - SHOWN_MAX} before them: --json shows all"
-    yield f"  {words.safe(one['said'])}"
-    for line in one["lines"]:
-        yield f"      {words.safe(line)}"
-    if one["lines"]:
-        yield "  and reload: systemctl reload oom-watchdog, or SIGHUP"
 
 
 _HOW = {
