@@ -246,6 +246,14 @@ def test_enforce_orders_a_termination_once():
     assert [(order.do, order.subject.entity.pid) for order in orders] == [("terminate", 7)]
 
 
+def test_what_failed_says_when_it_is_tried_again():
+    rules = Rules(policies=(policy(do=("terminate",), mode="enforce", per="process"),))
+    engine = Engine(rules, None)
+    (order,) = [one for one in feed(engine, world(160, leaking)) if isinstance(one, Order)]
+    (told,) = engine.feed(Outcome(T0 + 161, UP0 + 161, order.id, "failed", "not permitted"))
+    assert told.because[-1] == "not permitted; tried again in 2 s if it still lasts"
+
+
 def test_a_policy_on_a_unit_sees_its_worst_member():
     rules = Rules(policies=(policy(per="unit"),))
     out = feed(Engine(rules, None), world(130, leaking))

@@ -237,9 +237,9 @@ class Decider:
             for key in one.touched:
                 self.ledger.busy.pop(key, None)
         nothing = order.do in HARMLESS and outcome not in ("done", "would")
+        # Kept with what is next to be kept: until then it counts as paid.
         if nothing and one.paid_alone and order.policy in self.ledger.purses:
             self.ledger.purses[order.policy] = self.ledger.purses[order.policy].given_back()
-            self.changed = True
         standing = self.ledger.standing.get(one.pair)
         if outcome != "failed" or standing is None:
             return None
