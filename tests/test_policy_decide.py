@@ -334,6 +334,26 @@ def test_a_kill_that_reached_nobody_is_not_paid(outcome: str) -> None:
     assert world.see(process(9)) == [("log", None), ("kill", "budget")]
 
 
+@pytest.mark.parametrize(("cooldown", "least"), [(0.0, 500.0), (900.0, 900.0)])
+def test_a_restart_that_failed_is_tried_again_ever_more_seldom(
+    cooldown: float, least: float
+) -> None:
+    world = World(rules(policy(do=("restart-unit",), cooldown_s=cooldown, budget=(1, 9e5))))
+    (last,) = world.step(process())
+    gaps = []
+    for _ in range(10):
+        at = world.up
+        told = world.decider.settle(last, "failed")
+        while not (found := world.step(process(), after=2.0)):
+            pass
+        (last,) = found
+        gaps.append(world.up - at)
+        assert told == f"tried again in {duration(gaps[-1])} if it still lasts"
+    assert gaps == sorted(gaps)
+    assert gaps[-1] >= least
+    assert world.see(process(8, unit="b.service")) == [("restart-unit", "budget")], "paid once"
+
+
 @pytest.mark.parametrize("do", [("run:x", "kill"), ("restart-unit",)])
 def test_what_was_done_in_part_is_paid_once(do: tuple[str, ...]) -> None:
     hooks = {"x": Hook(("/bin/true",))}

@@ -3,8 +3,8 @@
 Rules of this file
 - An incident is decided once. A decision that a cooldown or a spent budget holds back is said
   once, and taken when it may be, if the incident still lasts then.
-- What failed is tried again while the incident lasts, paid for once; where the try did nothing,
-  ever more seldom, and not paid for.
+- What failed is tried again while the incident lasts, ever more seldom, and paid for once; where
+  the try did nothing, not at all.
 - What ends something behind a `throttle` belongs to its decision, and is due if that is of no use;
   where it is barred, at once.
 - The decision is the same in observe and in enforce; only `mode` and `outcome` differ. Cooldowns
@@ -43,9 +43,9 @@ BUSY_S = 10.0
 OPEN_MAX = 1024
 # What did nothing where it failed. A restart that PID 1 gave up on may have stopped the unit.
 HARMLESS = ("terminate", "kill", "kill-unit")
-# It is tried again after so long, then each time after twice as long, up to the cooldown or
-# SELDOM_S, whichever is longer.
-AGAIN_S, SELDOM_S = 2.0, 60.0
+# What failed is tried again after so long, then each time after twice as long, up to the cooldown
+# or, where that is shorter, SELDOM_S; what may have done something not before the cooldown is over.
+AGAIN_S, SELDOM_S, SELDOM_HARMFUL_S = 2.0, 60.0, 600.0
 # What a decision waits for, as it stands in Standing.said.
 _HELD_BY = {
     "cooldown": "held back by the cooldown", "muted": "muted",
@@ -247,13 +247,13 @@ class Decider:
         standing.paid = not (nothing and one.paid_alone)
         standing.tries += 1
         self.changed = True
-        if not nothing:
-            return None
         standing.said = ("cooldown",)  # the sentence tells of it
-        policy = self.rules.policy(order.policy)
-        seldom = max(SELDOM_S, policy.cooldown_s if policy else 0.0)
+        policy, now = self.rules.policy(order.policy), self.ledger.now or 0.0
+        seldom = max(SELDOM_S if nothing else SELDOM_HARMFUL_S, policy.cooldown_s if policy else 0)
         wait = min(seldom, AGAIN_S * 2.0 ** min(standing.tries - 1, 32))
-        self.ledger.cool[one.cooling] = (self.ledger.now or 0.0) + wait
+        if not nothing:
+            wait = max(wait, self.ledger.cool.get(one.cooling, now) - now)
+        self.ledger.cool[one.cooling] = now + wait
         return f"tried again in {words.duration(wait)} if it still lasts"
 
     def muted(self, s: Subject, t: float) -> str | None:
