@@ -6,9 +6,11 @@ import time
 
 import pytest
 
+from watchdog.act import hook
 from watchdog.child import Children
 from watchdog.clock import RealClock
 from watchdog.desk import HOOKS_AT_ONCE, Desk
+from watchdog.engine import Engine
 from watchdog.facts import Entity, Event, Order, Subject
 from watchdog.policy.rules import Hook, default_rules
 from watchdog.store.backlog import Job
@@ -31,7 +33,9 @@ def made(tmp_path):
     read, write = os.pipe()
     os.set_blocking(read, False)
     with os.fdopen(write, "w") as out:
-        yield Desk(clock, default_rules(), None, store, None, out, True, print), clock, store, read
+        begun = Engine(default_rules(), "box").begun
+        desk = Desk(clock, default_rules(), None, store, None, out, True, print, begun)
+        yield desk, clock, store, read
     os.close(read)
     store.close()
 
@@ -171,10 +175,42 @@ def test_a_storm_of_hooks_is_held_back_and_nothing_else_counts_as_one(made):
         desk.children.start(["/bin/sleep", "9"])
     for number in range(HOOKS_AT_ONCE + 1):
         desk.carry_out(
-            Order(f"o-{number}", "p", "run:slow", "enforce", subject, "i", None, (), None)
+            Order(f"o-{number}", "p", "run:slow", "enforce", subject, "i", None, ("why",), None)
         )
     assert [(one.order_id, one.outcome) for one in told] == [(f"o-{HOOKS_AT_ONCE}", "failed")]
     assert "under way" in told[0].detail
+    desk.children.close()
+
+
+def test_a_program_gets_the_event_by_the_id_that_it_is_stored_under(made, tmp_path, monkeypatch):
+    """`events --id` and `ack` know no other; when and where are in it, what came of it is not."""
+    monkeypatch.setattr(hook, "transient", lambda: False)
+    desk, clock, _, _ = made
+    engine, got = desk.begun.__self__, tmp_path / "got"
+    engine.boot_id = "5f1c2a7b-0000"
+    desk.children = Children()
+    argv = ("/bin/sh", "-c", f"echo $OOM_WATCHDOG_ID >{got}; cat >>{got}")
+    desk.rules = desk.rules._replace(run={"dump": Hook(argv)})
+    subject = Subject("7:1", Entity(7, 1, "x"), False, resident_bytes=5 << 20, leak="confirmed")
+    order = Order("o-1", "p", "run:dump", "enforce", subject, "i", "c-1", ("why",), None)
+    before = clock.wall()
+    engine.pending[order.id] = order
+    outcomes = []
+    desk.feed_back = outcomes.append
+    desk.carry_out(order)
+    while not outcomes:
+        desk.children.turn()
+        desk.hooks_over()
+        time.sleep(0.01)
+    (told,) = engine.feed(outcomes[0])
+    first, second = got.read_text().splitlines()
+    said, stored = json.loads(second), told.flat()
+    assert first == said["id"] == stored["id"]
+    assert (said["outcome"], stored["outcome"]) == (None, "done")
+    same = stored.keys() - {"t", "up", "outcome"}
+    assert {key: said[key] for key in same} == {key: stored[key] for key in same}
+    assert said["host"] == "box" and before <= said["t"] <= stored["t"]
+    assert (said["leak"], said["resident_bytes"]) == ("confirmed", 5 << 20)
     desk.children.close()
 
 
@@ -184,7 +220,8 @@ def test_the_outcome_of_a_sigterm_says_that_its_service_stays_down(tmp_path, mon
             told("it stays down" if order.id == "a" else None)
 
     store, found = Store(str(tmp_path / "history.db")), []
-    made = Desk(RealClock(), default_rules(), None, store, None, None, True, found.append)
+    begun = Engine(default_rules(), None).begun
+    made = Desk(RealClock(), default_rules(), None, store, None, None, True, found.append, begun)
     made.deeds = Deeds()
     monkeypatch.setattr("watchdog.desk.kill", lambda *_, **__: ("done", "sent"))
     who = Subject("7:9", Entity(7, 9, "x", unit="x.service"), False)

@@ -63,12 +63,16 @@ def terminal_here(as_json: bool) -> TextIO | None:
 
 
 class Desk:
-    """Where events and orders go; `feed_back` takes the outcomes to the engine."""
+    """Where events and orders go; `feed_back` takes the outcomes to the engine.
+
+    `begun` is what is known of the event of an order before it is over.
+    """
 
     def __init__(
         self, clock: Clock, rules: Rules, children: Children, store: Store,
         journal: Journal | None, out: TextIO | None, as_json: bool,
         feed_back: Callable[[Outcome], None],
+        begun: Callable[[Order, float, float | None], dict[str, Any]],
     ) -> None:  # fmt: skip
         self.clock = clock
         self.rules = rules
@@ -78,6 +82,7 @@ class Desk:
         self.out = out
         self.as_json = as_json
         self.feed_back = feed_back
+        self.begun = begun
         self.post: Post | None = None  # only where somebody is to be notified
         self.deeds: Deeds | None = None
         self.hooks: list[tuple[Order, Child]] = []
@@ -239,7 +244,7 @@ class Desk:
         if len(self.hooks) >= HOOKS_AT_ONCE:
             self.done(order, "failed", f"{HOOKS_AT_ONCE} programs are under way already")
             return
-        facts = hook.facts(order)
+        facts = hook.facts(order, self.begun(order, self.clock.wall(), self.clock.boottime()))
         try:
             self.hooks.append((order, hook.start(self.children, argv, facts, user, timeout_s)))
         except hook.HookError as error:

@@ -46,8 +46,7 @@ class Notices:
         name = order.do.partition(":")[2]
         title, text = notice.alert(order, event.host, event.id)
         level = "failure" if order.subject.leak == "confirmed" else "warning"
-        facts = {**hook.facts(order), **event.flat()}
-        row = _row(event, event.id, name, level, title, text, facts)
+        row = _row(event, event.id, name, level, title, text, hook.facts(order, event.flat()))
         key = None
         if order.cause and order.cause.startswith("leak."):
             key = tail(order.cause)

@@ -66,7 +66,7 @@ class Watcher:
         self.senses = Senses(clock, self.rules.watch.interval_s)
         self.desk = Desk(
             clock, self.rules, self.children, self.store, desk.journal_here(),
-            desk.terminal_here(opts.json), opts.json, self._feed,
+            desk.terminal_here(opts.json), opts.json, self._feed, self.engine.begun,
         )  # fmt: skip
         self.people = People(
             clock, self.rules, self.children, self.store, self.engine, self.desk, self.health,

@@ -29,15 +29,12 @@ class HookError(Exception):
     """The hook was not started; the message is one line."""
 
 
-def facts(order: Order) -> dict[str, Any]:
-    """What a program gets on its standard input: the action, and whom it is about."""
+def facts(order: Order, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a program gets on its standard input: the order's event, and how its subject stands."""
+    subject = order.subject
     return {
-        "event": "policy.action", "id": order.id, "policy": order.policy, "do": order.do,
-        "mode": order.mode, "cause": order.cause, "because": list(order.because),
-        "incident": order.incident, **order.subject.entity._asdict(),
-        "leak": order.subject.leak, "resident_bytes": order.subject.resident_bytes,
-        "growth_bytes_per_s": order.subject.growth_bytes_per_s,
-        "exhausts_in_s": order.subject.exhausts_in_s,
+        **told, "leak": subject.leak, "resident_bytes": subject.resident_bytes,
+        "growth_bytes_per_s": subject.growth_bytes_per_s, "exhausts_in_s": subject.exhausts_in_s,
     }  # fmt: skip
 
 

@@ -303,6 +303,10 @@ class Engine:
             event = event._replace(body={**event.body, "restarts": False})
         return [event]
 
+    def begun(self, order: Order, t: float, up: float | None) -> dict[str, Any]:
+        """The event that will tell of the order, before its end: all but the outcome (None)."""
+        return self._action(order, "done", "", t, up).flat() | {"outcome": None}
+
     def _action(self, order: Order, outcome: str, detail: str, t: float, up: float | None) -> Event:
         entity = order.subject.entity
         body = {
