@@ -325,6 +325,34 @@ url_credential = "page"
     ]
 
 
+@pytest.mark.parametrize(
+    ("match", "do", "warned"),
+    [
+        ('min_age = "5s"', "kill", True),
+        ('name = "*"', "terminate", True),
+        ('exe = ["/x", "/*"]', "terminate", True),
+        ('cmdline = "~^.*$", min_age = "1min"', "kill", True),
+        ('unit = "*"', "restart-unit", True),
+        ('unit = "*", name = "x"', "kill-unit", False),
+        ('container = "*"', "kill", False),
+        ('min_resident = "1GiB"', "kill", False),
+        ('unit = "*.service"', "restart-unit", False),
+        ('name = "*"', "log", False),
+    ],
+)
+def test_a_policy_that_may_end_everybody_is_warned_about(
+    tmp_path: Path, match: str, do: str, warned: bool
+) -> None:
+    text = POLICY.replace('name = "x"', match).replace("log", do)
+    assert load(write(tmp_path / "c.toml", text)).warnings == []  # in observe nobody is ended
+    path = write(tmp_path / "c.toml", text + 'mode = "enforce"\n')
+    whose = "unit" if match.startswith("unit") else "process"
+    assert load(path).warnings == [
+        f'{path}: policies.p.match: leaves nobody out: with mode = "enforce" {do} is done to any '
+        f"{whose} that meets its when, but for the protected"
+    ] * warned
+
+
 def test_a_regex_that_sees_little_is_warned_about(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", POLICY.replace('name = "x"', 'cmdline = "~a.*b.*c"'))
     (said,) = load(path).warnings

@@ -32,6 +32,7 @@ from watchdog.policy.target import stages
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 UNIT_KEYS = frozenset({"unit", "cgroup", "container"})
+_ANYBODY = UNIT_KEYS - {"container"} | {"name", "exe", "cmdline"}  # everybody has one of these
 PASSING_KEYS = frozenset({"min_age", "min_resident"})
 
 UidOf = Callable[[str], int | str]
@@ -114,6 +115,12 @@ class _Composer:
             self.refuse(f"{at}.when.limit_above", "expected less than 100%: nobody holds more than "
                         "its limit")  # fmt: skip
         self.sights(f"{at}.match.cmdline", match)
+        strong = [one for one in do if verb(one) in DESTRUCTIVE]
+        if mode == "enforce" and strong and match and all(map(_passes, match, match.values())):
+            self.cautions.append(Problem(
+                f"{at}.match", f'leaves nobody out: with mode = "enforce" {strong[0]} is done to '
+                f"any {per} that meets its when, but for the protected",
+            ))  # fmt: skip
         if "user" in match:
             match["user"] = self.uids(f"{at}.match.user", match["user"])
         return Policy(
@@ -218,6 +225,17 @@ def compose(
 def _suffixed(table: Mapping[str, Any], **renamed: str) -> dict[str, Any]:
     """The table with keys of the configuration renamed to those of the rules."""
     return {renamed.get(key, key): value for key, value in table.items()}
+
+
+def _passes(key: str, wanted: Any) -> bool:
+    """Does that key of a match let everybody pass, but for the newly born?"""
+    return key == "min_age" or (key in _ANYBODY and any(map(_matches_all, wanted)))
+
+
+def _matches_all(one: str) -> bool:
+    if pattern.is_regex(one):
+        return one[1:].removeprefix("^").removesuffix("$") in ("", ".", ".*", ".+")
+    return "*" in one and not one.removeprefix("/").strip("*?")
 
 
 def _only(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
