@@ -233,7 +233,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         f"{tmp_path}/none: cannot be read: no such file or directory"
     ]
     assert refused(str(tmp_path)) == [f"{tmp_path}: cannot be read: is a directory"]
-    assert refused("/dev/zero")[0].endswith("larger than 1 MiB: not a configuration")
+    large = write(tmp_path / "large.toml", "#" * ((1 << 20) + 1))
+    assert refused(large)[0].endswith("larger than 1 MiB: not a configuration")
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,6 +440,25 @@ def test_a_hook_of_root_must_be_nobody_elses(tmp_path: Path) -> None:
 def test_a_pipe_belongs_to_who_opened_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o666)
     assert loader._file_flaw(str(tmp_path / "pipe"), "/", 0) is None
+
+
+def test_a_fifo_that_nobody_writes_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    folder = tmp_path / "etc/oom-watchdog/config.d"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "a.toml", 0o600)
+    said = f'{folder}/a.toml: not a plain file ("-" is standard input)'
+    assert refused(None, root=str(tmp_path)) == [said]
+    assert refused(str(folder / "a.toml")) == [said]
+    assert refused(str(tmp_path)) == [f"{tmp_path}: cannot be read: is a directory"]
+    assert load("/dev/null").rules
+
+
+def test_a_pipe_that_was_handed_over_is_read_to_its_end() -> None:
+    read, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as file:
+        file.write('[watch]\ninterval = "7s"\n')
+    assert load(f"/dev/fd/{read}").rules["watch"]["interval_s"] == 7.0
+    os.close(read)
 
 
 # ---- the program -------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def _read(path: str) -> dict[str, Any]:
         if path == "-":
             raw = sys.stdin.buffer.read(FILE_MAX + 1)
         else:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_opened) as file:
                 raw = file.read(FILE_MAX + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {_reason(error)}") from None
@@ -174,6 +174,20 @@ def _read(path: str) -> dict[str, Any]:
         raise ValueError(f"{line}not TOML: {words.safe(said[:1].lower() + said[1:])}") from None
     except ValueError:
         raise ValueError("a number of thousands of figures") from None
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open it without waiting: a FIFO may never have a writer. Raises ValueError for what waits.
+
+    A pipe that somebody handed us, as /dev/stdin, is read to its end, and /dev/null is empty.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    mode, name = os.fstat(fd).st_mode, os.readlink(f"/proc/self/fd/{fd}")
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name == "/dev/null" or name.startswith("pipe:"):
+        os.set_blocking(fd, True)
+        return fd
+    os.close(fd)
+    raise ValueError('not a plain file ("-" is standard input)')
 
 
 def _reason(error: OSError) -> str:
