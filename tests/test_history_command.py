@@ -1,5 +1,6 @@
 """`history`: one process or unit over time, from the store."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -126,6 +127,23 @@ def test_what_cannot_be_answered_is_one_line(
     assert (done.returncode, done.stdout) == (status, "")
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [
+    "ack x", "events", "events --follow", "explain --last", "history 42", "memory --since 1h",
+    "replay", "review",
+])  # fmt: skip
+def test_all_that_read_the_history_say_the_same_where_none_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    command, *rest = name.split()
+    main = importlib.import_module(f"watchdog.cli.{command}").main
+    assert main([*rest, "--state", str(tmp_path / "none")]) == 2
+    assert main([*rest, "--state", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"oom-watchdog: there is no folder {tmp_path}/none (oom-watchdog run makes it)",
+        f"oom-watchdog: no history in {tmp_path} yet (it is written by oom-watchdog run)",
+    ]
 
 
 def test_without_a_history_it_says_so(tmp_path: Path) -> None:

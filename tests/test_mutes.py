@@ -382,7 +382,7 @@ def test_ack_finds_the_event(state, capsys):
     assert (asked["do"], asked["keys"], asked["tail"]) == ("ack", ["7:1"], "11112222-7-1-1")
     assert asked["match"] == "py (pid 7, shop-1.service)"
     assert ack.main(["nothing", "--state", str(state)]) == 1
-    assert ack.main(["x", "--state", str(state / "none")]) == 1
+    assert ack.main(["x", "--state", str(state / "none")]) == 2
     capsys.readouterr()
     store = Store(str(state / "history.db"))
     store.put_events([Event("watchdog.stopped", f"leak.{name}", None, 2.0, 2.0, "b" * 32, "box",

@@ -186,7 +186,7 @@ def test_a_store_says_nothing_of_the_guard_and_that_is_said(stored, capsys):
 
 def test_a_store_that_is_not_there_or_not_to_be_read(stored, tmp_path, capsys, monkeypatch):
     assert replay.main(["--state", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err == f"oom-watchdog: {tmp_path / 'none'}: no history there\n"
+    assert f"there is no folder {tmp_path / 'none'} " in capsys.readouterr().err
     stat = os.stat
 
     def refused(path, *args, **more):

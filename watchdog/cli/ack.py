@@ -1,6 +1,5 @@
 """`oom-watchdog ack ID`: somebody has seen it; no policy goes on about it until it is over."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,6 @@ from watchdog import words
 from watchdog.cli import args as common
 from watchdog.cli import silence
 from watchdog.policy.mute import tail
-from watchdog.store import place
 from watchdog.store.events import Wanted, read_events
 from watchdog.tell import terminal
 
@@ -33,14 +31,8 @@ def _main(argv: list[str]) -> int:
                         help="no longer than this (1d)")  # fmt: skip
     parser.add_argument("--reason", metavar="TEXT", default="", help="what you know of it")
     options = parser.parse_args(argv)
-    path = os.path.join(place.reading_dir(options.state), place.DATABASE)
-    try:
+    with common.history(options.state) as path:
         found = list(read_events(path, Wanted(id=options.id), 20))
-    except FileNotFoundError:
-        found = []
-    except place.StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
     ids = sorted({str(event.get("id")) for event in found})
     if len(ids) != 1:
         more = " …" if len(ids) > 3 else ""

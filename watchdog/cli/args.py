@@ -119,8 +119,14 @@ def unreadable(name: str, error: OSError) -> int:
 
 @contextlib.contextmanager
 def history(state: str | None) -> Iterator[str]:
-    """The path of what the daemon keeps; where it cannot be read, says why and ends the command."""
+    """The path of what the daemon keeps; where it cannot be read, says why and ends the command.
+
+    A named folder that is not there is a slip of the hand; one without a history is not.
+    """
     folder = place.reading_dir(state)
+    if state and not os.path.isdir(folder):
+        complain(f"there is no folder {folder} (oom-watchdog run makes it)")
+        raise EndedError(USAGE)
     try:
         yield os.path.join(folder, place.DATABASE)
     except FileNotFoundError:

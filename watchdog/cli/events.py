@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -49,9 +48,6 @@ def _main(argv: list[str]) -> int:
     wanted = Wanted(
         options.since, options.until, options.unit, options.kind, options.id, options.pid
     )
-    if options.state and not os.path.isdir(options.state):
-        common.complain(f"there is no folder {os.path.abspath(options.state)}")
-        return common.USAGE
     show = _Show(options.json, long=options.id is not None and not options.follow)
     with common.history(options.state) as path:
         if options.follow:

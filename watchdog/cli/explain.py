@@ -22,7 +22,6 @@ from watchdog.judge.past import NOTHING
 from watchdog.oom_report.assemble import Assembler, Report
 from watchdog.oom_report.stream import MARKS
 from watchdog.sense.kernel_log import KernelLog, KernelLogError
-from watchdog.store.place import StoreError
 
 SCREENS_MAX = 20
 SILENT_S = 2.0
@@ -79,9 +78,6 @@ def _main(argv: list[str]) -> int:
             reader.file(name)
         if not files:
             reader.machine(options.boot, options.directory)
-    except StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
     except UnreadableError as error:
         common.complain(str(error))
         return common.USAGE

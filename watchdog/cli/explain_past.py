@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from watchdog.cli import args as common
 from watchdog.facts import Entity, EntityRecord
 from watchdog.history import records
 from watchdog.judge.past import (
@@ -138,16 +139,16 @@ def _pid(event: Mapping[str, Any]) -> int:
 
 
 def load(state: str | None) -> Stored:
-    """The store of `--state`, else this machine's; a named one that cannot be read raises
-    StoreError, and where none was named it is as if there were none."""
-    folder = place.reading_dir(state)
-    path = os.path.join(folder, place.DATABASE)
+    """The store of `--state`, else this machine's. A named one that cannot be read ends the
+    command; where none was named it is as if there were none."""
+    if state is not None:
+        with common.history(state) as path:
+            return _stored(path)
     try:
-        return Stored(list(read_events(path, Wanted(kind="oom.kill"), EVENTS_MAX)), path)
-    except FileNotFoundError:
-        if state is not None:
-            raise place.StoreError(f"no history in {folder} (oom-watchdog run writes it)") from None
-    except place.StoreError:
-        if state is not None:
-            raise
-    return Stored([])
+        return _stored(os.path.join(place.reading_dir(), place.DATABASE))
+    except (FileNotFoundError, place.StoreError):
+        return Stored([])
+
+
+def _stored(path: str) -> Stored:
+    return Stored(list(read_events(path, Wanted(kind="oom.kill"), EVENTS_MAX)), path)

@@ -5,7 +5,6 @@ import errno
 import gc
 import gzip
 import json
-import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +36,6 @@ from watchdog.policy import timers, view
 from watchdog.policy.rules import Rules
 from watchdog.store.entities import read_entities
 from watchdog.store.events import open_reader
-from watchdog.store.place import DATABASE, StoreError
 from watchdog.tell import terminal
 
 BROKEN_SHOWN = 5
@@ -109,21 +107,16 @@ def facts(lines: Lines) -> Iterator[Fact | trace.Header]:
             yield fact
 
 
-def kept(state: str, since: float | None) -> Iterator[Fact]:
+def kept(path: str, since: float | None) -> Iterator[Fact]:
     """The sizes that a store remembers of the latest boot, as facts in the order of time.
 
     They are bucket floors, and no limits are kept with them. What it keeps of the host is one
     reading a minute at the best, between which a shortage begins and ends: none is given here.
     Raises StoreError, and FileNotFoundError where there is no store.
     """
-    path = os.path.join(state, DATABASE)
     rows: dict[tuple[float, float], list[Row]] = {}
     timed: list[tuple[float, Fact]] = []
-    try:
-        reader = open_reader(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(2, "no history there", path) from None
-    with contextlib.closing(reader) as db:
+    with contextlib.closing(open_reader(path)) as db:
         for record in read_entities(db):
             found = records.sizes(record)
             pid, _, start = record.key.partition(":")
@@ -285,20 +278,17 @@ def _main(argv: list[str]) -> int:
     try:
         source: Iterable[Fact | trace.Header] = facts(lines)
         if options.trace is None:
-            source = remembered = list(kept(options.state, options.since))
+            with common.history(options.state) as path:
+                source = remembered = list(kept(path, options.since))
             replay.remember(remembered)
         for event in replay.run(source):
             told += 1
             days = options.trace is None or replay.days()
             _print(event, options.json, color, days)
-    except StoreError as error:
-        common.complain(str(error))
-        return common.USAGE
     except OSError as error:
         if error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
             raise  # of our output, not of the trace
-        name = options.state if options.trace is None else options.trace
-        return common.unreadable(name or '""', error)
+        return common.unreadable(options.trace or '""', error)
     return _sum_up(replay, lines, told, options.json)
 
 
