@@ -65,7 +65,7 @@ def test_what_is_taken(check: Callable[[Any], Any], value: Any, found: Any) -> N
         (quantity.stall, "10% for 5min", "for 500ms to 60s"),
         (quantity.stall, 7, 'or "off", found 7'),
         (quantity.budget, 3, 'expected a budget such as "3 per 1d", found 3'),
-        (quantity.budget, "0 per 1d", 'found "0 per 1d"'),
+        (quantity.budget, "0 per 1d", '(1 to 9999 times, in 1s to 366d), found "0 per 1d"'),
         (quantity.budget, "3", 'found "3"'),
         (quantity.budget, "² per 1d", "expected a budget"),
         (quantity.budget, "3 per 1ms", "expected a budget"),

@@ -8,6 +8,7 @@ standard output, or 78 with one line a problem on standard error: FILE: KEY: wha
 `--root DIR` reads DIR/etc/oom-watchdog and so on, for tests.
 """
 
+import ast
 import importlib.util
 import json
 import os
@@ -37,6 +38,8 @@ FILE_MAX = 1 << 20
 UID_MAX = (1 << 32) - 2  # the one above means "nobody is meant" to the kernel
 FOLDER = "oom-watchdog"
 DROP_IN_FOLDERS = ("usr/lib", "run", "etc")  # the later masks the earlier
+# what tomllib calls a table
+_TUPLE = re.compile(r"""\((?:(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"),? ?)+\)""")
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
 
 
@@ -170,7 +173,7 @@ def _read(path: str) -> dict[str, Any]:
         said = str(error)
         where = _WHERE.search(said)
         line = "" if where is None else f"line {where[1] or text.rstrip().count(chr(10)) + 1}: "
-        said = said[: where.start()] if where else said
+        said = _TUPLE.sub(_header, said[: where.start()] if where else said)
         raise ValueError(f"{line}not TOML: {words.safe(said[:1].lower() + said[1:])}") from None
     except ValueError:
         raise ValueError("a number of thousands of figures") from None
@@ -188,6 +191,10 @@ def _opened(path: str, flags: int) -> int:
         return fd
     os.close(fd)
     raise ValueError('not a plain file ("-" is standard input)')
+
+
+def _header(found: re.Match[str]) -> str:
+    return f"[{'.'.join(ast.literal_eval(found[0]))}]"
 
 
 def _reason(error: OSError) -> str:
@@ -245,6 +252,9 @@ def _program_flaw(euid: int) -> Callable[[str], str | None]:
     def flaw(path: str) -> str | None:
         if not path.startswith("/"):
             return f"expected an absolute path first, found {quantity.shown(path)}"
+        if os.path.exists(path) and not os.path.isfile(path):
+            what = "a folder" if os.path.isdir(path) else "no plain file"
+            return f"not a program: {words.safe(path)} is {what}"
         if not os.path.isfile(path):
             return f"no such program: {words.safe(path)}"
         found = _flaw(path, {0}) if euid == 0 else None

@@ -152,11 +152,11 @@ def budget(value: Any) -> Budget:
         raise _wrong(expected, value)
     times, _, per = value.partition(" per ")
     times, per = times.strip(), per.strip()
-    if not (times.isascii() and times.isdigit() and 0 < len(times) <= 4 and int(times) and per):
+    if not (times.isascii() and times.isdigit() and per):
         raise _wrong(expected, value)
     per_s = measures.parse_duration(per if per[0].isdigit() else "1" + per)
-    if not 1 <= per_s <= 366 * 86400:
-        raise _wrong(expected, value)
+    if not (len(times) <= 4 and int(times) and 1 <= per_s <= 366 * 86400):
+        raise _wrong(expected + " (1 to 9999 times, in 1s to 366d)", value)
     return int(times), per_s
 
 
