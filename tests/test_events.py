@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,18 @@ def test_sizes_and_durations() -> None:
     for parse in (args.duration, args.size):
         with pytest.raises(argparse.ArgumentTypeError):
             parse("much")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"), [(os.mkdir, "it is a folder"), (os.mkfifo, "it is no plain file")]
+)
+def test_a_history_that_is_no_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[str], None], why: str
+) -> None:
+    path = str(tmp_path / "history.db")
+    make(path)
+    assert events.main(["--state", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"oom-watchdog: the history {path} cannot be read: {why}\n"
 
 
 def test_an_unreadable_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -155,12 +156,15 @@ ANY = Wanted()
 def open_reader(path: str) -> sqlite3.Connection:
     """A connection that can only read. Raises StoreError; FileNotFoundError where nothing is."""
     try:
-        os.stat(path)
+        mode = os.stat(path).st_mode
     except PermissionError:
         why = "permission denied (try as root)"
         raise StoreError(f"the history {words.safe(path)} cannot be read: {why}") from None
     except OSError:
         raise FileNotFoundError(path) from None
+    if not stat.S_ISREG(mode):  # SQLite would wait for a FIFO for ever
+        why = "it is a folder" if stat.S_ISDIR(mode) else "it is no plain file"
+        raise StoreError(f"the history {words.safe(path)} cannot be read: {why}")
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     db: sqlite3.Connection | None = None
     try:
