@@ -270,6 +270,20 @@ def test_a_crash_left_zeros_in_the_log(run: Run, tmp_path: Path) -> None:
     assert run(log)[0] == 0
 
 
+def test_a_line_that_is_forged_again_and_again_is_refused_in_one_line(
+    run: Run, tmp_path: Path
+) -> None:
+    log, long = tmp_path / "log", "total-vm:1kB, anon-rss:1kB" + ", x" * 40
+    text = "".join(f"12,{n},{n},-;Killed process 1 (a) {long}\n" for n in range(1, 8))
+    log.write_text(text + "12,9,9,-;Killed process 2 (b) total-vm:1kB, anon-rss:1kB\n")
+    said = run(log)[2].splitlines()
+    assert [line.partition("refused: ")[2] for line in said[:2]] == [
+        f"{f'Killed process 1 (a) {long}'[:119]}… (7 times)",
+        "Killed process 2 (b) total-vm:1kB, anon-rss:1kB",
+    ]  # fmt: skip
+    assert len(run(log, log)[2].splitlines()) == len(said) == 3
+
+
 def test_unreadable_and_forged_lines_are_said(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
@@ -128,6 +129,7 @@ class _Reader:
         self.lines = 0
         self.source = ""
         self._seen: set[tuple[object, ...]] = set()
+        self._refused: set[str] = set()
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -234,8 +236,12 @@ class _Reader:
                 f"{self.source}: {words.count(assembler.unread, 'kill line')} could not be read "
                 f"(line {where})"
             )
-        for forged in assembler.forged()[:5]:
-            common.complain(f"{self.source}: not the kernel's own, refused: {forged.text[:120]}")
+        refused = Counter(one.text for one in assembler.forged())  # whoever forges does it again
+        for text in [one for one in refused if one not in self._refused][:5]:
+            shown = text if len(text) <= 120 else text[:119] + "…"
+            again = f" ({refused[text]} times)" if refused[text] > 1 else ""
+            common.complain(f"{self.source}: not the kernel's own, refused: {shown}{again}")
+        self._refused |= refused.keys()
 
     def _take(self, reports: list[Report]) -> None:
         for report in reports:
