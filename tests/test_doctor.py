@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -199,3 +200,14 @@ def test_capabilities_are_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for line, names in status.items():
         monkeypatch.setattr(rights, "text", lambda *_, line=line: f"Name:\tx\n{line}\nThreads:\t1")
         assert rights.unit().found.endswith(f"capabilities {names}")
+
+
+def test_no_service_is_to_be_started_where_no_systemd_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    monkeypatch.setattr(rights, "MANAGER", str(tmp_path))
+    assert "systemctl start oom-watchdog" in rights.unit().to_do
+    monkeypatch.setattr(rights, "MANAGER", str(tmp_path / "none"))
+    assert (rights.unit().means, rights.unit().to_do) == ("", "")
+    assert rights.manager().found == "systemd does not run here"

@@ -17,6 +17,7 @@ from watchdog.act.armour import OOM_SCORE_ADJ
 from watchdog.child import Process, ours, run_once, spawn
 from watchdog.doctor.row import FAIL, NOTE, OK, WEAK, Row, pids, reason, text
 
+MANAGER = "/run/systemd/system"  # there is a service manager
 NOBODY = 65534
 _MRELEASE = 448  # the same number on every architecture
 _LOOKED_AT = 200
@@ -31,6 +32,8 @@ def unit() -> Row:
     who = f"uid {os.geteuid()}, capabilities {_capabilities()}"
     if os.environ.get("INVOCATION_ID") and names:
         return Row("place", OK, f"in {', '.join(sorted(names))}: {who}")
+    if not os.path.isdir(MANAGER):  # no unit, and no sandbox of one
+        return Row("place", NOTE, f"in no service: {who}")
     return Row("place", NOTE, f"in no service: {who}",
                "what the unit's sandbox takes away does not show here",
                "systemctl start oom-watchdog, and ask again: its own table counts")  # fmt: skip
@@ -269,7 +272,7 @@ def spared(guard: int | None) -> Row:
 def manager() -> Row:
     """systemd answers: units can be looked at, and restarted one day."""
     what = "systemd"
-    if not os.path.isdir("/run/systemd/system"):
+    if not os.path.isdir(MANAGER):
         return Row(what, NOTE, "systemd does not run here", "no unit can be restarted")
     program = next((path for path in ("/usr/bin/systemctl", "/bin/systemctl")
                     if os.access(path, os.X_OK)), None)  # fmt: skip
