@@ -393,6 +393,31 @@ def test_ack_finds_the_event(state, capsys):
     assert capsys.readouterr().err.endswith(f"3 events begin so: leak.a, leak.b, {LEAK}\n")
 
 
+def test_a_leak_that_is_over_is_not_acknowledged(state, capsys):
+    """Nothing would end that note before its time."""
+    who = SHOP.entity._asdict()
+    body = dict(who, scope="process", rate_bytes_per_s=None, confidence=None, resident_bytes=None,
+                since=1.0, exhausts_in_s=None, exhausts_in_low_s=None,
+                exhausts_in_high_s=None)  # fmt: skip
+    ended = Event("leak.cleared", LEAK.replace("confirmed", "cleared"), None, 2.0, 2.0, "b" * 32,
+                  "box", ("x",), body)  # fmt: skip
+    acted = Event("policy.action", "policy.action-1", LEAK, 2.0, 2.0, "b" * 32, "box", ("x",),
+                  dict(who, target=who, policy="p", do="log", mode="enforce", incident="i",
+                       outcome="done", killed_by=None))  # fmt: skip
+    store = Store(str(state / "history.db"))
+    store.put_events([ended._replace(id=f"{ended.id}2"), acted])  # another one's
+    store.flush()
+    assert ack.main([LEAK, "--state", str(state)]) == 0
+    assert len(taken(state)) == 1
+    store.put_events([ended])
+    store.close()
+    capsys.readouterr()
+    for one in (LEAK, ended.id, acted.id):
+        assert ack.main([one, "--state", str(state)]) == 1
+        assert f"that leak is over ({ended.id})" in capsys.readouterr().err
+    assert taken(state) == []
+
+
 @pytest.mark.parametrize(("event", "keys"), [
     ({"event": "oom.kill", "pid": 7, "start": 1, "unit": "a.service"}, ["7:1", "unit:a.service"]),
     ({"event": "leak.confirmed", "unit": "a.service"}, ["unit:a.service"]),

@@ -23,7 +23,8 @@ def _main(argv: list[str]) -> int:
         "ack",
         "Take note of an event: until the leak is over, the process is gone, or the time is over, "
         "no policy notifies anybody of whom it is about, or acts on it. The guard and the journal "
-        "go on. ID is that of `events`, or its beginning. Exit status 1: no such event.",
+        "go on. ID is that of `events`, or its beginning. Exit status 1: no such event, "
+        "or its leak is over.",
         "oom-watchdog ack leak.confirmed-5f1c2a7b-4242-9133-1",
     )
     parser.add_argument("id", metavar="ID")
@@ -46,6 +47,12 @@ def _main(argv: list[str]) -> int:
         return common.USAGE
     about = str(event.get("cause") or ids[0])
     of_leak = tail(about) if about.startswith("leak.") else ""
+    end = f"leak.cleared-{of_leak}"
+    with common.history(options.state) as path:
+        over = [one for one in read_events(path, Wanted(id=end)) if one.get("id") == end]
+    if over:
+        common.complain(f"that leak is over ({end}): there is nothing to be quiet about")
+        return common.NOTHING
     who = terminal.who(terminal.about(event)) or keys[0]
     asked = silence.request("ack", who, options.for_s, options.reason, keys, of_leak)
     done = f"acknowledged: {who}, for {words.duration(options.for_s)} at the most ({asked['id']})"
