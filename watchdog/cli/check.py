@@ -8,10 +8,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from watchdog import procfs, words
+from watchdog import words
 from watchdog.child import ours
 from watchdog.cli import args as common
 from watchdog.cli import explain_rules
@@ -56,7 +55,6 @@ def _main(argv: list[str]) -> int:
         return status
     rules = from_plain(found["rules"])
     found = masked(found)
-    found["warnings"] = [*found["warnings"], *unmatchable(found["rules"], found["origins"])]
     if options.json and options.explain is None:
         print(json.dumps(found | {"ok": True}))
         return 0
@@ -118,38 +116,6 @@ def summary(rules: Rules) -> str:
     acting = rules.guard.mode == "enforce" or "enforce" in modes
     end = "" if acting else "; nothing will be killed"
     return f"configuration is fine: {', '.join(parts)}{end}"
-
-
-def unmatchable(rules: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
-    """A warning for each pattern of `rules` that matches nobody, whatever runs: mostly a slip."""
-    tables = [(part, rules[part]) for part in ("protect", "prefer", "avoid")]
-    tables += [(f"policies.{one['name']}.match", one["match"]) for one in rules["policies"]]
-    tables += [(f"mute.{one['name']}.match", one["match"]) for one in rules["mutes"]]
-    for at, table in tables:
-        for key, can, noun, must in _CAN:
-            for one in table[key]:
-                if not can(one):
-                    label = f"{at}.{key}"
-                    file = origins.get(f"{label} {one}") or origins.get(label) or BUILT_IN
-                    yield f'{file}: {label}: "{words.safe(one)}" matches no {noun}: {must}'
-
-
-def _can_be_unit(pattern: str) -> bool:
-    """Can a name with the suffix of a unit match it? What stands behind its last wildcard says."""
-    end = re.split(r"[*?\]]", pattern)[-1]
-    return any(end.endswith(one) or one.endswith(end) for one in procfs.UNIT_SUFFIXES)
-
-
-def _can_be_path(pattern: str) -> bool:
-    return pattern.startswith(("/", "*", "?", "["))
-
-
-_ENDS = f"{', '.join(procfs.UNIT_SUFFIXES[:-1])} or {procfs.UNIT_SUFFIXES[-1]}"
-_CAN: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
-    ("unit", _can_be_unit, "unit", f"its name ends in {_ENDS}"),
-    ("exe", _can_be_path, "executable", 'its path begins with "/"'),
-    ("cgroup", _can_be_path, "cgroup", 'its path begins with "/"'),
-)
 
 
 def masked(found: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from watchdog import words
+from watchdog import procfs, words
 from watchdog.policy import pattern
 from watchdog.policy.conditions import OOM_RECENT_S
 from watchdog.policy.guard_when import GuardRules
@@ -40,6 +40,24 @@ ProgramFlaw = Callable[[str], str | None]
 UserFlaw = Callable[[str], str | None]
 
 
+def _can_be_unit(pattern: str) -> bool:
+    """Can a name with the suffix of a unit match it? What stands behind its last wildcard says."""
+    end = re.split(r"[*?\]]", pattern)[-1]
+    return any(end.endswith(one) or one.endswith(end) for one in procfs.UNIT_SUFFIXES)
+
+
+def _can_be_path(pattern: str) -> bool:
+    return pattern.startswith(("/", "*", "?", "["))
+
+
+_ENDS = f"{', '.join(procfs.UNIT_SUFFIXES[:-1])} or {procfs.UNIT_SUFFIXES[-1]}"
+_CAN: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
+    ("unit", _can_be_unit, "unit", f"its name ends in {_ENDS}"),
+    ("exe", _can_be_path, "executable", 'its path begins with "/"'),
+    ("cgroup", _can_be_path, "cgroup", 'its path begins with "/"'),
+)
+
+
 class Problem(NamedTuple):
     """A dotted key, and what is wrong with it."""
 
@@ -47,11 +65,19 @@ class Problem(NamedTuple):
     what: str
 
 
+class Caution(NamedTuple):
+    """A dotted key, and what is to be warned about; `entry`: of that entry of its list."""
+
+    key: str
+    what: str
+    entry: str = ""
+
+
 class _Composer:
     def __init__(self, uid_of: UidOf, program_flaw: ProgramFlaw, user_flaw: UserFlaw) -> None:
         self.uid_of, self.program_flaw, self.user_flaw = uid_of, program_flaw, user_flaw
         self.problems: list[Problem] = []
-        self.cautions: list[Problem] = []
+        self.cautions: list[Caution] = []
 
     def refuse(self, key: str, what: str) -> None:
         self.problems.append(Problem(key, what))
@@ -71,10 +97,11 @@ class _Composer:
         if "user" in plain:
             plain["user"] = self.uids(f"{section}.user", plain["user"])
         for name in plain.get("name_unverified", ()):
-            self.cautions.append(Problem(
+            self.cautions.append(Caution(
                 f"{section}.name_unverified",
                 f'anybody can take the name "{words.safe(name)}", and is protected then',
             ))  # fmt: skip
+        self.matchable(section, plain)
         return Selector(**plain)
 
     def policy(self, name: str, table: Mapping[str, Any], notify: Any, run: Any) -> Policy:
@@ -115,9 +142,10 @@ class _Composer:
             self.refuse(f"{at}.when.limit_above", "expected less than 100%: nobody holds more than "
                         "its limit")  # fmt: skip
         self.sights(f"{at}.match.cmdline", match)
+        self.matchable(f"{at}.match", match)
         strong = [one for one in do if verb(one) in DESTRUCTIVE]
         if mode == "enforce" and strong and match and all(map(_passes, match, match.values())):
-            self.cautions.append(Problem(
+            self.cautions.append(Caution(
                 f"{at}.match", f'leaves nobody out: with mode = "enforce" {strong[0]} is done to '
                 f"any {per} that meets its when, but for the protected",
             ))  # fmt: skip
@@ -132,12 +160,20 @@ class _Composer:
                         cooldown="cooldown_s", **{"for": "for_s"}),
         )  # fmt: skip
 
+    def matchable(self, at: str, table: Mapping[str, Any]) -> None:
+        """Warn of each pattern that matches nobody, whatever runs: mostly a slip."""
+        for key, can, noun, must in _CAN:
+            for one in table.get(key, ()):
+                if not can(one):
+                    what = f'"{words.safe(one)}" matches no {noun}: {must}'
+                    self.cautions.append(Caution(f"{at}.{key}", what, one))
+
     def sights(self, key: str, match: Mapping[str, Any]) -> None:
         for one in match.get("cmdline", ()):
             seen = pattern.sight(one[1:]) if pattern.is_regex(one) else pattern.TEXT_MAX
             if seen < pattern.TEXT_MAX:
                 end = ", and asks for the end: it matches no longer one"
-                self.cautions.append(Problem(
+                self.cautions.append(Caution(
                     key, f'"{words.safe(one)}" sees the first {seen} characters of a command line'
                     f'{end if pattern.asks_end(one[1:]) else ""}: more could take for ever; behind '
                     'a "^", or with fewer of "*" and "+" or longer words between, it sees more',
@@ -192,6 +228,7 @@ class _Composer:
         if "user" in match:
             match["user"] = self.uids(f"{at}.match.user", match["user"])
         self.sights(f"{at}.match.cmdline", match)
+        self.matchable(f"{at}.match", match)
         found = Match(**_suffixed(match, min_age="min_age_s"))
         return MuteRule(name, found, table.get("until") or 0.0)
 
@@ -201,7 +238,7 @@ class _Composer:
 
 def compose(
     values: Mapping[str, Any], uid_of: UidOf, program_flaw: ProgramFlaw, user_flaw: UserFlaw
-) -> tuple[Rules, list[Problem], list[Problem]]:
+) -> tuple[Rules, list[Problem], list[Caution]]:
     """(the rules, what is wrong, what is only to be warned about)."""
     one = _Composer(uid_of, program_flaw, user_flaw)
     notify, run = values.get("notify") or {}, values.get("run") or {}

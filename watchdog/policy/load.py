@@ -96,8 +96,9 @@ def load(config: str | None = None, root: str = "/", euid: int | None = None) ->
         lines.append(f"{_origin(merged.origins, key)}: {key}: {what}")
     if lines:
         raise ConfigError(lines)
-    for key, what in cautions:
-        warnings.append(f"{_origin(merged.origins, key)}: {key}: {what}")
+    for key, what, entry in cautions:
+        label = f"{key} {entry}" if f"{key} {entry}" in merged.origins else key
+        warnings.append(f"{_origin(merged.origins, label)}: {key}: {what}")
     warnings += _of_notifiers(rules, merged.origins)
     for mute in rules.mutes:
         if mute.until < time.time():
