@@ -306,7 +306,7 @@ def test_a_store_with_such_series_can_be_replayed(tmp_path):
     )), engine)  # fmt: skip
     with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 8 << 20)) as db:
         upsert(db, engine.dump())
-    found = list(replay.kept(str(tmp_path), None))
+    found = list(replay.kept(str(tmp_path / DATABASE), None))
     assert {type(one) for one in found} == {Group, Sweep}
     with contextlib.closing(file.open_database(str(tmp_path / DATABASE), 8 << 20)) as db:
         again = load_entities(db, "b0000000", 2e9)
