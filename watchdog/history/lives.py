@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from watchdog.facts import EntityRecord
+from watchdog.history import scripts
 from watchdog.history.entities import Trend
 from watchdog.history.ring import LEVELS
 
@@ -47,7 +48,8 @@ _LEARNED_S = 86400.0
 
 OBSERVED = next(i for i, level in enumerate(LEVELS) if level.name == "5 min")
 
-Program = tuple[str, str]  # (unit or "", executable or name); (unit, "") is the unit as a whole
+# (unit or "", executable or name: `Process.program`); (unit, "") is the unit as a whole
+Program = tuple[str, str]
 
 
 class Gain(NamedTuple):
@@ -135,7 +137,7 @@ class Programs:
 
     def observe(self, program: Program, t: float, kib: int, suspected: bool) -> None:
         """What a process of it holds, every five minutes; nothing is learned under suspicion."""
-        if kib < LEAST_KIB:
+        if kib < LEAST_KIB or scripts.vague(*program):
             return
         one = self._one(program, t)
         if suspected:
@@ -154,8 +156,10 @@ class Programs:
     ) -> bool:  # fmt: skip
         """A life is over, of these (age in s, KiB), the oldest first; whether it is remembered.
 
-        Of a build that is no longer the newest nothing is kept.
+        Of a build that is no longer the newest nothing is kept, nor where no program is named.
         """
+        if scripts.vague(*program):
+            return False
         kept = _thinned(list(points))
         if len(kept) < 4 or kept[-1][0] < LEAST_LIFE_S or max(k for _, k in kept) < LEAST_KIB:
             return False
@@ -189,7 +193,9 @@ class Programs:
             one = from_plain(json.loads(record.blob))
         except ValueError:
             one = None
-        if one is not None and separator and len(self.seen) < PROGRAMS_MAX:
+        if one is None or not separator or scripts.vague(unit, exe):
+            return
+        if len(self.seen) < PROGRAMS_MAX:
             self.seen[unit, exe] = one
 
     def _one(self, program: Program, t: float) -> _Seen:

@@ -7,7 +7,8 @@ from collections.abc import Callable, ItemsView, Iterator, Mapping
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from watchdog.facts import PID, START, Ident, Row, Who
+from watchdog.facts import COMM, PID, START, UNIT, Ident, Row, Who
+from watchdog.history import scripts
 from watchdog.history.entities import Trend
 
 V = TypeVar("V")
@@ -16,7 +17,10 @@ KINDS_MAX = 500
 
 
 class Kind(NamedTuple):
-    """What was told of a process (see facts.Who) and is often the same for many."""
+    """What was told of a process (see facts.Who) and is often the same for many.
+
+    ``script`` is what an interpreter runs: see `scripts`.
+    """
 
     ppid: int | None
     uid: int | None
@@ -27,6 +31,7 @@ class Kind(NamedTuple):
     oom_score_adj: int | None
     trusted: bool | None
     build: str | None
+    script: str | None
 
 
 class Process(Trend):
@@ -58,7 +63,19 @@ class Process(Trend):
         if self.who is None:
             return None
         first = (self.first_t, self.first_up)
-        return Who(*first, *self.ident, cmdline=self.cmdline, **self.who._asdict())
+        told = self.who._asdict()
+        del told["script"]
+        return Who(*first, *self.ident, cmdline=self.cmdline, **told)
+
+    def program(self) -> tuple[str, str]:
+        """Its unit, and its executable (of an interpreter with its script) or, unknown, its name.
+
+        One that names no program (`scripts.vague`) has no lives.
+        """
+        row, who = self.row, self.who
+        unit, exe = row[UNIT] or "", who.exe if who is not None else None
+        script = who.script if who is not None else None
+        return unit, scripts.program(unit, exe, script) if exe else row[COMM]
 
 
 class Present:
@@ -86,9 +103,17 @@ class Present:
 
     def describe(self, process: Process, who: Who) -> None:
         """Keep what was told of it, and what many have alike only once."""
+        before, parent = process.who, self.by_pid.get(who.ppid or 0)
+        above = parent.who if parent is not None else None
+        script = scripts.script(
+            who.exe,
+            who.cmdline,
+            before.script if before is not None and before.exe == who.exe else None,
+            above.script if above is not None and above.exe == who.exe else None,
+        )
         kind = Kind(
             who.ppid, who.uid, who.exe, who.cgroup, who.inner, who.container, who.oom_score_adj,
-            who.trusted, who.build,
+            who.trusted, who.build, script,
         )  # fmt: skip
         if len(self._kinds) >= KINDS_MAX:
             self._kinds.clear()

@@ -259,12 +259,9 @@ class World:
             self.inherited.another(process.ident)
 
     def program(self, ident: Ident) -> lives.Program:
-        """The program that runs there: its unit, and its executable or (unknown) its name."""
+        """The program that runs there (see `Process.program`)."""
         process = self.present.get(ident)
-        if process is None:
-            return "", ""
-        row, who = process.row, process.who
-        return row[UNIT] or "", (who.exe if who is not None else None) or row[COMM]
+        return ("", "") if process is None else process.program()
 
     def lives(self, ident: Ident) -> lives.Lives:
         """What earlier lives of the program that runs there did."""
@@ -275,7 +272,7 @@ class World:
         if who is None:
             return
         if who.build is not None:
-            self.programs.build((row[UNIT] or "", who.exe or row[COMM]), who.build, t)
+            self.programs.build(process.program(), who.build, t)
         parent = self.present.by_pid.get(who.ppid or 0)
         if parent is None or parent.row[UNIT] != row[UNIT]:
             return

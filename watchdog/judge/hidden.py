@@ -38,8 +38,11 @@ def life_over(
         return []
     seen.episode += 1
     return [
-        _telling("leak.advisory", program, seen.episode, entity, gain, because(found), t, up, None)
-    ]
+        _telling(
+            "leak.advisory", program, seen.episode, entity, gain, because(found) + _runs(program),
+            t, up, None,
+        )
+    ]  # fmt: skip
 
 
 def told(programs: Programs, program: Program, kind: str, event_id: str) -> None:
@@ -61,6 +64,17 @@ def because(found: Lives) -> tuple[str, ...]:
     )
     newer = since_build(found)
     return (*said, newer) if newer else said
+
+
+def _named(program: Program) -> str:
+    """The executable without its folder, and what it runs with it."""
+    exe, space, script = program[1].partition(" ")
+    return exe.rpartition("/")[2] + space + script
+
+
+def _runs(program: Program) -> tuple[str, ...]:
+    named = _named(program)
+    return (f"its program is {named}",) if " " in named else ()
 
 
 def since_build(found: Lives) -> str | None:
@@ -121,6 +135,5 @@ def _telling(
         "life_s": round(gain.life_s, 1) if gain else None,
         "lives": gain.lives if gain else None,
     }
-    name = program[1].rpartition("/")[2]
-    identity = f"{program[0] or 'lives'}:{name}-{episode}"
+    identity = f"{program[0] or 'lives'}:{_named(program)}-{episode}"
     return Telling(kind, identity, t, up, said, body, cause)
