@@ -186,8 +186,9 @@ def _opened(path: str, flags: int) -> int:
     A pipe that somebody handed us, as /dev/stdin, is read to its end, and /dev/null is empty.
     """
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
-    mode, name = os.fstat(fd).st_mode, os.readlink(f"/proc/self/fd/{fd}")
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name == "/dev/null" or name.startswith("pipe:"):
+    mode = os.fstat(fd).st_mode
+    plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    if plain or os.readlink(f"/proc/self/fd/{fd}").startswith(("/dev/null", "pipe:")):
         os.set_blocking(fd, True)
         return fd
     os.close(fd)
