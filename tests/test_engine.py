@@ -186,6 +186,23 @@ def test_a_unit_that_is_gone_is_cleared():
     assert told(out) == ["leak.cleared"] and out[0].because == ("the unit is gone",)
 
 
+def test_a_unit_that_comes_back_and_leaks_again_is_told_anew():
+    """The store and the journal take an id once."""
+    engine = Engine(default_rules(), None)
+    ids = []
+    for start in (0, 1000):
+
+        def recycled(second):
+            return [row(100 + int(second // 10), 12 + 2 * (second - start))]  # noqa: B023
+
+        out = feed(engine, world(130, recycled, start=start))
+        end = start + 400
+        out += feed(engine, [Sweep(T0 + end, UP0 + end, (), census=True)])
+        assert told(out) == ["leak.suspected", "leak.confirmed", "leak.cleared"]
+        ids += [event.id for event in out]
+    assert len(set(ids)) == 6
+
+
 def test_a_unit_is_not_named_beside_its_process():
     out = feed(Engine(default_rules(), None), world(130, leaking))
     assert {event.body["scope"] for event in out} == {"process"}

@@ -97,6 +97,7 @@ class Series:
                 if kib < LEAST_KIB:
                     return
                 trend = Trend(t, now)
+                trend.episode = int(now)  # see World._unit
             self.trends[name] = trend
         closed = trend.add(t, now, kib)
         if closed:
