@@ -601,11 +601,23 @@ def test_what_it_waits_for_is_told() -> None:
     assert Decider(rules(policy())).waiting() == {"p": []}
 
 
+def test_a_deed_that_fails_after_its_incident_arms_no_other() -> None:
+    world = World(rules(policy(for_s=60, cooldown_s=20.0)))
+    world.see(process())
+    kill = world.step(process(), after=60)[1]
+    world.see(process(leak="none"))
+    world.see(process(leak="none"), after=60)
+    assert world.see(process()) == [], "another incident, which has to last as long"
+    assert world.decider.settle(kill, "failed") is None
+    assert world.see(process(), after=59) == []
+    assert world.see(process(), after=1) == DONE
+
+
 def test_what_holds_it_back_is_said_in_words() -> None:
     world = World(rules(policy()))
     world.decider.settle(world.step(process())[1], "failed")
     assert world.decider.waiting()["p"] == [
-        "7:1: kill failed; tried again after the cooldown", "7:1: cooldown, 2 s to go",
+        "7:1: kill came to nothing; tried again after the cooldown", "7:1: cooldown, 2 s to go",
     ]  # fmt: skip
     world.see(process(8))
     world.decider.ledger.standing.clear()

@@ -243,6 +243,8 @@ class Decider:
         standing = self.ledger.standing.get(one.pair)
         if outcome != "failed" or standing is None:
             return None
+        if incident(one.pair, standing.began) != order.incident:
+            return None  # that one is over, and what stands there decides for itself
         standing.left = (order.do,)
         standing.paid = not (nothing and one.paid_alone)
         standing.tries += 1
@@ -292,5 +294,5 @@ class Decider:
             purse = self.ledger.purses.get(policy.name, Purse())
             return f"held back: {purse.spent_said(*policy.budget, now)}"
         if said == "cooldown" and one.tries:
-            return f"{strongest(one.left or ())} failed; tried again after the cooldown"
+            return f"{strongest(one.left or ())} came to nothing; tried again after the cooldown"
         return _HELD_BY.get(said, "held back by another action on it")
