@@ -166,3 +166,15 @@ def test_records_of_a_bare_interpreter_are_read_where_its_unit_says_what_it_is()
     assert list(again.seen) == [("shop.service", PYTHON)]
     again.load(EntityRecord(f"life:\x1f{PYTHON} /srv/a.py", "", T0, T0, 0, old.dump()[0].blob))
     assert ("", f"{PYTHON} /srv/a.py") in again.seen
+
+
+def test_a_script_that_is_called_like_an_interpreter_is_one() -> None:
+    for name in ("/usr/bin/bash /srv/bin/node", "/usr/bin/java /usr/share/java"):
+        assert not scripts.vague(None, name)
+        assert scripts.parts(name) == tuple(name.split(" "))
+    assert scripts.vague("user@1000.service", "/usr/bin/python3.11")
+
+
+def test_an_executable_may_have_a_space_in_its_path() -> None:
+    assert scripts.parts("/opt/My App/bin/x") == ("/opt/My App/bin/x", "")
+    assert scripts.parts("/opt/My App/python3 -m x") == ("/opt/My App/python3", "-m x")

@@ -49,12 +49,22 @@ _CODE = frozenset({"--eval", "--print"})
 
 def vague(unit: str | None, name: str) -> bool:
     """Whether that names no program: a bare interpreter, and no unit of its own says which."""
-    return not _own(unit) and _options(name) is not None
+    return not _own(unit) and _options(name) is not None and not parts(name)[1]
 
 
 def program(unit: str | None, exe: str, script: str | None) -> str:
     """What is run, as lives are told apart. A unit of its own is one program already."""
     return exe if script is None or _own(unit) else f"{exe} {script}"
+
+
+def parts(name: str) -> tuple[str, str]:
+    """The executable of a program, and the script that it runs or ""."""
+    at = name.find(" ")
+    while at >= 0:
+        if _options(name[:at]) is not None:
+            return name[:at], name[at + 1 :]
+        at = name.find(" ", at + 1)
+    return name, ""
 
 
 def script(

@@ -10,6 +10,7 @@ from typing import Any
 
 from watchdog import words
 from watchdog.facts import Entity
+from watchdog.history import scripts
 from watchdog.history.lives import LEAST_LIVES, Gain, Lives, Program, Programs
 from watchdog.judge.leak import Verdict
 from watchdog.judge.telling import Telling
@@ -68,13 +69,12 @@ def because(found: Lives) -> tuple[str, ...]:
 
 def _named(program: Program) -> str:
     """The executable without its folder, and what it runs with it."""
-    exe, space, script = program[1].partition(" ")
-    return exe.rpartition("/")[2] + space + script
+    exe, script = scripts.parts(program[1])
+    return f"{exe.rpartition('/')[2]} {script}".rstrip()
 
 
 def _runs(program: Program) -> tuple[str, ...]:
-    named = _named(program)
-    return (f"its program is {named}",) if " " in named else ()
+    return (f"its program is {_named(program)}",) if scripts.parts(program[1])[1] else ()
 
 
 def since_build(found: Lives) -> str | None:
