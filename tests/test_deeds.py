@@ -624,6 +624,17 @@ def test_a_limit_of_the_administrator_lets_all_go_on_who_found_it(
     assert house.units.asked[1:] == ([("put back", SHOP, str(900 * MIB))] if raised else [])
 
 
+def test_who_watched_a_limit_asks_again_where_ours_in_its_place_cannot_be_set(house: House) -> None:
+    standing = behind(house, "second")
+    house.units.former = str(500 * MIB)
+    house.use(495)
+    throttle_for(house, "throttler")
+    house.units.former, house.units.outcome = str(900 * MIB), ("failed", "no")
+    throttle_for(house, "second")
+    assert house.answers[-1][1] == "failed"
+    assert standing.left == ("throttle",)
+
+
 def test_a_lower_limit_of_somebody_else_takes_the_place_of_ours(house: House) -> None:
     behind(house, "second")
     throttle_for(house, "throttler")
@@ -705,6 +716,18 @@ def test_what_the_administrator_sets_meanwhile_stays_and_that_is_said(
     (event,) = house.events
     assert (event.body["policy"], event.body["incident"]) == ("throttler", "i-1")
     assert (event.body["outcome"], event.because) == ("changed", (house.units.outcome[1],))
+
+
+def test_two_throttles_of_one_incident_end_in_two_events(house: House) -> None:
+    for outcome in (("changed", "somebody else has set MemoryHigh=300 MiB, and that stays"),
+                    ("done", "")):  # fmt: skip
+        house.units.outcome = ("done", "")
+        house.throttle()
+        house.units.outcome = outcome
+        house.use(400 if outcome[0] == "changed" else 600)
+        house.pass_by(600.0)
+    assert [one.body["outcome"] for one in house.events] == ["changed", "failed"]
+    assert len({one.id for one in house.events}) == 2
 
 
 def test_what_the_administrator_sets_between_two_throttles_is_put_back(house: House) -> None:

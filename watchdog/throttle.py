@@ -172,7 +172,9 @@ class Throttles:
                 size = words.size(asked[-1])
                 said = f"MemoryHigh={size}, put back in {words.duration(left_s)}"
             elif asked:  # PID 1 may have set it all the same: back to what is known
-                one = self.held[name]
+                one, ledger = self.held[name], self.engine.decider.ledger
+                for _, incident, _ in known.claims if known and known.theirs else ():
+                    self.engine.decider.changed |= ledger.throttles_again(incident)
                 self._give_up(name, known._replace(former=one.former, ours=one.ours)
                               if known and not known.theirs
                               else one._replace(until_up=0.0, check_up=None))  # fmt: skip
@@ -245,11 +247,12 @@ class Throttles:
     def _say_lifted(self, name: str, one: Held, outcome: str, because: tuple[str, ...]) -> None:
         """Tell all who asked for it; one that was of no use lets them go on."""
         entity = Entity(unit=name)._asdict()
-        for policy, incident, _ in one.claims:
+        for policy, incident, until in one.claims:
             body = {**entity, "policy": policy, "do": "throttle", "mode": "enforce",
                     "target": entity, "outcome": outcome, "incident": incident}  # fmt: skip
             then = (self._next(policy),) if outcome == "failed" else ()
-            self.say("policy.action", f"{incident}-throttle-lifted", (*because, *then), body)
+            name = f"{incident}-throttle-lifted-{round(until)}"  # there may be another one in it
+            self.say("policy.action", name, (*because, *then), body)
 
     def _next(self, name: str) -> str:
         """What a policy does now that the limit was of no use."""
