@@ -2,10 +2,12 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,3 +158,18 @@ def test_help_fits() -> None:
     lines = _run("--help").stdout.splitlines()
     assert len(lines) <= 24
     assert all(len(line) <= 80 for line in lines)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true_stat, main = os.stat, importlib.import_module("watchdog.cli.history").main
+
+    def stat(path: Any, *rest: Any, **more: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path)):
+            raise PermissionError(13, "Permission denied")
+        return true_stat(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert main(["42", "--state", str(tmp_path / "state")]) == 2
+    assert "permission denied (try as root)" in capsys.readouterr().err

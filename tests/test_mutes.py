@@ -412,10 +412,13 @@ def test_a_leak_that_is_over_is_not_acknowledged(state, capsys):
     store.put_events([ended])
     store.close()
     capsys.readouterr()
-    for one in (LEAK, ended.id, acted.id):
+    for one in (LEAK, ended.id):
         assert ack.main([one, "--state", str(state)]) == 1
         assert f"that leak is over ({ended.id})" in capsys.readouterr().err
     assert taken(state) == []
+    assert ack.main([acted.id, "--state", str(state)]) == 0, "a policy may go on for other reasons"
+    [asked] = taken(state)
+    assert (asked["keys"], asked["tail"]) == (["7:1"], "")
 
 
 @pytest.mark.parametrize(("event", "keys"), [

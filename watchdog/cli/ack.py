@@ -24,7 +24,7 @@ def _main(argv: list[str]) -> int:
         "Take note of an event: until the leak is over, the process is gone, or the time is over, "
         "no policy notifies anybody of whom it is about, or acts on it. The guard and the journal "
         "go on. ID is that of `events`, or its beginning. Exit status 1: no such event, "
-        "or its leak is over.",
+        "or it is of a leak that is over.",
         "oom-watchdog ack leak.confirmed-5f1c2a7b-4242-9133-1",
     )
     parser.add_argument("id", metavar="ID")
@@ -50,9 +50,10 @@ def _main(argv: list[str]) -> int:
     end = f"leak.cleared-{of_leak}"
     with common.history(options.state) as path:
         over = [one for one in read_events(path, Wanted(id=end)) if one.get("id") == end]
-    if over:
+    if over and str(event.get("event")).startswith("leak."):
         common.complain(f"that leak is over ({end}): there is nothing to be quiet about")
         return common.NOTHING
+    of_leak = "" if over else of_leak  # a kill, or what a policy did, may be of more than the leak
     who = terminal.who(terminal.about(event)) or keys[0]
     asked = silence.request("ack", who, options.for_s, options.reason, keys, of_leak)
     done = f"acknowledged: {who}, for {words.duration(options.for_s)} at the most ({asked['id']})"

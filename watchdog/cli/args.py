@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def history(state: str | None) -> Iterator[str]:
     A named folder that is not there is a slip of the hand; one without a history is not.
     """
     folder = place.reading_dir(state)
-    if state and not os.path.isdir(folder):
+    if state and not _is_there(folder):
         complain(f"there is no folder {folder} (oom-watchdog run makes it)")
         raise EndedError(USAGE)
     try:
@@ -135,6 +136,16 @@ def history(state: str | None) -> Iterator[str]:
     except place.StoreError as error:
         complain(str(error))
         raise EndedError(USAGE) from None
+
+
+def _is_there(folder: str) -> bool:
+    """Is it a folder? Where that may not be seen, what is read in it will say so."""
+    try:
+        return stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def quietly(main: Callable[[list[str]], int], argv: list[str]) -> int:
