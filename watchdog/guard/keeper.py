@@ -15,7 +15,8 @@ BEAT_LATE_S = 60.0
 RESIDENT_MAX = 64 << 20
 RESIDENT_EVERY_S = 10.0
 # A watcher that is asked to stop has this long before it is ended: one that has throttled units
-# gives them back first (`deeds.PUT_BACK_S`), else it takes 0.1 s. systemd ends us after 10 s.
+# gives them back first, and one that writes evidence ends that (`deeds.PUT_BACK_S`), else it takes
+# 0.1 s. systemd ends us after 10 s.
 STOP_S = 6.5
 STUCK_S = 10.0  # one that is ended and still there waits in the kernel, for a disk that hangs
 ANEW = "the watcher was asked to begin anew"
