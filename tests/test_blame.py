@@ -23,6 +23,7 @@ def process(pid: int, use: int, proven: int = 0, **more: Any) -> Candidate:
 DATABASE = process(10, 480, 470)
 LEAK = process(11, 120, 20, grew=30 * MIB)
 LOSS = Loss(35 * MIB, 10.0)
+FILES = "a tmpfs fills", "a tmpfs has filled"
 
 
 def chosen(*candidates: Candidate, need: int = 25, **more: Any) -> int | None:
@@ -157,13 +158,25 @@ def test_what_all_processes_took_is_half_of_what_was_lost_or_nobody_is_taken(
 
 def test_files_in_memory_cost_nobody_his_life_but_a_confirmed_leak() -> None:
     fresh = process(20, 900)
-    found = rank([DATABASE, LEAK, fresh], 25 * MIB, loss=LOSS, deep=True, files="a tmpfs fills")
+    found = rank([DATABASE, LEAK, fresh], 25 * MIB, loss=LOSS, deep=True, files=FILES)
     assert (found.chosen, found.how) == (None, "held")
     leak = process(11, 120, 20, leak=0.9)
     for deep in (False, True):
-        found = rank([DATABASE, leak, fresh], 25 * MIB, loss=LOSS, deep=deep, files="a tmpfs fills")
+        found = rank([DATABASE, leak, fresh], 25 * MIB, loss=LOSS, deep=deep, files=FILES)
         assert found.chosen is None or found.chosen.candidate.pid == 11
     assert found.chosen is not None
+
+
+def test_files_that_took_most_in_all_count_where_no_process_took_what_was_lost_since() -> None:
+    loss, fresh = Loss(40 * MIB, 10.0, owned=MIB), process(20, 900)
+    for earlier, pid in (("", 20), ("a tmpfs has filled", None)):
+        found = rank([DATABASE, fresh], 25 * MIB, loss=loss, deep=True, files=("", earlier))
+        assert (found.chosen.candidate.pid if found.chosen else None) == pid
+    hog = rank([DATABASE, LEAK], 25 * MIB, loss=LOSS, deep=True, files=("", "a tmpfs has filled"))
+    assert hog.chosen is not None
+    leak = process(11, 120, 20, leak=0.9)
+    found = rank([DATABASE, leak, fresh], 25 * MIB, loss=loss, deep=True, files=("", "filled"))
+    assert found.chosen is not None and found.chosen.candidate.pid == 11
 
 
 @pytest.mark.parametrize(("need", "stalled"), [(0, False), (0, True), (1, True), (10, True)])
@@ -175,10 +188,10 @@ def test_a_stall_is_not_ended_by_a_small_leak_that_holds_all_that_is_needed(
     thrasher = process(2, 7000, 800)
     found = rank([leak, thrasher], need * MIB, stalled=stalled)
     assert [(one.candidate.pid, one.rank[0]) for one in found.ranked] == [(2, 1), (1, 0)]
-    held = rank([leak, thrasher], need * MIB, stalled=stalled, files="a tmpfs fills")
+    held = rank([leak, thrasher], need * MIB, stalled=stalled, files=FILES)
     assert (held.chosen, held.how) == (None, "held")
     large = process(1, 3000, 266, leak=0.9)
-    for files in ("", "a tmpfs fills"):
+    for files in (("", ""), FILES):
         assert chosen(large, thrasher, need=need, stalled=stalled, files=files) == 1
     assert not any("needed" in text for one in rank([leak], 0).ranked for text in one.because)
 
@@ -316,7 +329,7 @@ WORLDS = st.lists(CANDIDATES, max_size=7, unique_by=lambda one: (one.pid, one.st
 def test_only_a_need_below_the_mark_makes_a_small_leak_the_first(
     world: list[Candidate], need: int, stalled: bool, files: bool
 ) -> None:
-    found = rank(world, need * MIB, stalled=stalled, files="a tmpfs fills" if files else "")
+    found = rank(world, need * MIB, stalled=stalled, files=FILES if files else ("", ""))
     for one in found.ranked:
         if isinstance(one.rank, Rank) and (stalled or not need) and (files or one.rank.blame == 3):
             assert one.rank.share >= 2, "in tenths, rounded down"

@@ -229,6 +229,18 @@ def test_a_file_in_memory_is_nobodys_and_nobody_is_taken_for_it(world: World) ->
     assert any("/dev/shm" in text for text in because)
 
 
+def test_what_the_kernel_takes_beside_the_files_costs_nobody_his_life(world: World) -> None:
+    """The files are full; then page tables and caches take what is left, and no process does."""
+    world.mode = "enforce"
+    fill_files(world, 400)
+    for available in range(60, 4, -4):
+        world.tick(available, 1.0)
+    for _ in range(100):
+        world.tick()
+    assert world.signals == []
+    assert {one[:2] for one in world.outcomes()} == {(None, "hold")}
+
+
 def test_who_goes_on_after_the_files_is_taken_at_half_of_the_mark(world: World) -> None:
     """A file took most of what was lost since memory was well; then a hog takes the rest."""
     world.mode = "enforce"

@@ -192,28 +192,29 @@ class Scene:
                 said.append(f"the kernel's own slab took {words.size(slab)} meanwhile")
         return said
 
-    def files(self, now: Look, before: Look | None) -> str:
-        """A sentence where more than half of what was lost went into files in memory, else "".
+    def files(self, now: Look, before: Look | None) -> tuple[str, str]:
+        """Sentences where more than half of what was lost went into files in memory, else "".
 
         They stay when everybody has ended, and what anybody's end gives back they may take next.
-        The look before tells it, or (where little was lost since) what was lost since the first: so
-        it holds once they have stopped to grow, and not where somebody else goes on.
+        The look before tells the first of them, or (where little was lost since) what was lost
+        since the first look: so it holds once they have stopped to grow, and not where somebody
+        else goes on. The second, of all since the first look, counts where no process does.
         """
         since = (now.up if self.first is None else self.first.up) - FILES_S
         while len(self.tmpfs) > 1 and self.tmpfs[1][0] <= since:
             del self.tmpfs[0]
         grown = self.tmpfs[-1][1] - self.tmpfs[0][1] if self.tmpfs else 0
+        said = []
         for then in (before, self.first):
             if then is None or then.available - now.available < LOSS_LEAST:
                 continue
             lost, filed = then.available - now.available, now.files - then.knowing(now).files
-            if filed * 2 > lost and grown * 4 >= filed:
-                return (
-                    f"of {words.size(lost)} lost in {words.duration(now.up - then.up)} files in "
-                    f"memory (tmpfs) took {words.size(min(lost, filed))}"
-                )
-            break
-        return ""
+            took = filed * 2 > lost and grown * 4 >= filed
+            said.append(
+                f"of {words.size(lost)} lost in {words.duration(now.up - then.up)} files in "
+                f"memory (tmpfs) took {words.size(min(lost, filed))}" if took else ""
+            )  # fmt: skip
+        return (said[0], said[-1]) if said else ("", "")
 
     def doubled(self, now: Look, before: Look | None) -> str:
         """A sentence where all together took clearly more than the machine lost, else ""."""

@@ -107,7 +107,7 @@ def rank(
     account: Loss = Loss(),  # noqa: B008
     deep: bool = False,
     stalled: bool = False,
-    files: str = "",
+    files: tuple[str, str] = ("", ""),
     by: str = "blame",
     history: bool | None = None,
 ) -> Blame:
@@ -117,8 +117,9 @@ def rank(
     where nobody is seen to take memory now.
     `stalled`: more than the mark is left. Then, and where the need is 0, it proves nothing.
     `history`: what has been proven comes of a longer time than minutes (None: if anything has).
-    `files` is a sentence where what was lost lies in files in memory: then nobody is taken
-    but a confirmed leak.
+    `files` are sentences where what was lost lies in files in memory: then nobody is taken but a
+    confirmed leak. The second is of what was lost in all, and counts where no process took what was
+    lost since: it would be an innocent who goes for the files.
     The order in which the candidates come makes no difference.
     """
     everybody = list(candidates)
@@ -133,13 +134,6 @@ def rank(
         return _answer(ranked, "size", ("the largest is taken, as configured",))
     missing = 0 if stalled else need
     enough = missing if missing > 0 else max(1, int(LARGE_SHARE * total))
-    if files:
-        # A confirmed leak that holds all that is needed is worth its end whoever else takes memory.
-        groups = [group for group in groups if group.leak > 0 and group.excess >= enough]
-        if not groups:
-            return Blame(None, (), "held", (files, "nobody's end gives that back: nobody is taken"))
-    if history is None:
-        history = any(group.proven for group in entities)
     just = loss
     if just.owned is None:
         just = loss._replace(owned=sum(max(0, one.grew) for one in everybody))
@@ -148,6 +142,14 @@ def rank(
     above = sum(min(group.grew, group.whole) for group in entities)
     answered = just.bytes >= LOSS_LEAST and above * 2 >= just.bytes
     unowned = _unowned(just) or ("" if answered else _unowned(account))
+    filed = files[0] or (files[1] if unowned and deep else "")
+    if filed:
+        # A confirmed leak that holds all that is needed is worth its end whoever else takes memory.
+        groups = [group for group in groups if group.leak > 0 and group.excess >= enough]
+        if not groups:
+            return Blame(None, (), "held", (filed, "nobody's end gives that back: nobody is taken"))
+    if history is None:
+        history = any(group.proven for group in entities)
     if unowned and not deep:
         return Blame(None, (), "held", (unowned, "nobody is taken while half of the mark is left"))
     because: tuple[str, ...] = ()
