@@ -177,11 +177,12 @@ class Leaks:
             if rises and not self.filling.unit(unit):
                 ending = self._ending(group.cgroup, trend, rates)
             change = stage.step(trend, closed, trend.last_up - trend.first_up, ending, rises)
-            key, entity = f"unit:{unit}", Entity(unit=unit)
+            entity = Entity(unit=unit)
             part = "anon"
             if change and change.found:
                 part = self.series.part_of(unit, change.found.growth)
                 change = change._replace(because=change.because + self.series.said_of(part))
+            key = _unit_key(unit, trend)
             out += self._leak(change, trend, key, entity, used_bytes(group), group.t, part)
             if trend.stage != "none":
                 self.looking.unit(unit, trend, group)
@@ -200,7 +201,8 @@ class Leaks:
         for unit, trend in [*self.world.forget_groups(before), *lost]:
             if trend.open:
                 change = stage.clear(trend, "the unit is gone")
-                out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
+                key = _unit_key(unit, trend)
+                out += self._leak(change, trend, key, Entity(unit=unit), None, t)
         for found in self.series.forget(before):
             out += self._leak(
                 found.change, found.trend, found.identity, found.entity, None, t, found.name.part
@@ -253,6 +255,11 @@ class Leaks:
             self.looking.forget(ident, entity.unit)
         trend.event = None if change.kind == "leak.cleared" else event.id
         return [event]
+
+
+def _unit_key(unit: str, trend: Trend) -> str:
+    """With the time of its first sight: one that comes back was forgotten, and is another."""
+    return f"unit:{unit}-{int(trend.first_up)}"
 
 
 def _by_ident(one: Closed) -> Ident:

@@ -141,8 +141,6 @@ class World:
         trend = self.unit_trends.get(unit)
         if trend is None:
             trend = self.unit_trends[unit] = Trend(t, now)
-            # One that comes back was forgotten, and what was told of it has the numbers before.
-            trend.episode = int(now)
         return trend.add(t, now, size >> 10)
 
     def add_up(self, t: float, up: float | None) -> Iterator[tuple[Group, Closes]]:

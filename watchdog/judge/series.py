@@ -97,7 +97,6 @@ class Series:
                 if kib < LEAST_KIB:
                     return
                 trend = Trend(t, now)
-                trend.episode = int(now)  # see World._unit
             self.trends[name] = trend
         closed = trend.add(t, now, kib)
         if closed:
@@ -137,6 +136,7 @@ class Series:
                 said[-1] = self._kernel(change.found.growth)
             change = change._replace(because=tuple(said))
         identity = f"{name.scope}:{name.part}" + (f":{name.unit}" if name.unit else "")
+        identity += f"-{int(trend.first_up)}"  # one that comes back was forgotten, and is another
         return Found(name, change, trend, Entity(unit=name.unit or None), identity)
 
     def _kernel(self, growth: Growth) -> str:
