@@ -32,8 +32,8 @@ from watchdog.throttle import Answer, Throttles
 
 # Whoever got SIGTERM may still be ending when memory is well; PID 1 gives a service 90 s for that.
 REVIVE_MOST_S = 180.0
-# A daemon that stops waits so long for what it puts back (ten units took 3 s on a busy machine);
-# the guard ends it a second and a half later.
+# A daemon that stops waits so long for what it puts back (on a busy
+# machine two of ten were left after 2 s); the guard ends it a second and a half later.
 PUT_BACK_S = 5.0
 TICK_S = 0.01  # by so much at the most the time of a file lags behind the clock
 AHEAD_EVERY_S = 600.0  # some machines are always near it

@@ -126,7 +126,7 @@ def history(state: str | None) -> Iterator[str]:
     """
     folder = place.reading_dir(state)
     if state and not _is_there(folder):
-        complain(f"there is no folder {folder} (oom-watchdog run makes it)")
+        complain(no_folder(folder))
         raise EndedError(USAGE)
     try:
         yield os.path.join(folder, place.DATABASE)
@@ -136,6 +136,11 @@ def history(state: str | None) -> Iterator[str]:
     except place.StoreError as error:
         complain(str(error))
         raise EndedError(USAGE) from None
+
+
+def no_folder(folder: str) -> str:
+    """What is said of a state folder that is not there."""
+    return f"there is no folder {folder} (oom-watchdog run makes it)"
 
 
 def _is_there(folder: str) -> bool:

@@ -34,8 +34,7 @@ def ask(state: str | None, asked: dict[str, Any]) -> tuple[str, bool]:
             json.dump(asked, file)
         os.rename(path + ".new", path)
     except FileNotFoundError:  # not to be made: a slip of the hand would silence nobody
-        said = f"there is no folder {words.safe(state_dir)} (oom-watchdog run makes it)"
-        raise AskError(said) from None
+        raise AskError(common.no_folder(state_dir)) from None
     except PermissionError:
         raise AskError(f"{words.safe(folder)}: permission denied (try as root)") from None
     except OSError as error:

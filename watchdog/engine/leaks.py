@@ -177,12 +177,11 @@ class Leaks:
             if rises and not self.filling.unit(unit):
                 ending = self._ending(group.cgroup, trend, rates)
             change = stage.step(trend, closed, trend.last_up - trend.first_up, ending, rises)
-            entity = Entity(unit=unit)
+            key, entity = f"unit:{unit}", Entity(unit=unit)
             part = "anon"
             if change and change.found:
                 part = self.series.part_of(unit, change.found.growth)
                 change = change._replace(because=change.because + self.series.said_of(part))
-            key = _unit_key(unit, trend)
             out += self._leak(change, trend, key, entity, used_bytes(group), group.t, part)
             if trend.stage != "none":
                 self.looking.unit(unit, trend, group)
@@ -201,8 +200,7 @@ class Leaks:
         for unit, trend in [*self.world.forget_groups(before), *lost]:
             if trend.open:
                 change = stage.clear(trend, "the unit is gone")
-                key = _unit_key(unit, trend)
-                out += self._leak(change, trend, key, Entity(unit=unit), None, t)
+                out += self._leak(change, trend, f"unit:{unit}", Entity(unit=unit), None, t)
         for found in self.series.forget(before):
             out += self._leak(
                 found.change, found.trend, found.identity, found.entity, None, t, found.name.part
@@ -232,6 +230,8 @@ class Leaks:
         if change is None:
             return []
         ident = None if entity.pid is None else (entity.pid, entity.start or 0)
+        if ident is None:  # a unit that comes back was forgotten, and is another
+            identity += f"-{int(trend.first_up)}"
         if change.found is not None and part == "anon":
             known = self.world.lives(ident) if ident else self.world.programs.of(entity.unit, None)
             found = hidden.with_lives(change.found, known, trend.kib)
@@ -255,11 +255,6 @@ class Leaks:
             self.looking.forget(ident, entity.unit)
         trend.event = None if change.kind == "leak.cleared" else event.id
         return [event]
-
-
-def _unit_key(unit: str, trend: Trend) -> str:
-    """With the time of its first sight: one that comes back was forgotten, and is another."""
-    return f"unit:{unit}-{int(trend.first_up)}"
 
 
 def _by_ident(one: Closed) -> Ident:

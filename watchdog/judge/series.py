@@ -136,7 +136,6 @@ class Series:
                 said[-1] = self._kernel(change.found.growth)
             change = change._replace(because=tuple(said))
         identity = f"{name.scope}:{name.part}" + (f":{name.unit}" if name.unit else "")
-        identity += f"-{int(trend.first_up)}"  # one that comes back was forgotten, and is another
         return Found(name, change, trend, Entity(unit=name.unit or None), identity)
 
     def _kernel(self, growth: Growth) -> str:

@@ -40,14 +40,14 @@ ProgramFlaw = Callable[[str], str | None]
 UserFlaw = Callable[[str], str | None]
 
 
-def _can_be_unit(pattern: str) -> bool:
+def _can_be_unit(wanted: str) -> bool:
     """Can a name with the suffix of a unit match it? What stands behind its last wildcard says."""
-    end = re.split(r"[*?\]]", pattern)[-1]
+    end = re.split(r"[*?\]]", wanted)[-1]
     return any(end.endswith(one) or one.endswith(end) for one in procfs.UNIT_SUFFIXES)
 
 
-def _can_be_path(pattern: str) -> bool:
-    return pattern.startswith(("/", "*", "?", "["))
+def _can_be_path(wanted: str) -> bool:
+    return wanted.startswith(("/", "*", "?", "["))
 
 
 _ENDS = f"{', '.join(procfs.UNIT_SUFFIXES[:-1])} or {procfs.UNIT_SUFFIXES[-1]}"
